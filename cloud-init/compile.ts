@@ -1,0 +1,149 @@
+// The model becomes the stack plan: steps in their order, the generation and its digest, what the target must bring.
+import { type Diagnostic, diagnostic, InputError } from "../lib/diagnostics.ts";
+import { canonicalJson, sha256 } from "../lib/digest.ts";
+import { QuoteError } from "../lib/quote.ts";
+import type { Compiled, Resource, StepDraft } from "./kind.ts";
+import { type HostModel, kindOf, type StackModel } from "./model.ts";
+import type { Arg, Check, GeneratedFile, Generation, HostPlan, Need, Port, SecretUse, StackPlan, Step, VolumePlan } from "./plan.ts";
+import { application } from "./resources/application.ts";
+import { site } from "./resources/site.ts";
+
+/** @throws InputError for values that cannot be written where they belong */
+export function compile(model: StackModel): StackPlan {
+  const unsayable: Diagnostic[] = [];
+  const hosts = model.hosts.map((h) => compileHost(model.name, h, unsayable));
+  if (unsayable.length) throw new InputError(unsayable, new Map([[model.yaml.file, model.yaml.text]]));
+  return { stack: model.name, file: model.yaml.file, hosts, warnings: model.warnings };
+}
+
+/**
+ * What the resource's kind makes of it. A value with characters that the language it goes into cannot hold (a newline in a unit's
+ * line, `$` in nginx's configuration) is reported.
+ */
+function madeOf(resource: Resource, host: HostModel, unsayable: Diagnostic[]): Compiled | undefined {
+  try {
+    return kindOf(resource).compile(resource, host);
+  } catch (error) {
+    if (!(error instanceof QuoteError)) throw error;
+    unsayable.push(diagnostic("ING1418", host.rangeOf(resource.id), `${resource.id}: ${error.message}`));
+    return undefined;
+  }
+}
+
+function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): HostPlan {
+  const steps: Step[] = [];
+  const files: GeneratedFile[] = [];
+  const checks: Check[] = [];
+  const ports: Port[] = [];
+  const volumes: VolumePlan[] = [];
+  const secrets = new Map<string, SecretUse>();
+  const wants: Need[] = [];
+  const origins: HostPlan["origins"] = {};
+  const ends = new Map<string, string[]>();
+
+  const late: { step: Step; other: string }[] = [];
+  for (const resource of inOrder(host)) {
+    const { id } = resource;
+    const kind = kindOf(resource);
+    const made = madeOf(resource, host, unsayable);
+    if (!made) continue;
+    const before = [...(host.after.get(id) ?? [])].flatMap((other) => ends.get(other) ?? []);
+    const drafts = made.steps ?? [];
+    const own = stepsOf(resource, drafts, [...new Set(before)]);
+    steps.push(...own);
+    const prompt = own.filter((_, i) => !drafts[i]?.late);
+    // Whoever refers to a resource without steps waits for what that resource waits for.
+    ends.set(id, prompt.length ? lastOf(prompt) : before);
+    for (const [i, step] of own.entries()) late.push(...(drafts[i]?.late ?? []).map((other) => ({ step, other })));
+    files.push(...(made.files ?? []).map((f) => ({ ...f, resource: id })));
+    ports.push(...(made.ports ?? []).map((p) => ({ ...p, resource: id })));
+    volumes.push(...(made.volumes ?? []));
+    for (const { name, generate } of made.secrets ?? []) {
+      const known = secrets.get(name);
+      // Several may use it and only one say how it is made.
+      secrets.set(name, { name, generate: generate ?? known?.generate, resource: known?.resource ?? id });
+    }
+    wants.push(...(kind.needs?.(resource, host) ?? []).map((n) => ({ ...n, resource: id }) as Need));
+    origins[id] = host.rangeOf(id);
+    for (const { part, ...check } of kind.checks?.(resource, host) ?? [])
+      checks.push({ id: part ? `${id}:${part}` : id, resource: id, ...check });
+  }
+  for (const { step, other } of late) step.after = [...new Set([...step.after, ...(ends.get(other) ?? [])])].sort();
+  const open = { allowed: ports.map(({ port, protocol }) => ({ port, protocol })) };
+  checks.push({ id: "host:ports", resource: "hostname", seen: "inside", check: "listening", args: open });
+  checks.push({ id: "host:secrets", resource: "hostname", seen: "inside", check: "secret_files", args: {} });
+  return {
+    stack,
+    host: host.name,
+    fqdn: host.fqdn,
+    hostname: host.hostname,
+    image: { name: host.image.name, digest: host.image.digest },
+    generation: generationOf(
+      steps,
+      files,
+      checks.filter((c) => c.seen === "inside"),
+    ),
+    checks: checks.filter((c) => c.seen !== "inside"),
+    artifacts: (unsayable.length ? [] : host.all(application)).map(({ id, name }) => ({ resource: id, ...host.release(name) })),
+    secrets: [...secrets.values()],
+    volumes,
+    ports,
+    origins,
+    localNames: host.all(site).flatMap((s) => s.value.names.filter((n) => n.endsWith(".localhost"))),
+    wants,
+  };
+}
+
+/** Resources so that each comes after all it waits for; otherwise as declared. There is no cycle: the model has seen to it. */
+function inOrder(host: HostModel): Resource[] {
+  const sorted: Resource[] = [];
+  const seen = new Set<string>();
+  const visit = (id: string): void => {
+    const resource = host.resources.get(id);
+    if (seen.has(id) || !resource) return;
+    seen.add(id);
+    for (const other of host.after.get(id) ?? []) visit(other);
+    sorted.push(resource);
+  };
+  for (const id of host.resources.keys()) visit(id);
+  return sorted;
+}
+
+function stepsOf(resource: Resource, drafts: StepDraft[], before: string[]): Step[] {
+  const idOf = (part?: string) => (part ? `${resource.id}:${part}` : resource.id);
+  return drafts.map((draft, i): Step => {
+    const previous = drafts[i - 1];
+    const after = draft.after
+      ? [...draft.after.parts.map(idOf), ...(draft.after.references ? before : [])]
+      : previous
+        ? [idOf(previous.part)]
+        : before;
+    return {
+      id: idOf(draft.part),
+      resource: resource.id,
+      after: [...new Set(after)].sort(),
+      action: draft.action,
+      args: Object.fromEntries(Object.entries(draft.args).filter((e): e is [string, Arg] => e[1] !== undefined)),
+      done: draft.done ?? "probe",
+      ...(draft.stampIn && { stampIn: draft.stampIn }),
+      timeoutSeconds: draft.timeoutSeconds ?? 60,
+    };
+  });
+}
+
+/** The steps of a resource that no other step of it waits for. */
+const lastOf = (steps: Step[]): string[] => steps.map((s) => s.id).filter((id) => !steps.some((s) => s.after.includes(id)));
+
+/** What `plan.json` says; the host holds its bytes against the generation's digest. */
+export function planJson(generation: Omit<Generation, "digest">): string {
+  return canonicalJson({
+    steps: generation.steps.map(({ resource: _, ...step }) => step),
+    files: Object.fromEntries(generation.files.map((f) => [f.path, { sha256: sha256(f.content), mode: f.mode }])),
+    checks: generation.checks.map(({ resource: _, seen: __, ...check }) => check),
+  });
+}
+
+function generationOf(steps: Step[], files: GeneratedFile[], checks: Check[]): Generation {
+  const generation = { steps, files, checks };
+  return { digest: sha256(planJson(generation)), ...generation };
+}

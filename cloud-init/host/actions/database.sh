@@ -1,0 +1,47 @@
+#!/bin/sh
+# database: a database of PostgreSQL and its owner. Encoding and locale are fixed when it is made.
+# ARG_NAME, ARG_OWNER
+# ARG_ENCODING  UTF8
+# ARG_LOCALE    en_US.UTF-8; without it the cluster's
+# ARG_TEMPLATE  template0
+# shellcheck source=cloud-init/host/actions/lib.sh
+. "$INGOT/actions/lib.sh"
+
+plain() { # PostgreSQL says en_US.UTF-8 or en_US.utf8, as it was told
+	printf %s "$1" | tr '[:upper:]' '[:lower:]' | tr -d -- -
+}
+
+found=$(
+	sql postgres -v name="$ARG_NAME" <<-'SQL'
+		select pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype from pg_database where datname = :'name';
+	SQL
+) || fail "database $ARG_NAME cannot be looked up"
+IFS='|' read -r owner encoding collate ctype <<END
+$found
+END
+
+case $verb in
+probe)
+	[ -n "$found" ] || exit 1
+	[ "$owner" = "$ARG_OWNER" ]
+	[ "$(plain "$encoding")" = "$(plain "${ARG_ENCODING:-UTF8}")" ]
+	[ -z "${ARG_LOCALE-}" ] || [ "$(plain "$collate$ctype")" = "$(plain "$ARG_LOCALE$ARG_LOCALE")" ]
+	;;
+apply)
+	if [ -z "$found" ]; then
+		sql postgres -v name="$ARG_NAME" -v owner="$ARG_OWNER" -v encoding="${ARG_ENCODING:-UTF8}" -v locale="${ARG_LOCALE-}" \
+			-v template="${ARG_TEMPLATE:-template0}" <<-SQL
+				create database :"name" owner :"owner" encoding :'encoding' template :"template" ${ARG_LOCALE:+locale :'locale'};
+			SQL
+		echo "created the database $ARG_NAME"
+		exit 0
+	fi
+	[ "$(plain "$encoding")" = "$(plain "${ARG_ENCODING:-UTF8}")" ] ||
+		fail "database $ARG_NAME has the encoding $encoding, declared is ${ARG_ENCODING:-UTF8}: only a dump into a new database changes that"
+	[ -z "${ARG_LOCALE-}" ] || [ "$(plain "$collate$ctype")" = "$(plain "$ARG_LOCALE$ARG_LOCALE")" ] ||
+		fail "database $ARG_NAME has the locale $collate (collate) and $ctype (ctype), declared is $ARG_LOCALE: only a dump into a new database changes that"
+	sql postgres -v name="$ARG_NAME" -v owner="$ARG_OWNER" <<-'SQL'
+		alter database :"name" owner to :"owner";
+	SQL
+	;;
+esac

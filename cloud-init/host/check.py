@@ -1,0 +1,718 @@
+#!/usr/bin/python3
+"""Asks a running host whether it is what its declaration says: `check.py < checks.json`, a list of {id, check, args}, gives a JSON list
+of {id, ok, message, seen} in the same order. Runs on the host (seen: inside), and beside it on the operator's computer (`http`, `tls`,
+`tcp` only need a socket), so: Python's standard library, and root only where a check says so.
+
+A check is a function below `# --- Checks`; its parameters are the arguments it knows. It returns what it has seen, or raises Wrong.
+Every check takes `timeout` (seconds, default 10); those that wait for something take `within` (seconds, default 0).
+"""
+import base64
+import glob
+import grp
+import hashlib
+import http.client
+import inspect
+import json
+import os
+import pwd
+import re
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+
+SECRETS = "/var/lib/ingot/secrets"
+TIMEOUT = 10
+CHECKS = {}
+
+
+class Wrong(Exception):
+    """The host is not what it should be: what was expected, and what was seen."""
+
+    def __init__(self, message, seen=None):
+        super().__init__(message)
+        self.seen = seen
+
+
+def check(function):
+    CHECKS[function.__name__] = function
+    return function
+
+
+def expect(what, expected, seen):
+    if expected != seen:
+        raise Wrong(f"{what} is {show(seen)}, expected {show(expected)}", seen)
+
+
+def show(value):
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 300 else text[:300] + "…"
+
+
+# What runs when its check's time is over; ended, so that nothing is left behind.
+children = set()
+
+
+def run(argv, **options):
+    """A program to its end: exit code, output, errors."""
+    try:
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **options)
+    except FileNotFoundError:
+        raise Wrong(f"there is no program {argv[0]}") from None
+    except PermissionError as error:
+        raise Wrong(f"{argv[0]}: {error.strerror}") from None
+    children.add(child)
+    output, errors = child.communicate()
+    children.discard(child)
+    return child.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
+
+
+def as_user(name):
+    """Options of run() for a program that another user runs, with all groups of that user."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise Wrong(f"there is no user {name}") from None
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": entry.pw_dir, "USER": name, "LOGNAME": name, "LANG": "C.UTF-8"}
+    if os.geteuid() == entry.pw_uid:
+        return {"env": environment}
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(name, entry.pw_gid), "env": environment}
+
+
+def sql(statement, **variables):
+    """One row of PostgreSQL's answer, asked as postgres on the local socket; None when there is no row."""
+    programs = sorted(glob.glob("/usr/lib/postgresql/*/bin/psql"), key=lambda path: float(path.split("/")[4]))
+    if not programs:
+        raise Wrong("PostgreSQL is not installed")
+    argv = [programs[-1], "-X", "-q", "-A", "-t", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "-d", "postgres"]
+    for name, value in variables.items():
+        argv += ["-v", f"{name}={value}"]
+    # Variables are put in by -f, not by -c.
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as file:
+        file.write(statement)
+    child = subprocess.Popen(argv, stdin=reader, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **as_user("postgres"))
+    os.close(reader)
+    children.add(child)
+    output, errors = child.communicate()
+    children.discard(child)
+    if child.returncode != 0:
+        raise Wrong(f"PostgreSQL: {errors.decode(errors='replace').strip()}")
+    text = output.decode().rstrip("\n")
+    return text.split("\x1f") if text else None
+
+
+# --- Checks: what is inside the host ------------------------------------------------------------------------------------------
+
+
+@check
+def path(path, type=None, owner=None, group=None, mode=None, target=None):
+    try:
+        info = os.lstat(path)
+    except OSError as error:
+        raise Wrong(f"{path}: {error.strerror}") from None
+    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFSOCK: "socket", stat.S_IFBLK: "device"}
+
+    def name(number, lookup):
+        try:
+            return lookup(number)[0]
+        except KeyError:
+            return str(number)
+
+    seen = {
+        "type": kinds.get(stat.S_IFMT(info.st_mode), "other"),
+        "owner": name(info.st_uid, pwd.getpwuid),
+        "group": name(info.st_gid, grp.getgrgid),
+        "mode": f"{stat.S_IMODE(info.st_mode):04o}",
+    }
+    if seen["type"] == "symlink":
+        seen["target"] = os.readlink(path)
+    expected = {"type": type, "owner": owner, "group": group, "mode": None if mode is None else f"{int(str(mode), 8):04o}", "target": target}
+    for key, value in expected.items():
+        if value is not None and value != seen.get(key):
+            raise Wrong(f"{path}: {key} is {show(seen.get(key))}, expected {value}", seen)
+    return seen
+
+
+@check
+def user(name, uid=None, gid=None, groups=None, home=None, shell=None, login=None):
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise Wrong(f"there is no user {name}") from None
+    supplementary = sorted(grp.getgrgid(gid).gr_name for gid in os.getgrouplist(name, entry.pw_gid) if gid != entry.pw_gid)
+    nologin = entry.pw_shell.rsplit("/", 1)[-1] in ("nologin", "false")
+    seen = {"uid": entry.pw_uid, "gid": entry.pw_gid, "groups": supplementary, "home": entry.pw_dir, "shell": entry.pw_shell, "login": not nologin}
+    expected = {"uid": uid, "gid": gid, "groups": None if groups is None else sorted(groups), "home": home, "shell": shell, "login": login}
+    for key, value in expected.items():
+        if value is not None and value != seen[key]:
+            raise Wrong(f"user {name}: {key} is {show(seen[key])}, expected {show(value)}", seen)
+    return seen
+
+
+@check
+def group(name, gid=None, members=None):
+    try:
+        entry = grp.getgrnam(name)
+    except KeyError:
+        raise Wrong(f"there is no group {name}") from None
+    seen = {"gid": entry.gr_gid, "members": sorted(entry.gr_mem)}
+    if gid is not None:
+        expect(f"group {name}: its number", gid, seen["gid"])
+    if members is not None:
+        expect(f"group {name}: its members", sorted(members), seen["members"])
+    return seen
+
+
+@check
+def sudo(user, passwordless=True):
+    code, _, errors = run(["runuser", "-u", user, "--", "sudo", "-n", "true"])
+    if passwordless and code != 0:
+        raise Wrong(f"{user} cannot use sudo without a password: {errors.strip()}", False)
+    if not passwordless and code == 0:
+        raise Wrong(f"{user} can use sudo without a password", True)
+    return code == 0
+
+
+@check
+def authorized_keys(user, keys):
+    """The keys by which a user may log in are these and no others."""
+    path = os.path.join(pwd.getpwnam(user).pw_dir, ".ssh/authorized_keys")
+    try:
+        with open(path, encoding="utf-8") as file:
+            seen = [line.strip() for line in file if line.strip()]
+    except FileNotFoundError:
+        seen = []
+    expect(f"{path}", sorted(key.strip() for key in keys), sorted(seen))
+    return len(seen)
+
+
+@check
+def command(argv, user=None, env=None, status=0, stdout=None, contains=None):
+    options = as_user(user) if user else {}
+    if env:
+        options["env"] = {**options.get("env", os.environ), **env}
+    code, output, errors = run(argv, **options)
+    name = " ".join(argv)
+    if code != status:
+        raise Wrong(f"{name}: exit code {code}, expected {status}: {show((errors or output).strip())}", code)
+    if stdout is not None:
+        expect(f"{name}: its output", stdout.rstrip("\n"), output.rstrip("\n"))
+    if contains is not None and contains not in output:
+        raise Wrong(f"{name}: {show(contains)} is not in its output: {show(output)}", output[:300])
+    return output[:300]
+
+
+@check
+def unit(name, active=None, enabled=None, user=None, groups=None, type=None):
+    keys = "LoadState,ActiveState,SubState,MainPID,NRestarts,Result"
+    _, output, _ = run(["systemctl", "show", f"--property={keys}", "--", name])
+    seen = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+    if seen.get("LoadState") != "loaded":
+        raise Wrong(f"{name}: no such unit ({seen.get('LoadState')})", seen)
+    state = f"{seen['ActiveState']} ({seen['SubState']})"
+    if active is not None and (seen["ActiveState"] == "active") != active:
+        raise Wrong(f"{name} is {state}, expected {'active' if active else 'inactive'}", state)
+    if enabled is not None:
+        # Of the files themselves: what the manager shows is as old as its last daemon-reload.
+        _, output, _ = run(["systemctl", "is-enabled", "--", name])
+        state_of_file = output.strip() or "not enabled"
+        if (state_of_file in ("enabled", "enabled-runtime", "alias", "static", "generated")) != enabled:
+            raise Wrong(f"{name} is {state_of_file}, expected {'enabled' if enabled else 'disabled'}", state_of_file)
+    if user is not None or groups is not None:
+        pid = seen["MainPID"]
+        if pid == "0":
+            raise Wrong(f"{name} has no main process", state)
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        if user is not None:
+            expect(f"{name}: the user of its process", user, pwd.getpwuid(int(status["Uid"].split()[1])).pw_name)
+        if groups is not None:
+            primary = int(status["Gid"].split()[1])
+            names = sorted(grp.getgrgid(int(gid)).gr_name for gid in status["Groups"].split() if int(gid) != primary)
+            expect(f"{name}: the supplementary groups of its process", sorted(groups), names)
+    return state
+
+
+@check
+def hostname(hostname, fqdn):
+    expect("hostname", hostname, run(["hostname"])[1].strip())
+    code, output, errors = run(["hostname", "-f"])
+    expect("hostname -f", fqdn, output.strip() if code == 0 else errors.strip())
+    return output.strip()
+
+
+@check
+def package(name, version=None):
+    code, output, _ = run(["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Version}", name])
+    if code != 0 or not output.startswith("ii"):
+        raise Wrong(f"the package {name} is not installed")
+    if version is not None:
+        expect(f"the version of {name}", version, output[3:].strip())
+    return output[3:].strip()
+
+
+@check
+def listening(allowed):
+    """Nothing but these may be reached from outside: every listening socket that is not on loopback."""
+    code, output, errors = run(["ss", "-Htulnp"])
+    if code != 0:
+        raise Wrong(f"ss: {errors.strip()}")
+    wanted = {(entry.get("protocol", "tcp"), int(entry["port"])) for entry in allowed}
+    seen, surplus = set(), []
+    for line in output.splitlines():
+        fields = line.split()
+        protocol, (address, port) = fields[0], fields[4].rsplit(":", 1)
+        address = address.strip("[]").split("%")[0].strip("[]")
+        if address.startswith("127.") or address == "::1" or address.startswith("::ffff:127."):
+            continue
+        seen.add(f"{port}/{protocol}")
+        if (protocol, int(port)) not in wanted:
+            process = re.search(r'users:\(\("([^"]+)"', line)
+            surplus.append(f"{fields[4]} ({protocol}{', ' + process[1] if process else ''})")
+    if surplus:
+        raise Wrong(f"open without being declared: {', '.join(sorted(surplus))}", sorted(seen))
+    return sorted(seen)
+
+
+def locale_of(name):
+    return name.lower().replace("-", "")
+
+
+@check
+def postgresql_database(name, owner=None, encoding=None, collate=None):
+    row = sql("select pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype from pg_database where datname = :'name';", name=name)
+    if not row:
+        raise Wrong(f"there is no database {name}")
+    seen = dict(zip(("owner", "encoding", "collate", "ctype"), row))
+    if owner is not None:
+        expect(f"database {name}: owner", owner, seen["owner"])
+    if encoding is not None and locale_of(encoding) != locale_of(seen["encoding"]):
+        raise Wrong(f"database {name}: encoding is {seen['encoding']}, expected {encoding}", seen)
+    if collate is not None and {locale_of(seen["collate"]), locale_of(seen["ctype"])} != {locale_of(collate)}:
+        raise Wrong(f"database {name}: collate and ctype are {seen['collate']} and {seen['ctype']}, expected {collate}", seen)
+    return seen
+
+
+@check
+def postgresql_role(name, login=None, attributes=None):
+    row = sql(
+        "select rolcanlogin, rolcreatedb, rolcreaterole, rolsuper, rolreplication, rolbypassrls from pg_roles where rolname = :'name';", name=name
+    )
+    if not row:
+        raise Wrong(f"there is no role {name}")
+    names = ("login", "createdb", "createrole", "superuser", "replication", "bypassrls")
+    seen = [attribute for attribute, value in zip(names, row) if value == "t"]
+    if login is not None:
+        expect(f"role {name}: login", login, "login" in seen)
+    if attributes is not None:
+        expect(f"role {name}: attributes", sorted(attributes), sorted(seen))
+    return seen
+
+
+@check
+def postgresql_setting(name, value):
+    row = sql("select current_setting(:'name', true);", name=name)
+    expect(f"PostgreSQL's {name}", str(value), row[0] if row else None)
+    return row[0]
+
+
+@check
+def redis(database=0, host="127.0.0.1", port=6379, timeout=TIMEOUT):
+    with socket.create_connection((host, port), timeout) as connection:
+        stream = connection.makefile("rwb")
+        for words, good in ((["SELECT", str(database)], b"+OK"), (["PING"], b"+PONG")):
+            stream.write(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
+            stream.flush()
+            answer = stream.readline().strip()
+            if answer != good:
+                raise Wrong(f"Redis answers {answer.decode(errors='replace')} to {' '.join(words)}", answer.decode(errors="replace"))
+    return "PONG"
+
+
+@check
+def mount(path, source=None, filesystem=None, options=None):
+    found = None
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        for line in file:
+            left, right = line.rstrip("\n").split(" - ", 1)
+            fields, (kind, device, superblock) = left.split(" "), right.split(" ")[:3]
+            if re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), fields[4]) == path:
+                found = {"source": device, "filesystem": kind, "options": sorted(set(fields[5].split(",")) | set(superblock.split(",")))}
+    if not found:
+        raise Wrong(f"nothing is mounted on {path}")
+    if source is not None and os.path.realpath(source) != os.path.realpath(found["source"]):
+        raise Wrong(f"{path} is mounted from {found['source']}, expected {source}", found)
+    if filesystem is not None:
+        expect(f"{path}: its file system", filesystem, found["filesystem"])
+    missing = sorted(set(options or []) - set(found["options"]))
+    if missing:
+        raise Wrong(f"{path} is mounted without {', '.join(missing)}", found)
+    return found
+
+
+@check
+def openssh_key(path, type="ED25519", owner=None):
+    """A private key that needs no passphrase, and its public half beside it."""
+    code, public, errors = run(["ssh-keygen", "-y", "-P", "", "-f", path])
+    if code != 0:
+        raise Wrong(f"{path}: {errors.strip()}")
+    with open(f"{path}.pub", encoding="utf-8") as file:
+        if file.read().split()[:2] != public.split()[:2]:
+            raise Wrong(f"{path}.pub is not the public half of {path}")
+    code, line, errors = run(["ssh-keygen", "-l", "-f", path])
+    kind = line.strip().rsplit("(", 1)[-1].rstrip(")")
+    expect(f"{path}: its type", type, kind)
+    if owner is not None:
+        CHECKS["path"](path, type="file", owner=owner, mode="0600")
+    return line.strip()
+
+
+def needles():
+    """What gives a secret away: its value, and its form inside a url. Of a key its last full line: the first is the same in all."""
+    found = {}
+    for folder, _, files in os.walk(SECRETS):
+        for file in files:
+            name = os.path.relpath(os.path.join(folder, file), SECRETS)
+            with open(os.path.join(folder, file), "rb") as stream:
+                value = stream.read().strip()
+            lines = [line for line in value.split(b"\n") if line.strip() and not line.startswith(b"-----")]
+            if len(lines) > 1:
+                # base64: the line before the last has full length.
+                value = max(lines[-2:], key=len)
+            if len(value) >= 8:
+                found[value] = name
+                found[urllib.parse.quote(value, safe="").encode()] = name
+    return found
+
+
+@check
+def secret_files(limit=256):
+    """Secrets are root's own; no value of one is in an argument, a file that others can read, or the journal. Looks at `limit` MiB."""
+    for top in (SECRETS, "/run/ingot/rendered", "/var/lib/ingot/applications"):
+        for folder, folders, files in os.walk(top):
+            for name in [".", *folders, *files]:
+                info = os.lstat(os.path.join(folder, name))
+                if info.st_uid != 0 or stat.S_IMODE(info.st_mode) & 0o077:
+                    raise Wrong(f"{os.path.normpath(os.path.join(folder, name))}: others than root may look in (mode {stat.S_IMODE(info.st_mode):04o}, owner {info.st_uid})")
+    secrets = needles()
+
+    def search(data, where):
+        for value, name in secrets.items():
+            if value in data:
+                raise Wrong(f"the secret {name} is in {where}", where)
+
+    for file in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            with open(file, "rb") as stream:
+                data = stream.read()
+        except OSError:
+            continue
+        search(data, f"the arguments of a process ({data.split(bytes(1))[0].decode(errors='replace')})")
+    left, count = limit << 20, 0
+    for top in ("/etc", "/run", "/var/lib", "/srv"):
+        for folder, folders, files in os.walk(top):
+            # What others cannot enter, they cannot read. Packages' own data is not ours to read through.
+            folders[:] = [name for name in folders if others_may(os.path.join(folder, name), 0o001) and os.path.join(folder, name) not in ("/var/lib/dpkg", "/var/lib/docker")]
+            for name in files:
+                file = os.path.join(folder, name)
+                if not others_may(file, 0o004) or left <= 0:
+                    continue
+                try:
+                    with open(file, "rb") as stream:
+                        data = stream.read(min(left, 4 << 20))
+                except OSError:
+                    continue
+                left -= len(data)
+                count += 1
+                search(data, file)
+    journal = subprocess.Popen(["journalctl", "--quiet", "--boot", "--output=cat", "--lines=50000", "--no-pager"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    children.add(journal)
+    search(journal.communicate()[0], "the journal")
+    children.discard(journal)
+    return f"{len(set(secrets.values()))} secrets, {count} files"
+
+
+def others_may(file, bit):
+    try:
+        info = os.lstat(file)
+    except OSError:
+        return False
+    return (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)) and bool(info.st_mode & bit)
+
+
+# --- Checks: what answers over the network ------------------------------------------------------------------------------------
+
+
+def connect(address, timeout):
+    host, port = address.rsplit(":", 1)
+    try:
+        return socket.create_connection((host.strip("[]"), int(port)), timeout)
+    except socket.timeout:
+        raise Wrong(f"{address} does not answer", "timeout") from None
+    except OSError as error:
+        raise Wrong(f"{address}: {error.strerror or error}", "closed") from None
+
+
+@check
+def tcp(host, port, open=True, timeout=TIMEOUT):
+    address = f"{host}:{port}"
+    try:
+        with socket.create_connection((host, int(port)), timeout if open else min(timeout, 3)):
+            seen = "open"
+    except OSError as error:
+        seen = f"closed ({error.strerror or 'no answer'})"
+    if (seen == "open") != open:
+        raise Wrong(f"{address} is {seen}, expected {'open' if open else 'closed'}", seen)
+    return seen
+
+
+def der(data):
+    """The elements inside a DER value: (tag, header and content, content). X.690."""
+    at = 0
+    while at < len(data):
+        start, tag, length = at, data[at], data[at + 1]
+        at += 2
+        if length & 0x80:
+            size = length & 0x7F
+            length = int.from_bytes(data[at : at + size], "big")
+            at += size
+        yield tag, data[start : at + length], data[at : at + length]
+        at += length
+
+
+def certificate_of(raw):
+    """Of an X.509 certificate (RFC 5280): the pin of its key (base64 of sha256 over the SubjectPublicKeyInfo), and its names."""
+    (_, _, certificate), = der(raw)
+    body = list(der(next(der(certificate))[2]))
+    if body[0][0] == 0xA0:  # version
+        body = body[1:]
+    # serial, algorithm, issuer, validity, subject, key, …, [3] extensions
+    pin = base64.b64encode(hashlib.sha256(body[5][1]).digest()).decode()
+    end = next(content for tag, _, content in list(der(body[3][2]))[1:])
+    names = []
+    for tag, _, content in body[6:]:
+        if tag != 0xA3:
+            continue
+        for _, _, extension in der(next(der(content))[2]):
+            parts = list(der(extension))
+            if parts[0][2] == bytes.fromhex("551d11"):  # subjectAltName
+                for kind, _, name in der(next(der(parts[-1][2]))[2]):
+                    if kind == 0x82:
+                        names.append(name.decode())
+                    elif kind == 0x87:
+                        names.append(socket.inet_ntop(socket.AF_INET if len(name) == 4 else socket.AF_INET6, name))
+    return {"pin": pin, "names": sorted(names), "until": end.decode()}
+
+
+def handshake(connection, sni, ca=None):
+    context = ssl.create_default_context(cafile=ca) if ca else ssl._create_unverified_context()
+    return context.wrap_socket(connection, server_hostname=sni)
+
+
+@check
+def tls(connect, port=None, sni=None, names=None, pin=None, timeout=TIMEOUT):
+    """The certificate that a server shows for a name."""
+    address = connect if port is None else f"{connect}:{port}"
+    with CONNECT(address, timeout) as connection:
+        try:
+            with handshake(connection, sni) as secure:
+                seen = certificate_of(secure.getpeercert(True))
+        except OSError as error:
+            raise Wrong(f"{address}: TLS handshake: {error}") from None
+    if names is not None:
+        expect(f"{address}: the names of its certificate", sorted(names), seen["names"])
+    if pin is not None:
+        expect(f"{address}: the pin of its certificate's key", pin, seen["pin"])
+    return seen
+
+
+CONNECT = connect
+
+
+class Answer:
+    def __init__(self, status, reason, headers, body):
+        self.status, self.reason, self.headers, self.body = status, reason, headers, body
+
+
+def request(url, connect, method, headers, body, timeout, pin, ca, sni):
+    """One HTTP request over a connection to `connect`. A connection closed without an answer (nginx: 444) has status 0."""
+    parts = urllib.parse.urlsplit(url)
+    secure = parts.scheme == "https"
+    address = connect or f"{parts.hostname}:{parts.port or (443 if secure else 80)}"
+    if not re.search(r":\d+$", address):
+        address = f"{address}:{parts.port or (443 if secure else 80)}"
+    connection = CONNECT(address, timeout)
+    try:
+        if secure:
+            try:
+                connection = handshake(connection, sni or parts.hostname, ca)
+            except ssl.SSLCertVerificationError as error:
+                raise Wrong(f"{url}: its certificate is not trusted: {error.verify_message}") from None
+            except (ssl.SSLError, ConnectionError) as error:
+                return Answer(0, f"closed in the TLS handshake ({error})", [], b"")
+            if pin is not None:
+                expect(f"{url}: the pin of its certificate's key", pin, certificate_of(connection.getpeercert(True))["pin"])
+        client = http.client.HTTPConnection(parts.hostname, timeout=timeout)
+        client.sock = connection
+        target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        client.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+        for name, value in {"Host": parts.netloc, **headers}.items():
+            client.putheader(name, value)
+        if body is not None:
+            client.putheader("Content-Length", str(len(body)))
+        try:
+            client.endheaders(body)
+            answer = client.getresponse()
+        except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError):
+            return Answer(0, "closed without an answer", [], b"")
+        try:
+            data = answer.read(1 << 20)
+        except (http.client.IncompleteRead, ConnectionError) as error:
+            raise Wrong(f"{url}: the answer breaks off: {error}") from None
+        return Answer(answer.status, answer.reason, answer.getheaders(), data)
+    except socket.timeout:
+        raise Wrong(f"{url} at {address}: no answer within {timeout} s", "timeout") from None
+    except http.client.HTTPException as error:
+        raise Wrong(f"{url} at {address}: not an answer in HTTP: {error!r}") from None
+    finally:
+        connection.close()
+
+
+@check
+def http_(url, connect=None, method="GET", status=200, headers=None, once=None, contains=None, location=None, form=None, json=None,
+          send=None, pin=None, ca=None, sni=None, timeout=TIMEOUT):  # fmt: skip
+    """`headers`: of the answer, null where one must be absent. `send`: of the request. `form`, `json`: the request's body."""
+    sent, body = dict(send or {}), None
+    if form is not None:
+        sent["Content-Type"], body = "application/x-www-form-urlencoded", urllib.parse.urlencode(form).encode()
+    elif json is not None:
+        sent["Content-Type"], body = "application/json", JSON.dumps(json).encode()
+    elif method in ("POST", "PUT", "PATCH"):
+        body = b""
+    answer = request(url, connect, method, sent, body, timeout, pin, ca, sni)
+    text = answer.body.decode(errors="replace")
+    what = f"{method} {url}"
+    # None: whatever the application says, as long as somebody answered and did not fail.
+    if answer.status != status if status is not None else answer.status == 0 or answer.status >= 500:
+        said = f"{answer.status} {answer.reason}"
+        raise Wrong(f"{what}: {said}, expected {status}" + (f": {show(text.strip())}" if text.strip() and answer.status >= 400 else ""), answer.status)
+    found = {}
+    for name, value in answer.headers:
+        found.setdefault(name.lower(), []).append(value)
+    if location is not None:
+        expect(f"{what}: Location", location, ", ".join(found.get("location", [])))
+    for name, value in (headers or {}).items():
+        there = found.get(name.lower())
+        if value is None and there:
+            raise Wrong(f"{what}: the header {name} is there: {', '.join(there)}", there)
+        if value is not None:
+            expect(f"{what}: {name}", value, ", ".join(there) if there else None)
+    for name in once or []:
+        if len(found.get(name.lower(), [])) != 1:
+            raise Wrong(f"{what}: the header {name} is there {len(found.get(name.lower(), []))} times, expected once", found.get(name.lower(), []))
+    if contains is not None and contains not in text:
+        raise Wrong(f"{what}: {show(contains)} is not in the answer: {show(text)}", text[:300])
+    return answer.status
+
+
+JSON = json
+CHECKS["http"] = CHECKS.pop("http_")
+
+# Checks that may be asked again until they hold.
+WAITING = {"http", "tcp", "tls", "unit", "redis", "path"}
+
+
+# --- Running them -------------------------------------------------------------------------------------------------------------
+
+
+def one(entry):
+    """The result of one check; never raises."""
+    result = {"id": entry["id"]}
+    arguments = dict(entry.get("args") or {})
+    name = entry.get("check")
+    function = CHECKS.get(name)
+    if not function:
+        return {**result, "ok": False, "message": f"there is no check {name!r}"}
+    within = arguments.pop("within", 0) if name in WAITING else 0
+    parameters = inspect.signature(function).parameters
+    if "timeout" not in parameters:
+        arguments.pop("timeout", None)
+    unknown = [key for key in arguments if key not in parameters]
+    missing = [key for key, value in parameters.items() if value.default is inspect.Parameter.empty and key not in arguments]
+    if unknown or missing:
+        said = [f"has no argument {key!r}" for key in unknown] + [f"needs the argument {key!r}" for key in missing]
+        return {**result, "ok": False, "message": f"the check {name} {', '.join(said)} (it takes {', '.join(parameters)})"}
+    deadline = time.monotonic() + float(within)
+    while True:
+        try:
+            seen = function(**arguments)
+            return {**result, "ok": True, "message": "", "seen": seen}
+        except Wrong as wrong:
+            answer = {**result, "ok": False, "message": str(wrong), "seen": wrong.seen}
+        except Exception as error:  # a wrong argument, or something gone while we looked: the person gets a sentence
+            answer = {**result, "ok": False, "message": f"{name}: {type(error).__name__}: {error}", "seen": None}
+        if time.monotonic() >= deadline:
+            return answer
+        time.sleep(0.1)
+
+
+def limit(entry):
+    """Seconds that a check has in all."""
+    arguments = entry.get("args") or {}
+    try:
+        return float(arguments.get("timeout", TIMEOUT)) + float(arguments.get("within", 0))
+    except (TypeError, ValueError):
+        return TIMEOUT
+
+
+def run_all(entries):
+    """Results in the order of the entries. A check that does not end in time is a failed one; nobody waits for it."""
+    results = [None] * len(entries)
+    began = [None] * len(entries)
+    gate = threading.Semaphore(16)
+    lock = threading.Condition()
+
+    def work(number):
+        with gate:
+            began[number] = time.monotonic()
+            answer = one(entries[number])
+        with lock:
+            if results[number] is None:
+                results[number] = answer
+            lock.notify()
+
+    for number in range(len(entries)):
+        threading.Thread(target=work, args=(number,), daemon=True).start()
+    with lock:
+        while any(result is None for result in results):
+            lock.wait(0.2)
+            for number, entry in enumerate(entries):
+                start = began[number]
+                if results[number] is None and start is not None and time.monotonic() - start > limit(entry) + 1:
+                    results[number] = {"id": entry["id"], "ok": False, "message": f"no answer within {limit(entry):g} s", "seen": None}
+    return results
+
+
+def main():
+    try:
+        entries = json.load(sys.stdin)
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) and "id" in entry for entry in entries):
+            raise ValueError("not a list of {id, check, args}")
+    except ValueError as error:
+        sys.exit(f"check: standard input: {error}")
+    results = run_all(entries)
+    json.dump(results, sys.stdout, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    for child in list(children):
+        child.kill()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+#!/usr/bin/python3
+"""ready.py ADDRESS SECONDS: waits until a server at host:port, or a unix socket's path, answers to an HTTP request with anything.
+
+A server that has opened its port may still die while it loads (Gunicorn binds before its workers import the application).
+Called by service_up() in actions/lib.sh.
+"""
+import socket
+import sys
+import time
+
+
+def answers(address, timeout):
+    if address.startswith("/"):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(timeout)
+        connection.connect(address)
+    else:
+        host, port = address.rsplit(":", 1)
+        host = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))
+        connection = socket.create_connection((host, int(port)), timeout)
+    with connection:
+        connection.sendall(b"HEAD / HTTP/1.0\r\nHost: localhost\r\nUser-Agent: ingot\r\n\r\n")
+        return bool(connection.recv(1))
+
+
+def main():
+    address, seconds = sys.argv[1], float(sys.argv[2])
+    deadline = time.monotonic() + max(1.0, seconds)
+    while True:
+        try:
+            if answers(address, max(0.1, deadline - time.monotonic())):
+                return
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            sys.exit(1)
+        time.sleep(0.05)
+
+
+main()

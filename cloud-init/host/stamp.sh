@@ -1,0 +1,30 @@
+#!/bin/sh
+# Stamps of work on data, kept with the data: table ingot.stamp of the database it was done in. Called by step:
+# stamp.sh probe|write DATABASE HASH, with the step's id in STEP. Exit code 0: the stamp is there; 1: it is not, or another one.
+# shellcheck source=cloud-init/host/actions/lib.sh
+. "$INGOT/actions/lib.sh"
+
+case $1 in
+probe)
+	found=$(sql "$2" -v step="$STEP" <<-'SQL'
+		select to_regclass('ingot.stamp') is not null as there \gset
+		\if :there
+		select hash from ingot.stamp where step = :'step';
+		\endif
+	SQL
+	) || fail "the stamp cannot be read from database $2"
+	[ "$found" = "$3" ]
+	;;
+write)
+	sql "$2" -v step="$STEP" -v hash="$3" <<-'SQL'
+		set client_min_messages = warning;
+		begin;
+		select pg_advisory_xact_lock(hashtext('ingot.stamp')) \g /dev/null
+		create schema if not exists ingot;
+		create table if not exists ingot.stamp (step text primary key, hash text not null, at timestamptz not null default now());
+		insert into ingot.stamp (step, hash) values (:'step', :'hash')
+		on conflict (step) do update set hash = excluded.hash, at = now();
+		commit;
+	SQL
+	;;
+esac

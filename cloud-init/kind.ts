@@ -1,0 +1,171 @@
+// What a resource kind is: one file in resources/ gives one of these. Interface first (schema, outputs), implementation second
+// (needs, compile, checks), in one place. The model (model.ts) and the compiler (compile.ts) know kinds only through this.
+import { existsSync, statSync } from "node:fs";
+import { resolve } from "node:path";
+import type { Schema } from "../lib/schema.ts";
+import type { Path } from "../lib/yaml.ts";
+import type { Arg, Check, GeneratedFile, Need, Part, Port, Step, VolumePlan } from "./plan.ts";
+import type { Output, SecretNeed, Value } from "./value.ts";
+
+/** One thing declared on a host. Its id is `kind/name`; of a kind with one resource per host, the kind alone. */
+export interface Resource<T = unknown> {
+  id: string;
+  kind: string;
+  name: string;
+  value: T;
+  /** Where it stands in the YAML; of an implied resource, where what implies it stands. */
+  path: Path;
+  implied: boolean;
+}
+
+export interface Problem {
+  code: string;
+  message: string;
+  /** Below the resource's own path. */
+  path?: Path;
+  severity?: "warning";
+  hint?: string;
+  /** Another resource (by id) that is part of it. */
+  related?: { id: string; message: string };
+}
+
+/** Unlike a Step: the id comes from `part`; `after` names parts of the same resource. Steps of one resource run in the order given,
+ * the first of them after everything the resource refers to. */
+export interface StepDraft {
+  part?: string;
+  action: string;
+  /** An argument that is undefined is left out. */
+  args: Record<string, Arg | undefined>;
+  done?: Step["done"];
+  stampIn?: Step["stampIn"];
+  timeoutSeconds?: number;
+  /** Instead of the order given: only these parts, and with `nothing` not even what the resource refers to. */
+  after?: { parts: string[]; references: boolean };
+  /** Ids of resources that may wait for this one, and that this step waits for all the same: nobody waits for this step. */
+  late?: string[];
+}
+
+export interface Compiled {
+  steps?: StepDraft[];
+  files?: Omit<GeneratedFile, "resource">[];
+  secrets?: SecretNeed[];
+  ports?: Omit<Port, "resource">[];
+  volumes?: VolumePlan[];
+}
+
+type NeedDraft = Need extends infer N ? (N extends Need ? Omit<N, "resource"> : never) : never;
+export type CheckDraft = Omit<Check, "resource" | "id"> & { part?: string };
+
+/** What the image offers, known from its manifest once baked, from its lock and recipe before. */
+export interface ImageOffer {
+  name: string;
+  digest?: string;
+  /** Over everything in it but Ingot's own files: what a release of an application depends on. */
+  base?: string;
+  packages: Record<string, string>;
+  users: ReadonlySet<string>;
+  groups: ReadonlySet<string>;
+  locales: readonly string[];
+  /** undefined: not baked yet, so nobody knows. */
+  units?: ReadonlySet<string>;
+  binaries?: ReadonlySet<string>;
+  postgresql?: string;
+}
+
+/** An application's release: known by what it is made from, before it is built. */
+export interface Release {
+  id: string;
+  sha256: string;
+  path: string;
+}
+
+/** A host, as kinds see it while they compile. */
+export interface Host {
+  stack: string;
+  name: string;
+  hostname: string;
+  domain?: string;
+  fqdn: string;
+  image: ImageOffer;
+  /** Absolute; paths in the YAML are relative to it. */
+  stackFolder: string;
+  /** Whether there is a resource of that id. */
+  has(id: string): boolean;
+  all<T>(kind: Kind<T>): Resource<T>[];
+  get<T>(kind: Kind<T>, name?: string): Resource<T> | undefined;
+  /** The pieces of a value: outputs followed, secrets as references. Lists are joined by commas, as 12-factor applications read them. */
+  parts(value: Value): Part[];
+  /** The release of an application; its sha256 is all zeros until it has been built. */
+  release(application: string): Release;
+}
+
+export interface Kind<T = unknown> {
+  kind: string;
+  /** The host's key. */
+  key: string;
+  shape: "many" | "one";
+  /** One sentence for the docs, then what one must know. */
+  summary: string;
+  schema: Schema<T>;
+  /** What a resource of this kind may be called. */
+  names?: Schema<string>;
+  /** YAML of a host's keys; every one is compiled by the tests. */
+  examples: string[];
+  /** Kinds of shape `one` that must be there with it, added with their defaults when they are not declared. */
+  implies?: string[];
+  outputs?(resource: Resource<T>, host: Host): Record<string, Output>;
+  /** Ids of resources that come first without being referred to. */
+  after?(resource: Resource<T>, host: Host): string[];
+  problems?(resource: Resource<T>, host: Host): Problem[];
+  needs?(resource: Resource<T>, host: Host): NeedDraft[];
+  compile(resource: Resource<T>, host: Host): Compiled;
+  checks?(resource: Resource<T>, host: Host): CheckDraft[];
+}
+
+/** Says the types of a kind; gives it back as it is. */
+export const kind = <T>(k: Kind<T>): Kind<T> => k;
+
+export const pkg = (name: string) => ({ need: "package", name }) as const;
+export const inside = (check: string, args: Check["args"], part?: string): CheckDraft => ({ seen: "inside", check, args, part });
+export const stranger = (check: string, args: Check["args"], part?: string): CheckDraft => ({ seen: "stranger", check, args, part });
+export const operator = (check: string, args: Check["args"], part?: string): CheckDraft => ({ seen: "operator", check, args, part });
+
+/** A folder or file is there, with the owner and mode that were declared; its group only where one was. */
+export const owned = (
+  type: "directory" | "file",
+  path: string,
+  { owner, group, mode }: { owner: string; group?: string; mode: string },
+): CheckDraft => inside("path", { path, type, owner, ...(group !== undefined && { group }), mode });
+
+/** What is wrong when not exactly one of these keys is given; undefined when one is. */
+export function onlyOne(what: string, given: Record<string, unknown>): string | undefined {
+  const [a, b] = Object.keys(given).map((key) => `\`${key}:\``);
+  const there = Object.values(given).filter((value) => value !== undefined).length;
+  if (there === 1) return undefined;
+  return there === 0 ? `${what} has neither ${a} nor ${b}` : `${what} has both ${a} and ${b}, and can have only one of them`;
+}
+
+/**
+ * The fixed number of a user or group that names none: a function of its name alone, so that every machine agrees and data keeps its
+ * owner. System: 400-599 and 700-899 (Debian packages take 100 upwards and 999 downwards, recipes 600-699), login: 2000-9999.
+ */
+export function fixedId(name: string, system: boolean): number {
+  let hash = 2166136261; // FNV-1a
+  for (const c of name) hash = Math.imul(hash ^ c.charCodeAt(0), 16777619) >>> 0;
+  if (!system) return 2000 + (hash % 8000);
+  return 400 + (hash % 400) + (hash % 400 < 200 ? 0 : 100);
+}
+
+/** True when `path` is `folder` or below it. */
+export const isBelow = (path: string, folder: string): boolean =>
+  path === folder || path.startsWith(folder.endsWith("/") ? folder : `${folder}/`);
+
+/** A path of the YAML, relative to the stack's folder, as an absolute one. */
+export const inStackFolder = (host: Pick<Host, "stackFolder">, path: string): string => resolve(host.stackFolder, path);
+
+/** Whether the stack may name this: a file, or a folder, that is there. */
+export function isThere(host: Pick<Host, "stackFolder">, path: string, type: "file" | "folder"): boolean {
+  const full = inStackFolder(host, path);
+  if (path === "" || !existsSync(full)) return false;
+  return type === "file" ? statSync(full).isFile() : statSync(full).isDirectory();
+}

@@ -1,0 +1,437 @@
+// From a stack's YAML to the model: parsed with positions, validated (schema, then references between resources, then each
+// kind's own rules), every problem of the file in one go. compile.ts takes it from here; nothing else reads YAML.
+
+import { validators } from "ingot:validators";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { type Diagnostic, diagnostic, InputError, nearest, type Range, RefusedError } from "../lib/diagnostics.ts";
+import type { Project } from "../lib/paths.ts";
+import { type Infer, type Schema, validate, valueAt, wrongPaths } from "../lib/schema.ts";
+import { type Path, parseYaml, type YamlFile } from "../lib/yaml.ts";
+import type { Host, ImageOffer, Kind, Problem, Release, Resource } from "./kind.ts";
+import type { Part } from "./plan.ts";
+import { kinds } from "./resources/index.ts";
+import { type HostDeclaration, stackSchema } from "./schema.ts";
+import type { Output, Value } from "./value.ts";
+
+export interface StackModel {
+  name: string;
+  yaml: YamlFile;
+  hosts: HostModel[];
+  warnings: Diagnostic[];
+}
+
+/** One host: its resources in the order declared, and which of them come before which. */
+export interface HostModel extends Host {
+  resources: Map<string, Resource>;
+  /** Resource id → ids that it waits for. */
+  after: Map<string, Set<string>>;
+  /** Ids of resources whose declaration is malformed: other resources do not see them. */
+  broken: Set<string>;
+  /** False when its recipe is not there or has errors: what the image offers is then nobody's to say. */
+  imageKnown: boolean;
+  path: Path;
+  rangeOf(id: string): Range;
+}
+
+/** What the model must be told of the world outside the file. */
+export interface Surroundings {
+  /** undefined: there is no recipe of that name. */
+  image(name: string): ImageOffer | undefined;
+  /** Names of the recipes that there are, for the did-you-mean. */
+  images(): string[];
+  release(host: HostModel, application: string): Release;
+}
+
+/** The stack's file by its path or its name (`stacks/<name>.yaml`). @throws RefusedError naming the stacks that there are */
+export function findStack(project: Project, given: string): string {
+  for (const path of [resolve(given), join(project.stacks, `${given}.yaml`)]) if (/\.ya?ml$/.test(path) && existsSync(path)) return path;
+  const names = stackNames(project);
+  const near = nearest(given, names);
+  throw new RefusedError(
+    `there is no stack \`${given}\``,
+    near ? `did you mean \`${near}\`?` : names.length ? `there are: ${names.join(", ")}` : "stacks/ is empty",
+  );
+}
+
+export function stackNames(project: Project): string[] {
+  return readdirSync(project.stacks)
+    .filter((f) => f.endsWith(".yaml"))
+    .map((f) => f.slice(0, -5));
+}
+
+/** @throws InputError with everything that is wrong in the file */
+export function loadStack(file: string, around: Surroundings): StackModel {
+  const shown = relative(process.cwd(), file);
+  const name = shown.startsWith("..") ? file : shown;
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch {
+    throw new RefusedError(`${name} cannot be read`);
+  }
+  return modelOf(parseYaml(name, text), dirname(resolve(file)), around);
+}
+
+/** As loadStack(), from text already parsed. `folder` (absolute) is what paths in the YAML are relative to. */
+export function modelOf(yaml: YamlFile, folder: string, around: Surroundings): StackModel {
+  const found: Diagnostic[] = [...yaml.diagnostics];
+  const sources = new Map([[yaml.file, yaml.text]]);
+  const stop = () => {
+    if (found.some((d) => d.severity === "error")) throw new InputError(inOrder(found, yaml.file), sources);
+  };
+  stop();
+  const { value, unknown } = withVariables(yaml, found);
+  found.push(...validate(yaml, value, stackSchema, validators.stack, unknown));
+  const malformed = [...wrongPaths(validators.stack, value), ...unknown];
+  if (!isStack(value)) stop();
+  const stack = value as Infer<typeof stackSchema>;
+  const hosts = Object.entries(stack.hosts)
+    .filter(([, declared]) => isMap(declared))
+    .map(([name, declared]) => hostOf(stack.stack, name, declared, yaml, folder, around, found, sources));
+  for (const host of hosts) {
+    // What is malformed is left out of the rest, so that one run says everything that can be said.
+    for (const { id, path, implied } of host.resources.values())
+      if (!implied && malformed.some((wrong) => isWithin(wrong, path))) host.broken.add(id);
+    checkReferences(host, yaml, found);
+    checkKinds(host, yaml, found);
+    checkOrder(host, found);
+  }
+  stop();
+  return { name: stack.stack, yaml, hosts, warnings: inOrder(found, yaml.file) };
+}
+
+const isMap = (value: unknown): value is Record<string, unknown> => Boolean(value && typeof value === "object" && !Array.isArray(value));
+const isStack = (value: unknown): boolean => isMap(value) && isMap(value.hosts);
+const isWithin = (path: Path, outer: Path): boolean => outer.every((part, i) => path[i] === part);
+
+/** As they stand in the stack's file; those of its recipes behind them. */
+const inOrder = (diagnostics: Diagnostic[], file: string): Diagnostic[] =>
+  diagnostics.sort((a, b) => Number(a.range.file !== file) - Number(b.range.file !== file) || a.range.start.offset - b.range.start.offset);
+
+/** Replaces every `{ var: name }` by the variable's default; what is not declared is reported, and where it was asked for. */
+function withVariables(yaml: YamlFile, found: Diagnostic[]): { value: unknown; unknown: Path[] } {
+  const vars = valueAt(yaml.value, ["vars"]);
+  const declared = isMap(vars) ? vars : {};
+  const unknown: Path[] = [];
+  const walk = (value: unknown, path: Path): unknown => {
+    if (Array.isArray(value)) return value.map((v, i) => walk(v, [...path, i]));
+    if (!isMap(value)) return value;
+    const keys = Object.keys(value);
+    if (keys.length === 1 && keys[0] === "var") {
+      const name = value.var;
+      const variable = typeof name === "string" && Object.hasOwn(declared, name) ? declared[name] : undefined;
+      if (isMap(variable) && "default" in variable) return structuredClone(variable.default);
+      unknown.push(path);
+      const near = typeof name === "string" ? nearest(name, Object.keys(declared)) : undefined;
+      const range = yaml.rangeOf([...path, "var"]);
+      found.push(
+        typeof name !== "string"
+          ? diagnostic("ING1202", range, "`var:` takes the name of a variable", { hint: "write `{ var: name }`" })
+          : diagnostic("ING1202", range, `there is no variable \`${name}\``, {
+              hint: near ? `did you mean \`${near}\`?` : `declare it: \`${name}: { default: … }\` below \`vars:\``,
+            }),
+      );
+      return "";
+    }
+    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, path.length === 0 && k === "vars" ? v : walk(v, [...path, k])]));
+  };
+  return { value: walk(yaml.value, []), unknown };
+}
+
+function hostOf(
+  stack: string,
+  name: string,
+  declared: HostDeclaration,
+  yaml: YamlFile,
+  folder: string,
+  around: Surroundings,
+  found: Diagnostic[],
+  sources: Map<string, string>,
+): HostModel {
+  const path: Path = ["hosts", name];
+  const resources = new Map<string, Resource>();
+  const add = (kind: Kind, resource: string, value: unknown, at: Path, implied: boolean) => {
+    const id = kind.shape === "one" ? kind.kind : `${kind.kind}/${resource}`;
+    resources.set(id, { id, kind: kind.kind, name: resource, value, path: at, implied });
+  };
+  const given = declared as unknown as Record<string, unknown>;
+  const hostname = typeof declared.hostname === "string" ? declared.hostname : name;
+  const domain = typeof declared.domain === "string" ? declared.domain : undefined;
+  for (const kind of kinds) {
+    const value = given[kind.key];
+    if (kind.kind === "hostname") add(kind, hostname, hostname, value === undefined ? path : [...path, kind.key], value === undefined);
+    else if (value === undefined) continue;
+    else if (kind.shape === "one") add(kind, kind.kind, value, [...path, kind.key], false);
+    else if (isMap(value)) for (const [key, v] of Object.entries(value)) add(kind, key, v, [...path, kind.key, key], false);
+  }
+  for (let i = 0; i < kinds.length; i++) {
+    for (const resource of [...resources.values()]) {
+      for (const wanted of kindOf(resource).implies ?? []) {
+        const kind = kinds.find((k) => k.kind === wanted);
+        if (kind && !resources.has(wanted)) add(kind, wanted, defaultsOf(kind.schema), resource.path, true);
+      }
+    }
+  }
+  const image = typeof declared.image === "string" ? declared.image : "";
+  const offer = image === "" ? undefined : offerOf(image, yaml.rangeOf([...path, "image"]), around, found, sources);
+  const host: HostModel = {
+    stack,
+    name,
+    hostname,
+    domain,
+    fqdn: domain ? `${hostname}.${domain}` : hostname,
+    image: offer ?? { name: image, packages: {}, users: new Set(), groups: new Set(), locales: [] },
+    imageKnown: offer !== undefined,
+    stackFolder: folder,
+    resources,
+    after: new Map(),
+    broken: new Set(),
+    path,
+    rangeOf: (id) => yaml.keyRangeOf(resources.get(id)?.path ?? path),
+    has: (id) => resources.has(id),
+    all: <T>(kind: Kind<T>) => [...resources.values()].filter((r) => r.kind === kind.kind && !host.broken.has(r.id)) as Resource<T>[],
+    get: <T>(kind: Kind<T>, resource?: string) => {
+      const id = kind.shape === "one" ? kind.kind : `${kind.kind}/${resource}`;
+      return host.broken.has(id) ? undefined : (resources.get(id) as Resource<T> | undefined);
+    },
+    parts: (value) => partsOf(value, host),
+    release: (application) => around.release(host, application),
+  };
+  return host;
+}
+
+/** What the image offers; what is wrong with its name or its recipe is reported. */
+function offerOf(name: string, at: Range, around: Surroundings, found: Diagnostic[], sources: Map<string, string>): ImageOffer | undefined {
+  try {
+    const offer = around.image(name);
+    if (offer) return offer;
+    const names = around.images();
+    const near = nearest(name, names);
+    found.push(
+      diagnostic("ING1201", at, `there is no recipe images/${name}.yaml`, {
+        hint: near ? `did you mean \`${near}\`?` : names.length ? `there are: ${names.join(", ")}` : "images/ has no recipe yet",
+      }),
+    );
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    const known = new Set(found.map((d) => JSON.stringify(d)));
+    found.push(...error.diagnostics.filter((d) => !known.has(JSON.stringify(d))));
+    for (const [file, text] of error.sources) sources.set(file, text);
+  }
+  return undefined;
+}
+
+export function kindOf(resource: Resource): Kind {
+  const kind = kinds.find((k) => k.kind === resource.kind);
+  if (!kind) throw new Error(`no kind ${resource.kind}`);
+  return kind;
+}
+
+function defaultsOf(schema: Schema): unknown {
+  return Object.fromEntries(Object.entries(schema.properties ?? {}).flatMap(([k, s]) => ("default" in s ? [[k, s.default]] : [])));
+}
+
+/** `kind/name.output` → its resource and output. Of a kind with one resource per host the name belongs to the output: `redis/cache.url`. */
+function outputOf(from: string, host: HostModel): { resource?: Resource; id: string; output: string } {
+  const slash = from.indexOf("/");
+  const kind = kinds.find((k) => k.kind === from.slice(0, slash));
+  if (kind?.shape === "one") return { resource: host.resources.get(kind.kind), id: kind.kind, output: from.slice(slash + 1) };
+  const dot = from.lastIndexOf(".");
+  return { resource: host.resources.get(from.slice(0, dot)), id: from.slice(0, dot), output: from.slice(dot + 1) };
+}
+
+function partsOf(value: Value, host: HostModel): Part[] {
+  if (Array.isArray(value)) return [value.join(",")];
+  if (typeof value !== "object") return [String(value)];
+  if ("secret" in value) return [{ secret: value.secret }];
+  if ("value" in value) return [value.value];
+  const { resource, output } = outputOf(value.from, host);
+  const outputs: Record<string, Output> = (resource && kindOf(resource).outputs?.(resource, host)) ?? {};
+  return (Object.hasOwn(outputs, output) && outputs[output]?.parts) || [];
+}
+
+interface Reference {
+  path: Path;
+  order: boolean;
+  to: { kind: string; name: string } | { from: string };
+}
+
+/** Every place in a resource's value that names another resource, found by the schema's `x-ref` and `x-value`. */
+function referencesIn(schema: Schema, value: unknown, path: Path): Reference[] {
+  if (value === undefined || value === null) return [];
+  if (schema["x-ref"])
+    return typeof value === "string"
+      ? [
+          {
+            path,
+            order: schema["x-ref"].order,
+            to: { kind: schema["x-ref"].kind, name: value.replace(new RegExp(`^${schema["x-ref"].kind}/`), "") },
+          },
+        ]
+      : [];
+  if (schema["x-output"]) return typeof value === "string" && !value.startsWith("/") ? [{ path, order: true, to: { from: value } }] : [];
+  if (schema["x-value"]) {
+    return typeof value === "object" && "from" in value
+      ? [{ path: [...path, "from"], order: true, to: { from: String((value as { from: unknown }).from) } }]
+      : [];
+  }
+  if (schema.anyOf) return schema.anyOf.filter((s) => takes(s, value)).flatMap((s) => referencesIn(s, value, path));
+  if (Array.isArray(value)) return value.flatMap((v, i) => (schema.items ? referencesIn(schema.items, v, [...path, i]) : []));
+  if (typeof value !== "object") return [];
+  return Object.entries(value).flatMap(([k, v]) => {
+    const of = schema.properties?.[k] ?? (schema.additionalProperties || undefined);
+    return of ? referencesIn(of, v, [...path, k]) : [];
+  });
+}
+
+const takes = (schema: Schema, value: unknown): boolean =>
+  schema.type === undefined ||
+  (schema.type === "array"
+    ? Array.isArray(value)
+    : schema.type === "object"
+      ? typeof value === "object" && !Array.isArray(value)
+      : typeof value === schema.type);
+
+/** Follows every reference, says which lead nowhere, and records the order that they give. */
+function checkReferences(host: HostModel, yaml: YamlFile, found: Diagnostic[]): void {
+  for (const resource of host.resources.values()) {
+    const kind = kindOf(resource);
+    const before = new Set<string>();
+    host.after.set(resource.id, before);
+    if (host.broken.has(resource.id)) continue;
+    for (const reference of referencesIn(kind.schema, resource.value, resource.path)) {
+      if ("from" in reference.to) {
+        const target = outputOf(reference.to.from, host);
+        if (!target.resource) {
+          found.push(missing(yaml, reference.path, reference.to.from.slice(0, reference.to.from.indexOf("/")), target.id, host));
+          continue;
+        }
+        if (target.id !== resource.id) before.add(target.id);
+        if (host.broken.has(target.id)) continue;
+        const outputs: Record<string, Output> = kindOf(target.resource).outputs?.(target.resource, host) ?? {};
+        if (!Object.hasOwn(outputs, target.output)) {
+          const near = nearest(target.output, Object.keys(outputs));
+          found.push(
+            diagnostic("ING1204", yaml.rangeOf(reference.path), `${target.id} has no output \`${target.output}\``, {
+              hint: near
+                ? `did you mean \`${near}\`?`
+                : Object.keys(outputs).length
+                  ? `it has: ${Object.keys(outputs).join(", ")}`
+                  : "it has none",
+            }),
+          );
+        }
+      } else {
+        const { kind: wanted, name } = reference.to;
+        const declared = `${wanted}/${name}`;
+        // Every user brings the group of its name.
+        const id = wanted === "group" && !host.resources.has(declared) && host.resources.has(`user/${name}`) ? `user/${name}` : declared;
+        if (host.resources.has(id)) {
+          if (reference.order && id !== resource.id) before.add(id);
+        } else if (!offeredByImage(wanted, name, host)) found.push(missing(yaml, reference.path, wanted, id, host));
+      }
+    }
+    for (const id of kind.after?.(resource, host) ?? []) if (host.resources.has(id) && id !== resource.id) before.add(id);
+  }
+}
+
+/** Users and groups of packages are the image's, and every user there has the group of its name. */
+function offeredByImage(kind: string, name: string, host: HostModel): boolean {
+  if (!host.imageKnown && ["user", "group"].includes(kind)) return true;
+  if (kind === "user") return host.image.users.has(name);
+  if (kind === "group") return host.image.groups.has(name) || host.image.users.has(name);
+  return false;
+}
+
+function missing(yaml: YamlFile, path: Path, kind: string, id: string, host: HostModel): Diagnostic {
+  const name = id.slice(id.indexOf("/") + 1);
+  const known = kinds.find((k) => k.kind === kind);
+  const range = yaml.rangeOf(path);
+  if (!known) {
+    const near = nearest(
+      kind,
+      kinds.map((k) => k.kind),
+    );
+    return diagnostic("ING1203", range, `there is no kind \`${kind}\``, {
+      hint: near ? `did you mean \`${near}\`?` : `kinds: ${kinds.map((k) => k.kind).join(", ")}`,
+    });
+  }
+  const names = [...host.resources.values()].filter((r) => r.kind === kind).map((r) => r.name);
+  const near = nearest(name, [...names, ...(kind === "user" ? host.image.users : kind === "group" ? host.image.groups : [])]);
+  return diagnostic("ING1203", range, known.shape === "one" ? `${host.name} has no ${kind}` : `${host.name} has no ${kind} \`${name}\``, {
+    hint: near
+      ? `did you mean \`${near}\`?`
+      : known.shape === "one"
+        ? `declare \`${known.key}:\``
+        : `declare it below \`${known.key}:\`${names.length ? `; there are: ${names.join(", ")}` : ""}`,
+    ...(near &&
+      names.includes(near) && { related: [{ message: `${kind} \`${near}\` is declared here`, range: host.rangeOf(`${kind}/${near}`) }] }),
+  });
+}
+
+/** Each kind's own rules, what the image lacks, and what two resources both claim. */
+function checkKinds(host: HostModel, yaml: YamlFile, found: Diagnostic[]): void {
+  for (const resource of host.resources.values()) {
+    if (host.broken.has(resource.id)) continue;
+    const kind = kindOf(resource);
+    for (const problem of kind.problems?.(resource, host) ?? []) found.push(problemOf(problem, resource, host, yaml));
+    for (const need of host.imageKnown ? (kind.needs?.(resource, host) ?? []) : []) {
+      const { image } = host;
+      const at = host.rangeOf(resource.id);
+      if (need.need === "package" && !Object.hasOwn(image.packages, need.name)) {
+        const near = nearest(need.name, Object.keys(image.packages));
+        found.push(
+          diagnostic("ING1301", at, `${resource.id} needs the package ${need.name}, which is not in the image ${image.name}`, {
+            hint: `add \`- ${need.name}\` to \`packages:\` in images/${image.name}.yaml and run \`ingot image lock ${image.name}\`${near && kind.kind === "package" ? `; or did you mean \`${near}\`?` : ""}`,
+          }),
+        );
+      } else if (need.need === "locale" && image.locales.length && !image.locales.includes(need.name)) {
+        found.push(
+          diagnostic("ING1302", at, `${resource.id} needs the locale ${need.name}, which is not in the image ${image.name}`, {
+            hint: `add \`- ${need.name}\` to \`locales:\` in images/${image.name}.yaml`,
+          }),
+        );
+      } else if (need.need === "unit" && image.units && !image.units.has(need.name)) {
+        found.push(diagnostic("ING1303", at, `${resource.id} needs the unit ${need.name}, which is not in the image ${image.name}`));
+      } else if (need.need === "binary" && image.binaries && !image.binaries.has(need.path)) {
+        found.push(diagnostic("ING1303", at, `${resource.id} needs ${need.path}, which is not in the image ${image.name}`));
+      }
+    }
+  }
+}
+
+function problemOf(problem: Problem, resource: Resource, host: HostModel, yaml: YamlFile): Diagnostic {
+  const path = [...resource.path, ...(problem.path ?? [])];
+  return diagnostic(problem.code, problem.path?.length ? yaml.rangeOf(path) : host.rangeOf(resource.id), problem.message, {
+    ...(problem.severity && { severity: problem.severity }),
+    hint: problem.hint,
+    related: problem.related ? [{ message: problem.related.message, range: host.rangeOf(problem.related.id) }] : [],
+  });
+}
+
+/** A cycle between resources is an error that shows every line of it. */
+function checkOrder(host: HostModel, found: Diagnostic[]): void {
+  const state = new Map<string, "open" | "done">();
+  const trail: string[] = [];
+  const visit = (id: string): void => {
+    if (state.get(id) === "done") return;
+    if (state.get(id) === "open") {
+      const cycle = trail.slice(trail.indexOf(id));
+      const [first = id, ...others] = cycle;
+      found.push(
+        diagnostic("ING1205", host.rangeOf(first), `a cycle: ${[...cycle, first].join(" → ")}`, {
+          related: others.map((o) => ({ message: `${o} is part of it`, range: host.rangeOf(o) })),
+          hint: "each of these waits for the next: take one of the references away",
+        }),
+      );
+      return;
+    }
+    state.set(id, "open");
+    trail.push(id);
+    for (const next of host.after.get(id) ?? []) visit(next);
+    trail.pop();
+    state.set(id, "done");
+  };
+  for (const id of host.resources.keys()) visit(id);
+}

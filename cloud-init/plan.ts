@@ -1,0 +1,148 @@
+// The stack plan: everything that the targets, the host and the checks are told. Plain data, the same for every target;
+// compile.ts makes it, nothing downstream reads YAML again. `ingot plan --json` prints it.
+
+import type { Diagnostic, Range } from "../lib/diagnostics.ts";
+import type { Json } from "../lib/digest.ts";
+
+export interface StackPlan {
+  stack: string;
+  /** The stack's file, relative to the project. */
+  file: string;
+  hosts: HostPlan[];
+  warnings: Diagnostic[];
+}
+
+export interface HostPlan {
+  stack: string;
+  host: string;
+  fqdn: string;
+  hostname: string;
+  /** Name of the recipe, and the digest of the image when it has been baked. */
+  image: { name: string; digest?: string };
+  generation: Generation;
+  artifacts: ArtifactUse[];
+  secrets: SecretUse[];
+  volumes: VolumePlan[];
+  /** What may be reached from outside the host. Anything else that listens there is a failed check. */
+  ports: Port[];
+  /** Where each step and resource was declared; kept out of the generation, so that a comment does not change its digest. */
+  origins: Record<string, Range>;
+  /** Names by which the host's sites answer on this computer's loopback: `*.localhost`. */
+  localNames: string[];
+  wants: Need[];
+  /** Seen from outside, over the network; what is seen from inside is the generation's. */
+  checks: Check[];
+}
+
+/** `from: stack` is reached by other hosts of the stack only, `world` by anybody. */
+export interface Port {
+  port: number;
+  protocol: "tcp" | "udp";
+  from: "world" | "stack";
+  resource: string;
+}
+
+/** What the image must have. Checked against its manifest before anything is launched. */
+export type Need =
+  | { need: "package"; name: string; resource: string }
+  | { need: "unit"; name: string; resource: string }
+  | { need: "binary"; path: string; resource: string }
+  | { need: "locale"; name: string; resource: string };
+
+/** A data volume: found on the machine as /dev/disk/by-id/ingot-<name>; on EC2 by its serial, here a file-backed disk. */
+export interface VolumePlan {
+  name: string;
+  mount: string;
+  /** Bytes. */
+  size: number;
+  filesystem: "ext4" | "xfs";
+}
+
+/** Bytes that the host finds at /run/ingot/artifacts/<sha256>: an application's release. */
+export interface ArtifactUse {
+  /** The resource it belongs to: `application/inloop`. */
+  resource: string;
+  /** What it is made from, known before it is made (cloud-init/release.ts). */
+  id: string;
+  /** All zeros until it has been built. */
+  sha256: string;
+  /** Absolute path of the file on this computer, there or not yet. */
+  path: string;
+}
+
+/** A secret that this host reads. `generate` says how the store makes it when it is not there. */
+export interface SecretUse {
+  name: string;
+  generate?: GenerateSecret;
+  resource: string;
+}
+/** `password`: 32 characters of [A-Za-z0-9]; `hex64`: 64 hex characters; `ssh-ed25519`: an OpenSSH private key without passphrase;
+ * `tls-ecdsa`: a PEM private key on P-256. */
+export type GenerateSecret = "password" | "hex64" | "ssh-ed25519" | "tls-ecdsa";
+
+/**
+ * All that a host is to become: `/var/lib/ingot/generations/<digest>/` on the host. `plan.json` there is canonicalJson({ steps,
+ * files, checks }) with `files` as path → {sha256, mode}; its sha256 is the digest. Contents lie beside it in `files/<sha256>`.
+ */
+export interface Generation {
+  digest: string;
+  steps: Step[];
+  files: GeneratedFile[];
+  checks: Check[];
+}
+
+/** A configuration file or systemd unit that is Ingot's alone: root's own, no secret in it. The activator installs it before the steps
+ * and removes it when a later generation has it no more. Units are files below /etc/systemd/system. */
+export interface GeneratedFile {
+  path: string;
+  mode: "0644" | "0755" | "0600" | "0440";
+  content: string;
+  resource: string;
+}
+
+/** One idempotent unit of work; a systemd oneshot unit on the host. */
+export interface Step {
+  /** `<kind>/<name>` or `<kind>/<name>:<part>`, unique in the host. Characters: [A-Za-z0-9._/:@-]. */
+  id: string;
+  resource: string;
+  after: string[];
+  /** A file in cloud-init/host/actions (without .sh). */
+  action: string;
+  args: Record<string, Arg>;
+  /** `probe`: the action asks the system. `stamp`: the hash of action and arguments, kept in `stampIn`. */
+  done: "probe" | "stamp";
+  /** Where the stamp lies: the host, or the database that the work was done on, so that a restored database keeps it. */
+  stampIn?: { database: string };
+  timeoutSeconds: number;
+}
+
+/** An argument reaches the action as environment variable ARG_<NAME>: a list as lines, a flag as true or false, `{ secret }` as
+ * the path of the file that holds it, `{ value }` as the path of a root-only file with the rendered value. */
+export type Arg = string | number | boolean | string[] | { secret: string } | { render: Rendered };
+
+/** A file with secrets in it, rendered on the host (cloud-init/host/render.py) into /run/ingot/rendered/<sha256 of this>. */
+export type Rendered = { format: "env"; values: Record<string, Part[]> } | { format: "text"; value: Part[] };
+/** A piece of a value: text as it is, or a secret, percent-encoded where it stands inside a url. */
+export type Part = string | { secret: string; encode?: "url" };
+
+/** One assertion about a running host. `seen` says from where: `inside` runs on the host, all in one call; the others over the network. */
+export interface Check {
+  id: string;
+  resource: string;
+  seen: "inside" | "operator" | "stranger";
+  /** A function of cloud-init/host/check.py. From outside, verify adds the machine's address, and puts the pin of a key in place of
+   * `pin: { publicKeyOf: <secret> }`. */
+  check: string;
+  args: Record<string, Json>;
+}
+
+/** What only the target knows about one machine; the host finds it at /run/ingot/facts/facts.json. */
+export interface MachineFacts {
+  instance: string;
+  target: "container" | "vm" | "aws";
+  address: string;
+  /** Volume name → serial of its disk. */
+  volumes: Record<string, string>;
+  /** Where the secrets are, on the machine: a folder with a file for each. */
+  secrets: string;
+}

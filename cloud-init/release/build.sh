@@ -1,0 +1,41 @@
+#!/bin/sh
+# Builds an application's release at its final path, in a throw-away machine over the image and without any network. What it needs
+# was fetched before; what it gives is /build/release.tar.zst, which holds the contents of the release's folder.
+set -eu
+release=/srv/$RELEASE_NAME/releases/$RELEASE_ID
+mkdir -p "$release"
+cp -R /build/source "$release/app"
+if [ -n "$RELEASE_PYTHON" ]; then
+	python3 -m venv --without-pip "$release/venv"
+	python3 -m pip --python "$release/venv/bin/python" install --quiet --disable-pip-version-check --no-input --no-index --no-cache-dir --no-compile \
+		--find-links /build/wheels --require-hashes --requirement "$release/app/$RELEASE_PYTHON"
+fi
+if [ -n "$RELEASE_COLLECT" ]; then
+	ln -s "releases/$RELEASE_ID" "/srv/$RELEASE_NAME/current"
+	mkdir -p "$release/static"
+	(
+		PATH=$release/venv/bin:$PATH
+		# Values of secrets are not here: placeholders stand for them.
+		set -a
+		# shellcheck source=/dev/null
+		. /build/environment
+		set +a
+		cd "$release/app"
+		# One word a line, as TypeScript split them.
+		set --
+		while IFS= read -r word; do
+			set -- "$@" "$word"
+		done <<-END
+			$RELEASE_COLLECT
+		END
+		exec "$@" </dev/null
+	)
+	for ending in $RELEASE_COMPRESS; do
+		find "$release/static" -type f -name "*.$ending" -exec gzip --keep --no-name --best {} +
+	done
+fi
+find "$release" -name __pycache__ -type d -prune -exec rm -rf {} +
+# Compiled once here, so that the first start there is not slowed; checked by nobody, because nobody changes a release.
+[ -z "$RELEASE_PYTHON" ] || python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$release/venv/lib" "$release/app"
+chmod -R u=rwX,go=rX "$release"
+tar --create --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --directory="$release" . | zstd -q -3 -T0 -o /build/release.tar.zst

@@ -1,0 +1,235 @@
+// A release of an application: built once elsewhere, unpacked here, migrated, made live.
+import { join } from "node:path";
+import { QuoteError, splitCommand } from "../../lib/quote.ts";
+import { type Infer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
+import type { Path } from "../../lib/yaml.ts";
+import { type Host, inside, isThere, kind, type Problem, pkg, type Resource, type StepDraft } from "../kind.ts";
+import { environmentName } from "../names.ts";
+import type { Part } from "../plan.ts";
+import { looksSecret, urlWithPassword, type Value, valueSchema } from "../value.ts";
+import { service } from "./service.ts";
+
+const schema = object({
+  source: text({ description: "The folder with its sources, relative to the stack" }),
+  python: optional(
+    text({
+      description:
+        "A pip requirements file with exact versions and hashes, in the source folder: the release gets a virtualenv made from it",
+    }),
+  ),
+  static: optional(
+    object(
+      {
+        collect: text({ description: "The command that collects static files into `application/<name>.static`" }),
+        compress: withDefault(
+          list(text({ pattern: "^[a-z0-9]+$" }), { description: "Endings of files that get a compressed twin (.gz)" }),
+          [],
+        ),
+      },
+      { description: "Its static files, collected once when the release is built" },
+    ),
+  ),
+  user: optional(ref("user", { description: "Runs the commands of `before_live`; the user of its first service when left out" })),
+  env: withDefault(
+    map(valueSchema, environmentName, {
+      description: "Its environment, kept in a file that only root and its services read",
+    }),
+    {},
+  ),
+  before_live: withDefault(
+    list(text(), {
+      description:
+        "Commands that must succeed before a release goes live, run in its folder with its environment; each once for a release and its inputs",
+    }),
+    [],
+  ),
+  superuser: optional(
+    object(
+      { name: text({ description: "Its name" }), email: text({ description: "Its address" }) },
+      { description: "A Django superuser with a generated password, made once" },
+    ),
+  ),
+});
+export type Application = Infer<typeof schema>;
+
+export const baseOf = (name: string): string => `/srv/${name}`;
+export const currentOf = (name: string): string => `${baseOf(name)}/current`;
+/** What outlives a release and belongs to none of them. */
+export const sharedOf = (name: string): string => `${baseOf(name)}/shared`;
+export const envPath = (name: string): string => `/var/lib/ingot/applications/${name}.env`;
+
+/** The environment as the host renders it: every value in pieces. Also what a service of it runs with. */
+export const environmentOf = (app: Resource<Application>, host: Host): Record<string, Part[]> =>
+  Object.fromEntries(Object.entries(app.value.env).map(([name, value]) => [name, host.parts(value)]));
+
+/** A command's words; `manage.py …` is run by the release's own Python. @throws QuoteError */
+export const commandOf = (command: string): string[] => {
+  const words = splitCommand(command);
+  return words[0]?.endsWith(".py") ? ["python", ...words] : words;
+};
+
+/** Secrets that a map of values names, with how each is made. */
+export const secretsIn = (values: Record<string, Value>) =>
+  Object.values(values).flatMap((v) =>
+    typeof v === "object" && !Array.isArray(v) && "secret" in v ? [{ name: v.secret, generate: v.generate }] : [],
+  );
+
+/** What is written out in the stack, unless it is said to be no secret. */
+const literalOf = (value: Value): string | undefined => {
+  if (Array.isArray(value)) return value.join(",");
+  if (typeof value === "object") return "value" in value && !value.plain ? value.value : undefined;
+  return typeof value === "boolean" ? undefined : String(value);
+};
+
+/** What is wrong with values of an environment: secrets written out. */
+export function environmentProblems(env: Record<string, Value>): Problem[] {
+  return Object.entries(env).flatMap(([name, value]): Problem[] => {
+    const literal = literalOf(value);
+    if (literal === undefined) return [];
+    if (looksSecret(name)) {
+      return [
+        {
+          code: "ING1407",
+          path: ["env", name],
+          message: `${name} is a secret by its name, and is written out here`,
+          hint: `\`${name}: { secret: ${name.toLowerCase().replaceAll("_", "-")} }\` refers to it in the secrets' store; \`{ value: …, plain: true }\` if it is none`,
+        },
+      ];
+    }
+    return urlWithPassword(literal)
+      ? [
+          {
+            code: "ING1407",
+            path: ["env", name],
+            message: `the url of ${name} has a password in it`,
+            hint: "refer to a resource's url by `{ from: database/<name>.url }`, or to a secret by `{ secret: <name> }`",
+          },
+        ]
+      : [];
+  });
+}
+
+/** What is wrong with a command, which stands at `path` of its resource. */
+export const commandProblems = (command: string, path: Path): Problem[] => {
+  try {
+    return splitCommand(command).length ? [] : [{ code: "ING1408", path, message: "the command is empty" }];
+  } catch (error) {
+    if (!(error instanceof QuoteError)) throw error;
+    return [{ code: "ING1408", path, message: error.message }];
+  }
+};
+
+/** The user of `before_live`. */
+const userOf = (app: Resource<Application>, host: Host): string | undefined =>
+  app.value.user ?? host.all(service).find((s) => s.value.application === app.name)?.value.user;
+
+/** The database that its environment names first: stamps of migrations lie there. */
+const databaseOf = (app: Resource<Application>): string | undefined =>
+  Object.values(app.value.env)
+    .map((v) => (typeof v === "object" && !Array.isArray(v) && "from" in v ? /^database\/(.+)\.url$/.exec(v.from)?.[1] : undefined))
+    .find((name) => name !== undefined);
+
+export const application = kind<Application>({
+  kind: "application",
+  key: "applications",
+  shape: "many",
+  summary:
+    "An application's release. It is built once on the operator's side, in a machine of the same image, into one archive; the host unpacks it to `/srv/<name>/releases/<id>`, runs `before_live` and moves `current`. The host needs no network.",
+  schema,
+  examples: [
+    "users:\n  shop: { system: true }\napplications:\n  shop:\n    source: ../tests/apps/inloop\n    python: requirements.lock\n    user: shop\n    env: { DJANGO_SETTINGS_MODULE: inloop.settings, SECRET_KEY: { secret: django, generate: hex64 } }\n    before_live: [manage.py check]\n",
+  ],
+  outputs: ({ name }) => ({
+    path: { parts: [`${currentOf(name)}/app`], description: "The folder of the live release's sources" },
+    static: { parts: [`${currentOf(name)}/static`], description: "The folder of its collected static files" },
+    shared: { parts: [sharedOf(name)], description: "A folder that all its releases share; the user of its commands owns it" },
+  }),
+  after: (app, host) => {
+    const user = userOf(app, host);
+    return user ? [`user/${user}`] : [];
+  },
+  needs: ({ value }) => [pkg("zstd"), ...(value.python ? [pkg("python3-venv")] : [])],
+  problems: (app, host) => {
+    const { value } = app;
+    const problems: Problem[] = environmentProblems(value.env);
+    if (!isThere(host, value.source, "folder"))
+      problems.push({ code: "ING1401", path: ["source"], message: `there is no folder \`${value.source}\` beside the stack` });
+    else if (value.python !== undefined && !isThere(host, join(value.source, value.python), "file"))
+      problems.push({ code: "ING1401", path: ["python"], message: `there is no file \`${value.python}\` in ${value.source}` });
+    for (const [i, command] of value.before_live.entries()) problems.push(...commandProblems(command, ["before_live", i]));
+    if (value.static) problems.push(...commandProblems(value.static.collect, ["static", "collect"]));
+    if ((value.before_live.length || value.superuser) && !userOf(app, host))
+      problems.push({
+        code: "ING1409",
+        message: `nobody runs the commands of ${app.name}`,
+        hint: "give it `user:`, or a service that runs it",
+      });
+    return problems;
+  },
+  compile: (app, host) => {
+    const { name, value } = app;
+    const release = host.release(name);
+    const path = `${baseOf(name)}/releases/${release.id}`;
+    const user = userOf(app, host) ?? "root";
+    const database = databaseOf(app);
+    const stampIn = database ? { database } : undefined;
+    const ready = { parts: ["release", "env", "shared"], references: true };
+    const run = { application: name, release: path, env: envPath(name), user };
+    const steps: StepDraft[] = [
+      {
+        part: "release",
+        action: "release",
+        args: { artifact: release.sha256, path },
+        after: { parts: [], references: false },
+        timeoutSeconds: 300,
+      },
+      {
+        part: "env",
+        action: "application-env",
+        args: { env: { render: { format: "env", values: environmentOf(app, host) } }, path: envPath(name) },
+        after: { parts: [], references: false },
+      },
+      {
+        part: "shared",
+        action: "directory",
+        args: { path: sharedOf(name), owner: user, mode: "0750" },
+        after: { parts: [], references: true },
+      },
+      ...value.before_live.map(
+        (command, i): StepDraft => ({
+          part: `before-live-${i + 1}`,
+          action: "application-command",
+          args: { ...run, command: commandOf(command) },
+          done: "stamp",
+          stampIn,
+          after: i === 0 ? ready : { parts: [`before-live-${i}`], references: true },
+          timeoutSeconds: 600,
+        }),
+      ),
+    ];
+    const last = value.before_live.length ? [`before-live-${value.before_live.length}`] : ready.parts;
+    const superuser = `${host.name}/application/${name}/superuser`;
+    if (value.superuser) {
+      steps.push({
+        part: "superuser",
+        action: "application-superuser",
+        args: { ...run, name: value.superuser.name, email: value.superuser.email, password: { secret: superuser } },
+        done: "stamp",
+        stampIn,
+        after: { parts: last, references: true },
+        timeoutSeconds: 120,
+      });
+    }
+    steps.push({
+      part: "live",
+      action: "application-live",
+      args: { path: currentOf(name), release: path },
+      after: { parts: value.superuser ? ["superuser"] : last, references: true },
+    });
+    return { steps, secrets: [...secretsIn(value.env), ...(value.superuser ? [{ name: superuser, generate: "password" as const }] : [])] };
+  },
+  checks: ({ name }, host) => [
+    inside("path", { path: currentOf(name), type: "symlink", target: `${baseOf(name)}/releases/${host.release(name).id}` }, "live"),
+    inside("path", { path: envPath(name), type: "file", owner: "root", mode: "0600" }, "env"),
+  ],
+});

@@ -1,0 +1,49 @@
+// The machine's identity: its names, its ssh host key, and ssh itself, the first way to any host.
+import { text } from "../../lib/schema.ts";
+import { inside, kind, pkg, stranger } from "../kind.ts";
+
+export const hostname = kind({
+  kind: "hostname",
+  key: "hostname",
+  shape: "one",
+  summary:
+    "The short name of the host; together with `domain` its fully qualified one (`hostname -f`). It is the host's own name when left out. The ssh host key comes from the secrets' store, so that a rebuilt host is known to its operators.",
+  schema: text({
+    pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    expected: "a host name: lower-case letters, digits and `-`, at most 63",
+  }),
+  examples: ["hostname: inloop\ndomain: inf.example.org\n"],
+  needs: () => [pkg("openssh-server")],
+  compile: (_, host) => ({
+    secrets: [{ name: `${host.name}/ssh-host-key`, generate: "ssh-ed25519" }],
+    ports: [{ port: 22, protocol: "tcp", from: "world" }],
+    files: [
+      {
+        path: "/etc/ssh/sshd_config.d/ingot.conf",
+        mode: "0644",
+        content: [
+          "HostKey /etc/ssh/ssh_host_ed25519_key",
+          "PasswordAuthentication no",
+          "KbdInteractiveAuthentication no",
+          "PermitRootLogin prohibit-password",
+          "",
+        ].join("\n"),
+      },
+    ],
+    steps: [
+      { action: "hostname", args: { hostname: host.hostname, fqdn: host.fqdn }, done: "probe", after: { parts: [], references: false } },
+      {
+        part: "ssh",
+        action: "ssh-host-key",
+        args: { key: { secret: `${host.name}/ssh-host-key` }, inputs: ["/etc/ssh/sshd_config.d/ingot.conf"], listens: "127.0.0.1:22" },
+        done: "probe",
+        after: { parts: [], references: false },
+      },
+    ],
+  }),
+  checks: (_, host) => [
+    inside("hostname", { hostname: host.hostname, fqdn: host.fqdn }),
+    inside("unit", { name: "ssh.service", active: true, enabled: true }, "ssh"),
+    stranger("tcp", { port: 22, open: true }, "ssh-open"),
+  ],
+});

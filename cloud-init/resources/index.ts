@@ -1,0 +1,40 @@
+// The list of kinds: adding one means its file and a line here. In the order of the docs: a host is named, peopled, given disks and
+// files, services, applications, a front.
+import type { Kind } from "../kind.ts";
+import { application } from "./application.ts";
+import { certificate } from "./certificate.ts";
+import { check } from "./check.ts";
+import { database } from "./database.ts";
+import { directory } from "./directory.ts";
+import { file } from "./file.ts";
+import { group } from "./group.ts";
+import { hostname } from "./hostname.ts";
+import { nginx } from "./nginx.ts";
+import { packageKind } from "./package.ts";
+import { postgresql } from "./postgresql.ts";
+import { redis } from "./redis.ts";
+import { role } from "./role.ts";
+import { service } from "./service.ts";
+import { site } from "./site.ts";
+import { user } from "./user.ts";
+import { volume } from "./volume.ts";
+
+export const kinds: readonly Kind[] = [
+  hostname,
+  group,
+  user,
+  volume,
+  directory,
+  file,
+  packageKind,
+  postgresql,
+  role,
+  database,
+  redis,
+  application,
+  service,
+  certificate,
+  nginx,
+  site,
+  check,
+];

@@ -1,0 +1,108 @@
+// The web server of the host: what its sites share.
+import { object, text, withDefault } from "../../lib/schema.ts";
+import { inside, kind, pkg } from "../kind.ts";
+import { certificatePath, keyPath } from "./certificate.ts";
+import { site } from "./site.ts";
+
+/** Headers of Django's security checklist and Mozilla's guidance; set here alone, each once. */
+export const securityHeaders: Record<string, string> = {
+  "X-Content-Type-Options": "nosniff",
+  "X-Frame-Options": "DENY",
+  "Referrer-Policy": "same-origin",
+  "Cross-Origin-Opener-Policy": "same-origin",
+};
+export const hsts = "max-age=31536000";
+
+const headerLines = (headers: Record<string, string>): string =>
+  Object.entries(headers)
+    .map(([k, v]) => `add_header ${k} "${v}" always;\n`)
+    .join("");
+
+export const nginx = kind({
+  kind: "nginx",
+  key: "nginx",
+  shape: "one",
+  summary:
+    "The nginx web server; it is there as soon as a host has a site. Requests for names that no site has are closed without an answer (444), TLS handshakes for them are refused.",
+  schema: object({
+    body_size: withDefault(
+      text({ pattern: "^[1-9][0-9]*[km]$", description: "The largest request body", expected: "a size such as `10m`" }),
+      "10m",
+    ),
+  }),
+  examples: ["nginx: { body_size: 50m }\n"],
+  after: (_, host) => host.all(site).map((s) => s.id),
+  needs: () => [pkg("nginx")],
+  compile: ({ value }, host) => {
+    const certificates = [...new Set(host.all(site).flatMap((s) => (s.value.certificate ? [s.value.certificate] : [])))];
+    const files = [
+      {
+        path: "/etc/nginx/conf.d/ingot.conf",
+        content: [
+          "server_tokens off;",
+          `client_max_body_size ${value.body_size};`,
+          "map $http_upgrade $ingot_connection { default upgrade; '' ''; }",
+          "# Names that no site has: closed without an answer.",
+          "server {",
+          "    listen 80 default_server;",
+          "    listen [::]:80 default_server;",
+          ...(certificates.length
+            ? ["    listen 443 ssl http2 default_server;", "    listen [::]:443 ssl http2 default_server;", "    ssl_reject_handshake on;"]
+            : []),
+          "    server_name _;",
+          "    return 444;",
+          "}",
+          "",
+        ].join("\n"),
+      },
+      {
+        path: "/etc/nginx/ingot/tls.conf",
+        content: [
+          "ssl_protocols TLSv1.2 TLSv1.3;",
+          "ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305;",
+          "ssl_prefer_server_ciphers off;",
+          "ssl_session_timeout 1d;",
+          "ssl_session_cache shared:ingot:10m;",
+          "ssl_session_tickets off;",
+          "",
+        ].join("\n"),
+      },
+      { path: "/etc/nginx/ingot/headers.conf", content: headerLines(securityHeaders) },
+      { path: "/etc/nginx/ingot/headers-tls.conf", content: headerLines({ ...securityHeaders, "Strict-Transport-Security": hsts }) },
+      {
+        path: "/etc/nginx/ingot/proxy.conf",
+        content: [
+          "# The proxy, and only the proxy, says who asked and how: whatever the client sent under these names is replaced.",
+          "proxy_http_version 1.1;",
+          "proxy_set_header Host $http_host;",
+          "proxy_set_header X-Forwarded-Host $http_host;",
+          "proxy_set_header X-Forwarded-Port $server_port;",
+          "proxy_set_header X-Forwarded-Proto $scheme;",
+          "proxy_set_header X-Forwarded-For $remote_addr;",
+          "proxy_set_header X-Real-IP $remote_addr;",
+          'proxy_set_header Forwarded "";',
+          "proxy_set_header Upgrade $http_upgrade;",
+          "proxy_set_header Connection $ingot_connection;",
+          "proxy_redirect off;",
+          ...[...Object.keys(securityHeaders), "Strict-Transport-Security"].map((h) => `proxy_hide_header ${h};`),
+          "",
+        ].join("\n"),
+      },
+    ];
+    const sites = host.all(site).map((s) => `/etc/nginx/sites-enabled/${s.name}.conf`);
+    return {
+      files: files.map((f) => ({ ...f, mode: "0644" as const })),
+      ports: [80, ...(certificates.length ? [443] : [])].map((port) => ({ port, protocol: "tcp" as const, from: "world" as const })),
+      steps: [
+        {
+          action: "nginx",
+          args: { inputs: [...files.map((f) => f.path), ...sites, ...certificates.flatMap((c) => [certificatePath(c), keyPath(c)])] },
+        },
+      ],
+    };
+  },
+  checks: () => [
+    inside("unit", { name: "nginx.service", active: true, enabled: true }),
+    inside("command", { argv: ["nginx", "-t"] }, "configuration"),
+  ],
+});

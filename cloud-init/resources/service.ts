@@ -1,0 +1,202 @@
+// A long-running program under systemd, sandboxed, restarted when it fails.
+
+import { unitEnvironment, unitPath, unitWord } from "../../lib/quote.ts";
+import { type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
+import { type CheckDraft, type Host, inside, kind, type Problem, type Resource, stranger } from "../kind.ts";
+import { environmentName } from "../names.ts";
+import { isSensitive, type Value, valueSchema } from "../value.ts";
+import { application, commandOf, commandProblems, currentOf, environmentProblems, envPath, sharedOf } from "./application.ts";
+import { directory } from "./directory.ts";
+import { versionIn } from "./postgresql.ts";
+import { proxiesOf, site } from "./site.ts";
+
+const schema = object({
+  command: text({
+    description: "What runs: a program of the application's virtualenv or of the system, and its arguments. No shell reads it",
+  }),
+  user: ref("user", { description: "Whom it runs as" }),
+  groups: withDefault(list(ref("group"), { description: "Supplementary groups of the service alone. `docker` equals root" }), []),
+  application: optional(ref("application", { description: "Runs in this application's live release, with its environment" })),
+  env: withDefault(
+    map(valueSchema, environmentName, {
+      description: "Environment beside the application's; no secrets",
+    }),
+    {},
+  ),
+  listens: optional(
+    text({
+      pattern: "^[0-9.]+:[0-9]{1,5}$",
+      description: "Where it accepts connections, as `127.0.0.1:8000`: it counts as started once it does",
+      expected: "an address and port such as `127.0.0.1:8000`",
+    }),
+  ),
+  writable: withDefault(
+    list(text({ pattern: "^/", expected: "an absolute path" }), {
+      description: "Paths it may write to, beside the directories that its user owns",
+    }),
+    [],
+  ),
+  start_seconds: withDefault(integer({ minimum: 1, maximum: 600, description: "How long it may take to start" }), 60),
+});
+export type Service = Infer<typeof schema>;
+
+const portOf = (value: Service): number | undefined => (value.listens ? Number(value.listens.split(":")[1]) : undefined);
+const isLoopback = (value: Service): boolean => Boolean(value.listens?.startsWith("127."));
+/** Ports of the services that come with other kinds. */
+const systemPorts = [
+  { port: 22, id: "hostname" },
+  { port: 80, id: "nginx" },
+  { port: 443, id: "nginx" },
+  { port: 5432, id: "postgresql" },
+  { port: 6379, id: "redis" },
+];
+/** Whether a site hands requests on to it: then it is up once it answers one. */
+const isProxied = (name: string, host: Host): boolean => host.all(site).some((s) => proxiesOf(s.value).includes(name));
+const unitPathOf = (name: string): string => `/etc/systemd/system/${name}.service`;
+
+const sandbox = [
+  "NoNewPrivileges=yes",
+  "PrivateTmp=yes",
+  "PrivateDevices=yes",
+  "ProtectSystem=strict",
+  "ProtectHome=yes",
+  "ProtectHostname=yes",
+  "ProtectClock=yes",
+  "ProtectKernelTunables=yes",
+  "ProtectKernelModules=yes",
+  "ProtectKernelLogs=yes",
+  "ProtectControlGroups=yes",
+  "ProtectProc=invisible",
+  "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+  "RestrictNamespaces=yes",
+  "RestrictRealtime=yes",
+  "RestrictSUIDSGID=yes",
+  "LockPersonality=yes",
+  "SystemCallArchitectures=native",
+  "SystemCallFilter=@system-service",
+  "CapabilityBoundingSet=",
+  "UMask=0027",
+];
+
+function unitOf(self: Resource<Service>, host: Host): string {
+  const { name, value } = self;
+  const app = value.application;
+  const own = host.all(directory).filter((d) => d.value.owner === value.user);
+  const writable = [...new Set([...own.map((d) => d.name), ...(app ? [sharedOf(app)] : []), ...value.writable])];
+  const search = app ? [`${currentOf(app)}/venv/bin`] : [];
+  const path = [...search, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].join(":");
+  return [
+    "[Unit]",
+    `Description=${name}${app && app !== name ? ` of ${app}` : ""}`,
+    `After=network.target postgresql@${versionIn(host)}-main.service redis-server.service`,
+    "",
+    "[Service]",
+    `User=${value.user}`,
+    ...(value.groups.length ? [`SupplementaryGroups=${value.groups.join(" ")}`] : []),
+    ...(app ? [`WorkingDirectory=${unitPath(`${currentOf(app)}/app`)}`, `EnvironmentFile=${unitPath(envPath(app))}`] : []),
+    `Environment=${unitEnvironment("PATH", path)}`,
+    ...Object.entries(value.env).map(([k, v]) => `Environment=${unitEnvironment(k, host.parts(v).join(""))}`),
+    `ExecSearchPath=${path}`,
+    `ExecStart=${commandOf(value.command).map(unitWord).join(" ")}`,
+    "Restart=always",
+    "RestartSec=1",
+    `TimeoutStartSec=${value.start_seconds}`,
+    "KillMode=mixed",
+    ...sandbox,
+    ...(writable.length ? [`ReadWritePaths=${writable.map((p) => `-${unitPath(p)}`).join(" ")}`] : []),
+    "",
+    "[Install]",
+    "WantedBy=multi-user.target",
+    "",
+  ].join("\n");
+}
+
+export const service = kind<Service>({
+  kind: "service",
+  key: "services",
+  shape: "many",
+  summary:
+    "A program that systemd keeps running under a user of its own: restarted when it ends, started at boot without Ingot. It sees a read-only system, a private /tmp and no devices; it writes only to directories that its user owns.",
+  schema,
+  examples: [
+    "users:\n  hello: { system: true }\nservices:\n  hello: { user: hello, command: python3 -m http.server --bind 127.0.0.1 8001, listens: 127.0.0.1:8001 }\n",
+  ],
+  outputs: ({ value }) => ({ ...(value.listens && { address: { parts: [value.listens], description: "Where it listens" } }) }),
+  after: ({ value }, host) =>
+    host
+      .all(directory)
+      .filter((d) => d.value.owner === value.user)
+      .map((d) => d.id),
+  problems: (self, host) => {
+    const { name, value } = self;
+    const problems: Problem[] = [...environmentProblems(value.env), ...commandProblems(value.command, ["command"])];
+    for (const [key, v] of Object.entries(value.env) as [string, Value][]) {
+      if (isSensitive(host.parts(v)))
+        problems.push({
+          code: "ING1410",
+          path: ["env", key],
+          message: "a service's own environment stands in its unit, which everybody may read",
+          hint: "put it into the application's `env:`",
+        });
+    }
+    if (host.image.units?.has(`${name}.service`))
+      problems.push({
+        code: "ING1507",
+        message: `${name}.service is a unit of the image ${host.image.name} already`,
+        hint: "give the service another name",
+      });
+    const port = portOf(value);
+    const taken = systemPorts.find((p) => p.port === port && host.has(p.id));
+    if (taken)
+      problems.push({
+        code: "ING1504",
+        path: ["listens"],
+        message: `port ${port} is ${taken.id}'s`,
+        related: { id: taken.id, message: `${taken.id} is declared here` },
+      });
+    for (const other of host.all(service)) {
+      if (other.name > name && port !== undefined && portOf(other.value) === port) {
+        problems.push({
+          code: "ING1504",
+          message: `services ${name} and ${other.name} both listen on port ${port}`,
+          related: { id: other.id, message: `${other.name} is declared here` },
+        });
+      }
+    }
+    return problems;
+  },
+  compile: (self, host) => {
+    const { name, value } = self;
+    const path = unitPathOf(name);
+    const app = value.application ? host.get(application, value.application) : undefined;
+    const port = portOf(value);
+    return {
+      files: [{ path, mode: "0644", content: unitOf(self, host) }],
+      ports: port !== undefined && !isLoopback(value) ? [{ port, protocol: "tcp", from: "world" }] : [],
+      steps: [
+        {
+          action: "service",
+          args: {
+            unit: `${name}.service`,
+            inputs: [path, ...(app ? [envPath(app.name)] : [])],
+            ...(app && { hash: host.release(app.name).id }),
+            ...(value.listens && { listens: value.listens, ...(isProxied(name, host) && { ready: "http" }) }),
+            timeout: value.start_seconds,
+          },
+          timeoutSeconds: value.start_seconds + 30,
+        },
+      ],
+    };
+  },
+  checks: ({ name, value }) => {
+    const checks: CheckDraft[] = [
+      inside("unit", { name: `${name}.service`, active: true, enabled: true, user: value.user, groups: value.groups }),
+    ];
+    const [address, port] = value.listens?.split(":") ?? [];
+    if (address && port) {
+      checks.push(inside("tcp", { host: isLoopback(value) ? address : "127.0.0.1", port: Number(port), open: true }, "listens"));
+      if (isLoopback(value)) checks.push(stranger("tcp", { port: Number(port), open: false }, "closed"));
+    }
+    return checks;
+  },
+});

@@ -1,0 +1,195 @@
+// A web site: its names, its certificate, and what is behind each path.
+
+import { nginx as quote } from "../../lib/quote.ts";
+import { flag, type Infer, list, map, object, optional, ref, type Schema, text, withDefault } from "../../lib/schema.ts";
+import { type CheckDraft, type Host, inside, kind, onlyOne, operator, type Problem, type Resource, stranger } from "../kind.ts";
+import { certificatePath, keyPath, keySecretOf } from "./certificate.ts";
+import { hsts, securityHeaders } from "./nginx.ts";
+import { service } from "./service.ts";
+
+const location = object({
+  proxy: optional(ref("service", { description: "A service that answers, as `service/<name>`" })),
+  files: optional({
+    ...text({ description: "Or a folder: an absolute path, or an output such as `application/<name>.static`" }),
+    "x-output": true,
+  } as Schema<string>),
+  internal: withDefault(flag({ description: "Only for X-Accel-Redirect: a client that asks for it gets 404" }), false),
+  precompressed: withDefault(flag({ description: "Serve the .gz twin of a file to clients that take it" }), false),
+  cache: optional(
+    text({ pattern: "^[1-9][0-9]*(m|h|d|y)$", description: "How long clients may keep the files", expected: "a time such as `30d`" }),
+  ),
+});
+const schema = object({
+  names: list(text({ pattern: "^(\\*\\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", expected: "a host name in lower case" }), {
+    minItems: 1,
+    description: "Its host names, the main one first; one that ends in `.localhost` answers on this computer",
+  }),
+  certificate: optional(ref("certificate", { description: "Its certificate; plain HTTP is then redirected" })),
+  http: withDefault(flag({ description: "true: no TLS, port 80 only" }), false),
+  proxy: optional(ref("service", { description: "Short for a location `/` with this proxy" })),
+  locations: withDefault(
+    map(location, text({ pattern: "^/[^\\s{};$]*$", expected: "a path that begins with `/`" }), {
+      description: "What is behind each path",
+    }),
+    {},
+  ),
+});
+export type Site = Infer<typeof schema>;
+type Location = Infer<typeof location>;
+
+const bare = (reference: string): string => reference.replace(/^service\//, "");
+
+const locationsOf = (value: Site): Record<string, Location> =>
+  value.proxy ? { "/": { proxy: value.proxy, internal: false, precompressed: false }, ...value.locations } : value.locations;
+
+/** Names of the services that a site hands requests on to. */
+export const proxiesOf = (value: Site): string[] => Object.values(locationsOf(value)).flatMap((l) => (l.proxy ? [bare(l.proxy)] : []));
+
+function locationLines(path: string, l: Location, host: Host, tls: boolean): string[] {
+  const headers = `include /etc/nginx/ingot/headers${tls ? "-tls" : ""}.conf;`;
+  const body = [];
+  if (l.internal) body.push("internal;");
+  if (l.proxy)
+    body.push(`proxy_pass http://${host.get(service, bare(l.proxy))?.value.listens};`, "include /etc/nginx/ingot/proxy.conf;", headers);
+  if (l.files) {
+    // Both end in a slash or neither: `location /a` with `alias /srv/a/` would give /a../x what lies beside the folder.
+    const folder = (l.files.startsWith("/") ? l.files : host.parts({ from: l.files }).join("")).replace(/\/+$/, "");
+    body.push(`alias ${quote(path.endsWith("/") ? `${folder}/` : folder || "/")};`);
+    if (l.precompressed) body.push("gzip_static on;");
+    if (l.cache) body.push(`expires ${l.cache};`);
+    body.push(headers);
+  }
+  return [`    location ${quote(path)} {`, ...body.map((b) => `        ${b}`), "    }"];
+}
+
+function configurationOf(self: Resource<Site>, host: Host): string {
+  const { value } = self;
+  const names = value.names.map(quote).join(" ");
+  const tls = value.certificate !== undefined;
+  const locations = Object.entries(locationsOf(value)).flatMap(([path, l]) => locationLines(path, l, host, tls));
+  if (!value.certificate)
+    return [`server {`, "    listen 80;", "    listen [::]:80;", `    server_name ${names};`, ...locations, "}", ""].join("\n");
+  return [
+    "server {",
+    "    listen 80;",
+    "    listen [::]:80;",
+    `    server_name ${names};`,
+    "    return 301 https://$host$request_uri;",
+    "}",
+    "server {",
+    "    listen 443 ssl http2;",
+    "    listen [::]:443 ssl http2;",
+    `    server_name ${names};`,
+    `    ssl_certificate ${certificatePath(value.certificate)};`,
+    `    ssl_certificate_key ${keyPath(value.certificate)};`,
+    "    include /etc/nginx/ingot/tls.conf;",
+    ...locations,
+    "}",
+    "",
+  ].join("\n");
+}
+
+/** Whoever answers must hold the key that the secrets' store keeps. */
+export const pinOf = (value: Site, host: Host): { pin?: { publicKeyOf: string } } =>
+  value.certificate ? { pin: { publicKeyOf: keySecretOf(value.certificate, host) } } : {};
+
+export const site = kind<Site>({
+  kind: "site",
+  key: "sites",
+  shape: "many",
+  summary:
+    "A web site served by nginx: TLS with a redirect from plain HTTP, static files, internal locations for X-Accel-Redirect, a proxy to a service with the forwarded headers set by the proxy alone, and the response headers of Django's security checklist, each once.",
+  schema,
+  implies: ["nginx"],
+  examples: [
+    "users:\n  hello: { system: true }\nservices:\n  hello: { user: hello, command: python3 -m http.server --bind 127.0.0.1 8001, listens: 127.0.0.1:8001 }\ncertificates:\n  hello: {}\nsites:\n  hello: { names: [hello.example.org, hello.localhost], certificate: hello, proxy: service/hello }\n",
+  ],
+  problems: (self, host) => {
+    const { name, value } = self;
+    const problems: Problem[] = [];
+    if (!value.certificate && !value.http)
+      problems.push({
+        code: "ING1411",
+        message: `site ${name} has no certificate`,
+        hint: "name one by `certificate:`, or say `http: true` to serve it in plain",
+      });
+    if (value.certificate && value.http)
+      problems.push({ code: "ING1411", path: ["http"], message: `site ${name} has a certificate and says \`http: true\`` });
+    if (value.http && !value.certificate && !value.names.every((n) => n.endsWith(".localhost")))
+      problems.push({
+        code: "ING1412",
+        severity: "warning",
+        path: ["http"],
+        message: `site ${name} is served without TLS: passwords and sessions can be read on the way`,
+      });
+    if (!Object.keys(locationsOf(value)).length)
+      problems.push({
+        code: "ING1417",
+        message: `there is nothing behind the names of site ${name}`,
+        hint: "give it `proxy:`, or `locations:`",
+      });
+    for (const [path, l] of Object.entries(locationsOf(value))) {
+      const at = value.locations[path] ? ["locations", path] : ["proxy"];
+      const wrong = onlyOne(path, { proxy: l.proxy, files: l.files });
+      if (wrong) problems.push({ code: "ING1413", path: at, message: wrong });
+      const target = l.proxy ? host.get(service, bare(l.proxy)) : undefined;
+      if (target && !target.value.listens)
+        problems.push({
+          code: "ING1414",
+          path: at,
+          message: `service ${target.name} does not say where it listens`,
+          hint: "give it `listens: 127.0.0.1:<port>`",
+          related: { id: target.id, message: "declared here" },
+        });
+    }
+    for (const other of host.all(site)) {
+      if (other.name <= name) continue;
+      for (const shared of value.names.filter((n) => other.value.names.includes(n))) {
+        problems.push({
+          code: "ING1505",
+          path: ["names", value.names.indexOf(shared)],
+          message: `${shared} is a name of both ${name} and ${other.name}`,
+          related: { id: other.id, message: `${other.name} is declared here` },
+        });
+      }
+    }
+    return problems;
+  },
+  compile: (self, host) => ({
+    files: [{ path: `/etc/nginx/sites-enabled/${self.name}.conf`, mode: "0644", content: configurationOf(self, host) }],
+  }),
+  checks: ({ name, value }, host) => {
+    const [main = ""] = value.names.filter((n) => !n.startsWith("*"));
+    const scheme = value.certificate ? "https" : "http";
+    const headers = { ...securityHeaders, ...(value.certificate && { "Strict-Transport-Security": hsts }) };
+    const checks: CheckDraft[] = [
+      operator(
+        "http",
+        { url: `${scheme}://${main}/`, ...pinOf(value, host), status: null, headers, once: Object.keys(headers), within: 5 },
+        "headers",
+      ),
+    ];
+    if (value.certificate) {
+      checks.push(
+        stranger("http", { url: `http://${main}/some/path?x=1`, status: 301, location: `https://${main}/some/path?x=1` }, "redirect"),
+        stranger("tls", { port: 443, sni: main, names: value.names, ...pinOf(value, host) }, "certificate"),
+        stranger("http", { url: "https://stranger.invalid/", sni: main, status: 0 }, "other-host-tls"),
+      );
+    }
+    checks.push(stranger("http", { url: "http://stranger.invalid/", status: 0 }, "other-host"));
+    for (const [path, l] of Object.entries(value.locations)) {
+      if (l.internal)
+        checks.push(
+          stranger(
+            "http",
+            { url: `${scheme}://${main}${path}`, status: 404 },
+            `internal-${path.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "") || "root"}`,
+          ),
+        );
+    }
+    checks.push(
+      inside("path", { path: `/etc/nginx/sites-enabled/${name}.conf`, type: "file", owner: "root", mode: "0644" }, "configuration"),
+    );
+    return checks;
+  },
+});

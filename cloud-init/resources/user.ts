@@ -1,0 +1,182 @@
+// A person who logs in, or the account of a daemon.
+import { readFileSync } from "node:fs";
+import { choice, flag, type Infer, integer, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
+import {
+  type CheckDraft,
+  fixedId,
+  inStackFolder,
+  inside,
+  isThere,
+  kind,
+  type Problem,
+  pkg,
+  type Resource,
+  type StepDraft,
+} from "../kind.ts";
+import { accountName } from "../names.ts";
+
+const publicKey =
+  /^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\.com|sk-ecdsa-sha2-nistp256@openssh\.com) [A-Za-z0-9+/=]+( .*)?$/;
+
+const schema = object({
+  system: withDefault(flag({ description: "The account of a daemon: nobody logs in, no home is made" }), false),
+  uid: optional(
+    integer({
+      minimum: 100,
+      maximum: 59999,
+      description:
+        "Its number, and that of its own group. Left out, it follows from the name alone, so that data keeps its owner on every machine",
+    }),
+  ),
+  home: optional(
+    text({
+      pattern: "^/",
+      description: "Home directory: `/home/<name>` for a login user, `/nonexistent` for a system user",
+      expected: "an absolute path",
+    }),
+  ),
+  shell: optional(
+    text({
+      pattern: "^/",
+      description: "`/bin/bash` for a login user, `/usr/sbin/nologin` for a system user",
+      expected: "an absolute path",
+    }),
+  ),
+  groups: withDefault(list(ref("group"), { description: "Supplementary groups. `docker` equals root" }), []),
+  sudo: withDefault(
+    choice(["none", "password", "passwordless"], {
+      description: "What the user may do through sudo; `passwordless` writes a rule of its own, checked by visudo",
+    }),
+    "none",
+  ),
+  ssh_keys: withDefault(
+    list(text(), { description: "Public keys that may log in: files in the stack's folder, or the keys themselves" }),
+    [],
+  ),
+  ssh_key: optional(
+    choice(["generate"], {
+      description: "An ed25519 key pair without passphrase of the user's own (`~/.ssh/id_ed25519`), kept in the secrets' store",
+    }),
+  ),
+});
+type User = Infer<typeof schema>;
+
+export const uidOf = (user: Resource<User>): number => user.value.uid ?? fixedId(user.name, user.value.system);
+export const homeOf = (user: Resource<User>): string => user.value.home ?? (user.value.system ? "/nonexistent" : `/home/${user.name}`);
+const shellOf = (user: Resource<User>): string => user.value.shell ?? (user.value.system ? "/usr/sbin/nologin" : "/bin/bash");
+
+/** The keys of a file or of a line in the YAML, one to a line. */
+function keysIn(entry: string, folder: Parameters<typeof inStackFolder>[0]): string[] {
+  if (publicKey.test(entry)) return [entry];
+  return readFileSync(inStackFolder(folder, entry), "utf8")
+    .split("\n")
+    .map((l) => l.trim())
+    .filter((l) => l && !l.startsWith("#"));
+}
+
+export const user = kind({
+  kind: "user",
+  key: "users",
+  shape: "many",
+  summary:
+    "A person who logs in by ssh key, or (`system: true`) the account of a daemon. Passwords are not set: who needs root gets `sudo: passwordless`.",
+  names: accountName,
+  schema,
+  examples: [
+    "users:\n  ops:\n    groups: [sudo]\n    sudo: passwordless\n    ssh_keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ops@example.org]\n",
+    "users:\n  worker: { system: true, home: /var/lib/worker, ssh_key: generate }\ndirectories:\n  /var/lib/worker: { owner: worker }\n",
+  ],
+  outputs: (user) => ({
+    home: { parts: [homeOf(user)], description: "The home directory" },
+    name: { parts: [user.name], description: "The user's name" },
+  }),
+  needs: ({ value }) => (value.sudo === "none" ? [] : [pkg("sudo")]),
+  problems: (user, host) => {
+    const { value } = user;
+    const problems: Problem[] = value.ssh_keys.flatMap((entry, i): Problem[] => {
+      const path = ["ssh_keys", i];
+      if (publicKey.test(entry)) return [];
+      if (!isThere(host, entry, "file"))
+        return [{ code: "ING1401", path, message: `there is no file \`${entry}\` beside the stack, and it is no public key` }];
+      const wrong = keysIn(entry, host).find((k) => !publicKey.test(k));
+      if (!wrong) return [];
+      const secret = /PRIVATE KEY/.test(wrong);
+      return [
+        {
+          code: "ING1402",
+          path,
+          message: secret ? `${entry} is a private key` : `${entry} holds a line that is no public key`,
+          hint: secret ? "name the .pub file" : undefined,
+        },
+      ];
+    });
+    if (value.groups.includes("sudo") && value.sudo === "none") {
+      problems.push({
+        code: "ING1403",
+        severity: "warning",
+        path: ["groups"],
+        message: `${user.name} is in the group sudo but has no password, so sudo will always refuse`,
+        hint: "add `sudo: passwordless`, or leave the group out",
+      });
+    }
+    if (value.ssh_key && value.system && !host.has(`directory/${homeOf(user)}`)) {
+      problems.push({
+        code: "ING1416",
+        path: ["ssh_key"],
+        message: `the key of ${user.name} needs a home directory, and ${homeOf(user)} is not declared`,
+        hint: `add \`${homeOf(user)}: { owner: ${user.name} }\` below \`directories:\``,
+      });
+    }
+    for (const other of host.all(userKind)) {
+      if (other.name > user.name && uidOf(other) === uidOf(user)) {
+        problems.push({
+          code: "ING1501",
+          message: `users ${user.name} and ${other.name} both have the uid ${uidOf(user)}`,
+          hint: "give one of them another `uid:`",
+          related: { id: other.id, message: `${other.name} is declared here` },
+        });
+      }
+    }
+    return problems;
+  },
+  compile: (user, host) => {
+    const { name, value } = user;
+    const uid = uidOf(user);
+    const steps: StepDraft[] = [
+      {
+        action: "user",
+        args: {
+          name,
+          uid,
+          gid: uid,
+          system: value.system,
+          home: homeOf(user),
+          shell: shellOf(user),
+          groups: value.groups,
+          sudo: value.sudo,
+          ssh_keys: value.system && !value.ssh_keys.length ? undefined : value.ssh_keys.flatMap((k) => keysIn(k, host)),
+        },
+      },
+    ];
+    if (!value.ssh_key) return { steps };
+    const key = `${host.name}/user/${name}/ssh-key`;
+    steps.push({
+      part: "ssh-key",
+      action: "ssh-key",
+      args: { user: name, key: { secret: key } },
+      late: [homeOf(user), `${homeOf(user)}/.ssh`].map((d) => `directory/${d}`),
+    });
+    return { steps, secrets: [{ name: key, generate: "ssh-ed25519" }] };
+  },
+  checks: (user) => {
+    const { name, value } = user;
+    const checks: CheckDraft[] = [
+      inside("user", { name, uid: uidOf(user), groups: value.groups, home: homeOf(user), shell: shellOf(user), login: !value.system }),
+    ];
+    if (value.sudo === "passwordless") checks.push(inside("sudo", { user: name, passwordless: true }, "sudo"));
+    if (value.ssh_key)
+      checks.push(inside("path", { path: `${homeOf(user)}/.ssh/id_ed25519`, type: "file", owner: name, mode: "0600" }, "ssh-key"));
+    return checks;
+  },
+});
+const userKind = user;

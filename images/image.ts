@@ -1,0 +1,37 @@
+// What an image is, for every room above: where it lies in the store and what is in it.
+
+/** What baking a recipe gives: `<store>/<digest>/` with `root/` (the tree, root's own, never written to) and `manifest.json`. */
+export interface Image {
+  name: string;
+  digest: string;
+  /** The root tree, absolute. */
+  root: string;
+  manifest: Manifest;
+}
+
+/** Every package, unit, user, path and version that a stack may rely on. Written at the end of a bake, read by the compiler. */
+export interface Manifest {
+  name: string;
+  digest: string;
+  /** The digest of everything but Ingot's own files: images that share it differ in those alone. */
+  base: string;
+  distro: string;
+  release: string;
+  architecture: string;
+  baked: string;
+  bakeSeconds: number;
+  /** Bytes of the files in the tree. */
+  size: number;
+  packages: Record<string, string>;
+  /** systemd unit files, and whether they are started at boot. */
+  units: Record<string, "enabled" | "disabled" | "static" | "masked" | "alias" | "generated" | "indirect">;
+  users: Record<string, { uid: number; gid: number; home: string; shell: string }>;
+  groups: Record<string, { gid: number; members: string[] }>;
+  /** Absolute paths of the programs in bin and sbin. */
+  binaries: string[];
+  /** Ingot's own files in the image (below /usr/lib/ingot and its units): sha256 by absolute path. */
+  files: Record<string, string>;
+  /** Upstream versions: "15", "3.11", "22.4.2". */
+  versions: { postgresql?: string; python?: string; cloudInit?: string };
+  locales: string[];
+}

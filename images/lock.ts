@@ -1,0 +1,102 @@
+// A lock (`images/<name>.lock.json`): every .deb of a recipe, exactly. Its shape, how it is read, and what changed against another.
+// Made by images/archive.ts; `validate` and the digest read it, so nothing heavy is loaded here.
+import { existsSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { RefusedError } from "../lib/diagnostics.ts";
+import { digestOf } from "../lib/digest.ts";
+import type { Project } from "../lib/paths.ts";
+import type { Recipe } from "./recipe-schema.ts";
+
+export interface LockedPackage {
+  name: string;
+  version: string;
+  architecture: string;
+  /** The recipe's archive that it comes from. */
+  archive: string;
+  /** Its file, relative to the archive's root; not percent-encoded. */
+  file: string;
+  /** Bytes. */
+  size: number;
+  sha256: string;
+  /** Part of the smallest system: unpacked before anything else, so that the others' scripts can run. */
+  essential?: true;
+}
+
+export interface PackageLock {
+  /** Of the lock's own form. */
+  version: 1;
+  image: string;
+  /** What of the recipe was solved: when it differs from the recipe's, the lock is out of date. */
+  solved: string;
+  /** Seconds since 1970: the newest Release file's date. Files written by the bake are no younger. */
+  date: number;
+  /** Sorted by name. */
+  packages: LockedPackage[];
+}
+
+/** What of a recipe decides the packages. A mirror is no part of it. */
+export function solvedPart(recipe: Recipe): string {
+  const archives = Object.entries(recipe.archives).map(([name, a]) => ({ name, suites: a.suites, components: a.components }));
+  return digestOf({
+    distro: recipe.distro,
+    release: recipe.release,
+    architecture: recipe.architecture,
+    archives,
+    packages: [...recipe.packages].sort(),
+  });
+}
+
+export const lockPath = (project: Project, name: string): string => join(project.images, `${name}.lock.json`);
+
+/** The recipe's lock, or undefined when there is none yet. */
+export function readLock(project: Project, name: string): PackageLock | undefined {
+  const path = lockPath(project, name);
+  if (!existsSync(path)) return undefined;
+  try {
+    const lock = JSON.parse(readFileSync(path, "utf8")) as PackageLock;
+    if (lock.version === 1 && Array.isArray(lock.packages)) return lock;
+  } catch {}
+  throw new RefusedError(
+    `${relative(process.cwd(), path)} is not a lock that this version of Ingot can read`,
+    `make it again: ingot image lock ${name}`,
+  );
+}
+
+/** One package on one line, so that a change reads well in git. */
+export function lockText(lock: PackageLock): string {
+  const { packages, ...head } = lock;
+  const top = JSON.stringify(head, null, 2).slice(0, -2);
+  return `${top},\n  "packages": [\n${packages.map((p) => `    ${JSON.stringify(p)}`).join(",\n")}\n  ]\n}\n`;
+}
+
+export interface LockChanges {
+  added: LockedPackage[];
+  removed: LockedPackage[];
+  changed: { name: string; from: string; to: string }[];
+}
+
+/** What is different in `after`; a file that changed under the same version counts as changed. */
+export function compareLocks(before: PackageLock | undefined, after: PackageLock): LockChanges {
+  const old = new Map(before?.packages.map((p) => [p.name, p]));
+  const now = new Map(after.packages.map((p) => [p.name, p]));
+  return {
+    added: after.packages.filter((p) => !old.has(p.name)),
+    removed: (before?.packages ?? []).filter((p) => !now.has(p.name)),
+    changed: after.packages.flatMap((p) => {
+      const was = old.get(p.name);
+      return was && was.sha256 !== p.sha256 ? [{ name: p.name, from: was.version, to: p.version }] : [];
+    }),
+  };
+}
+
+/** The changes for people: one line each, or that there are none. */
+export function describeChanges(changes: LockChanges): string[] {
+  const lines = [
+    ...changes.added.map((p) => `+ ${p.name} ${p.version}`),
+    ...changes.removed.map((p) => `- ${p.name} ${p.version}`),
+    ...changes.changed.map((c) => `  ${c.name} ${c.from} -> ${c.to === c.from ? `${c.to} (another file)` : c.to}`),
+  ];
+  return lines.length ? lines : ["nothing changed"];
+}
+
+export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;

@@ -1,0 +1,80 @@
+// What must be true of every image, held against what is on the finished tree (not against what the cleaning script meant to
+// do). A bake that breaks one of them fails.
+import { sha256 } from "../lib/digest.ts";
+import { enabledUnitsOf, sourcesList, type TreeFile } from "./files.ts";
+import type { PackageLock } from "./lock.ts";
+import type { Facts, TreeEntry } from "./manifest.ts";
+import type { Recipe } from "./recipe-schema.ts";
+
+/** What is not true, for people; nothing when the image is right. `host`: Ingot's own files. */
+export function brokenTruths(recipe: Recipe, lock: PackageLock, host: TreeFile[], facts: Facts): string[] {
+  const broken: string[] = [];
+  const none = (what: string, where: (f: TreeEntry) => boolean) => {
+    const found = facts.files.filter(where).map((f) => f.path);
+    if (found.length) broken.push(`${what}: ${found.slice(0, 5).join(", ")}${found.length > 5 ? ` and ${found.length - 5} more` : ""}`);
+  };
+  const below = (folder: string) => (f: TreeEntry) => f.path.startsWith(`${folder}/`) && f.type !== "d";
+  const is =
+    (...paths: string[]) =>
+    (f: TreeEntry) =>
+      paths.includes(f.path);
+
+  // Identity.
+  if (facts.machineId !== "") broken.push("/etc/machine-id is not there and empty");
+  none("the image has the name or the resolver of the computer that baked it", is("/etc/hostname", "/etc/resolv.conf"));
+  none("the image has ssh host keys", (f) => /^\/etc\/ssh\/ssh_host_/.test(f.path));
+  none("the image has login keys", (f) => /\/\.ssh\/authorized_keys2?$/.test(f.path));
+  none("the image has snake-oil certificates", (f) => /snakeoil/.test(f.path) && /^\/etc\/ssl\//.test(f.path));
+  none("the image has an Erlang cookie", (f) => /\.erlang\.cookie$/.test(f.path));
+  none(
+    "the image has a seed of randomness",
+    is("/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret", "/var/lib/dbus/machine-id"),
+  );
+  none("cloud-init has run in the image", below("/var/lib/cloud"));
+  if (facts.privateKeys.length) broken.push(`the image has private keys: ${facts.privateKeys.join(", ")}`);
+  if (facts.passwords.length) broken.push(`the image has users with a password or without the need of one: ${facts.passwords.join(", ")}`);
+
+  // Data.
+  none("the image has a database cluster", (f) => /^\/(var\/lib|etc)\/postgresql\/\d+\/./.test(f.path));
+  none("the image has Ingot's secrets or state", below("/var/lib/ingot"));
+
+  // What only the bake needed.
+  none("the image has logs", (f) => below("/var/log")(f) && f.type === "f" && f.size > 0);
+  none("the image has package lists", below("/var/lib/apt/lists"));
+  none("the image has downloaded packages", (f) => /^\/var\/cache\/apt\/.*\.(deb|bin)$/.test(f.path));
+  none("the image has temporary files", (f) => below("/tmp")(f) || below("/var/tmp")(f) || below("/run")(f));
+  none(
+    "the image has files of the bake",
+    (f) => /^\/(ingot-debs|etc\/(apt|dpkg)\/.*(mmdebstrap|ingot-bake))/.test(f.path) || f.path === "/usr/sbin/policy-rc.d",
+  );
+  if (facts.sourcesList !== sourcesList(recipe)) broken.push("/etc/apt/sources.list is not the recipe's");
+  none("the image has other package sources", below("/etc/apt/sources.list.d"));
+
+  // What was asked for.
+  const locked = new Map(lock.packages.map((p) => [p.name, p.version]));
+  const there = new Map(facts.packages.map((p) => [p.name, p]));
+  for (const [name, version] of locked) {
+    const p = there.get(name);
+    if (p?.version !== version || p.state !== "ii")
+      broken.push(`${name} ${version} is locked; in the image it is ${p ? `${p.version} (${p.state})` : "missing"}`);
+  }
+  for (const name of there.keys()) if (!locked.has(name)) broken.push(`${name} is in the image and not in the lock`);
+  for (const [name, u] of Object.entries(recipe.users)) {
+    if (facts.users[name]?.uid !== u.uid || facts.users[name]?.gid !== u.uid) broken.push(`the user ${name} has not the number ${u.uid}`);
+  }
+  for (const [name, gid] of Object.entries(recipe.groups))
+    if (facts.groups[name]?.gid !== gid) broken.push(`the group ${name} has not the number ${gid}`);
+  for (const unit of recipe.disabled) {
+    const state = facts.units[unit];
+    if (state === undefined) broken.push(`${unit} is to be disabled and does not exist`);
+    else if (state === "enabled") broken.push(`${unit} is enabled`);
+  }
+  for (const unit of enabledUnitsOf(host)) if (facts.units[unit] !== "enabled") broken.push(`${unit} is not enabled`);
+  for (const f of host) if (facts.sums[f.path] !== sha256(f.content)) broken.push(`${f.path} is not Ingot's`);
+  const locales = facts.locales.map(plain);
+  for (const locale of recipe.locales) if (!locales.includes(plain(locale))) broken.push(`the locale ${locale} was not made`);
+  return broken;
+}
+
+/** `locale -a` says en_US.utf8. */
+const plain = (locale: string): string => locale.toLowerCase().replaceAll("-", "");

@@ -1,0 +1,63 @@
+// The one place that knows where things are. The tool's own folder and the user's project folder are two different things.
+import { existsSync, realpathSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { RefusedError } from "./diagnostics.ts";
+
+/** The folder of Ingot itself: where package.json, cloud-init/host/ and images/provision/ are. */
+export const toolFolder: string = (() => {
+  let folder = dirname(realpathSync(fileURLToPath(import.meta.url)));
+  while (!existsSync(join(folder, "package.json"))) folder = dirname(folder);
+  return folder;
+})();
+
+/** What a project's folders and Ingot's state in it are called. All absolute. */
+export interface Project {
+  folder: string;
+  images: string;
+  stacks: string;
+  /** `.ingot/`: the caller's own (0700 where secrets are); never in git. */
+  state: string;
+  secrets: string;
+  ledger: string;
+  /** Baked images, by digest. */
+  store: string;
+  /** Downloads that can be had again: .debs and wheels by sha256, releases by id. */
+  cache: string;
+  /** One folder for each running machine. */
+  machines: string;
+  /** Disks of data volumes: they outlive machines. */
+  volumes: string;
+}
+
+/**
+ * The project that holds `from`: the nearest folder upwards with `images/` and `stacks/` in it.
+ * @throws RefusedError when there is none
+ */
+export function findProject(from: string = process.cwd()): Project {
+  for (let folder = resolve(from); ; folder = dirname(folder)) {
+    if (existsSync(join(folder, "images")) && existsSync(join(folder, "stacks"))) return projectAt(folder);
+    if (folder === dirname(folder)) {
+      throw new RefusedError(
+        `no project here: neither ${resolve(from)} nor a folder above it has images/ and stacks/`,
+        "go to your project's folder, or make both folders there",
+      );
+    }
+  }
+}
+
+export function projectAt(folder: string): Project {
+  const state = join(folder, ".ingot");
+  return {
+    folder,
+    images: join(folder, "images"),
+    stacks: join(folder, "stacks"),
+    state,
+    secrets: join(state, "secrets"),
+    ledger: join(state, "ledger"),
+    store: join(state, "images"),
+    cache: join(state, "cache"),
+    machines: join(state, "machines"),
+    volumes: join(state, "volumes"),
+  };
+}

@@ -1,0 +1,27 @@
+// ingot down: a stack's machines end; their volumes and secrets stay.
+import { parseArgs } from "node:util";
+import { during } from "../lib/progress.ts";
+import type { Io } from "./command.ts";
+import { targetOf } from "./machines.ts";
+import { only, stackName } from "./stack.ts";
+
+export const help = `Ends a stack's machines: an orderly power-off, then everything of them goes, except their data volumes and secrets. \`ingot up\`
+gives the same hosts again, with their data.
+
+  ingot down <stack>`;
+
+export async function main(args: string[], io: Io): Promise<number> {
+  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
+  const target = await targetOf(io);
+  const all = await target.find();
+  const stack = stackName(
+    only(positionals, "stack", "ingot down <stack>"),
+    all.map((m) => m.stack),
+    io,
+  );
+  const machines = all.filter((m) => m.stack === stack);
+  if (machines.length) await during(io.progress, `${stack} down`, () => target.down(stack));
+  if (io.json) io.print(JSON.stringify({ stack, ended: machines.map((m) => m.host) }, null, 2));
+  else io.print(machines.length ? `${stack} is down; its data and secrets stay` : `${stack} is not up`);
+  return 0;
+}

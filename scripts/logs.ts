@@ -1,0 +1,67 @@
+// ingot logs: what a machine, or one resource of it, wrote.
+import { parseArgs } from "node:util";
+import type { Step } from "../cloud-init/plan.ts";
+import { RefusedError, UsageError } from "../lib/diagnostics.ts";
+import type { Io } from "./command.ts";
+import { machineOf, splitName, targetOf } from "./machines.ts";
+import { hostOf, load } from "./stack.ts";
+
+export const help = `Says what a machine wrote: its journal, or what concerns one resource: the log of its steps, and of its unit when it is a service.
+
+  ingot logs <stack>[/<host>] [resource] [--lines <n>]
+
+  ingot logs inloop application/inloop
+  ingot logs inloop/web service/gunicorn --lines 50`;
+
+export async function main(args: string[], io: Io): Promise<number> {
+  const { positionals, values } = parseArgs({ args, allowPositionals: true, options: { lines: { type: "string", default: "200" } } });
+  const [name, resource, extra] = positionals;
+  if (name === undefined || extra !== undefined || !/^\d+$/.test(values.lines))
+    throw new UsageError("which machine?", "ingot logs <stack>[/<host>] [resource] [--lines <n>]");
+  const { stack, host } = splitName(name);
+  const { plan } = load(stack, io);
+  const hostPlan = hostOf(plan, host);
+  const target = await targetOf(io);
+  const connection = target.connect(await machineOf(target, plan.stack, hostPlan.host));
+  const filters: string[] = [];
+  if (resource !== undefined) {
+    if (!(resource in hostPlan.origins))
+      throw new RefusedError(
+        `${plan.stack}/${hostPlan.host} has no resource \`${resource}\``,
+        `there are: ${Object.keys(hostPlan.origins).join(", ")}`,
+      );
+    const steps = hostPlan.generation.steps.filter((s) => s.resource === resource);
+    for (const step of steps) filters.push(`SYSLOG_IDENTIFIER=${step.id}`);
+    const units = new Set([
+      ...steps.flatMap(unitOf),
+      ...hostPlan.generation.files.filter((f) => f.resource === resource).flatMap((f) => unitFile.exec(f.path)?.[1] ?? []),
+    ]);
+    for (const unit of units) filters.push(`_SYSTEMD_UNIT=${unit}`, `UNIT=${unit}`);
+    if (!filters.length) throw new RefusedError(`${resource} has no log of its own: it is a part of others`);
+  }
+  const matches = filters.flatMap((f, i) => (i ? ["+", f] : [f]));
+  const result = await connection.exec([
+    "journalctl",
+    "--no-pager",
+    "--quiet",
+    "--output=short-iso",
+    `--lines=${values.lines}`,
+    ...matches,
+  ]);
+  if (io.json)
+    io.print(JSON.stringify({ stack: plan.stack, host: hostPlan.host, resource, lines: result.stdout.trimEnd().split("\n") }, null, 2));
+  else process.stdout.write(result.stdout);
+  if (result.stderr) process.stderr.write(result.stderr);
+  return result.code;
+}
+
+const unitFile = /^\/etc\/systemd\/system\/([^/]+\.(?:service|mount))(?:\.d\/.*)?$/;
+
+/** The unit that a step starts. */
+function unitOf({ action, args }: Step): string[] {
+  if (action === "service") return [String(args.unit)];
+  if (action === "nginx") return ["nginx.service"];
+  if (action === "redis") return ["redis-server.service"];
+  if (action === "ssh-host-key") return ["ssh.service"];
+  return action === "postgresql" ? [`postgresql@${String(args.version)}-main.service`] : [];
+}

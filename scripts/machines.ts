@@ -1,0 +1,90 @@
+// What commands on machines share: the target, the machines of a stack, and how results are said.
+
+import type { StackModel } from "../cloud-init/model.ts";
+import type { HostPlan, StackPlan } from "../cloud-init/plan.ts";
+import { undoAbandoned as undoBakes } from "../images/bake.ts";
+import { format, nearest, RefusedError } from "../lib/diagnostics.ts";
+import { failures, type HostOutcome, succeeded } from "../stacks/launch.ts";
+import { containerTarget, undoAbandoned } from "../stacks/local/container.ts";
+import { localSecrets } from "../stacks/local/secrets.ts";
+import type { Machine, Target } from "../stacks/target.ts";
+import { type CheckResult, verifyHost } from "../stacks/verify.ts";
+import { type Io, table } from "./command.ts";
+
+/** Where stacks run. The one target so far; commands never ask which they have. */
+export async function targetOf(io: Io): Promise<Target> {
+  await mend(io);
+  return containerTarget(io.project, io.progress);
+}
+
+/** Undoes what killed runs left. */
+export async function mend(io: Io): Promise<void> {
+  await undoBakes(io.project, io.progress);
+  await undoAbandoned(io.project, io.progress);
+}
+
+/** The machine of a host; of a stack with one machine the host may be left out. @throws RefusedError with what to do */
+export async function machineOf(target: Target, stack: string, host: string | undefined): Promise<Machine> {
+  const machines = await target.find(stack);
+  const names = machines.map((m) => m.host);
+  const machine = host === undefined ? (machines.length === 1 ? machines[0] : undefined) : machines.find((m) => m.host === host);
+  if (machine) return machine;
+  if (!machines.length) throw new RefusedError(`${stack} is not up`, `launch it: ingot up ${stack}`);
+  const near = host === undefined ? undefined : nearest(host, names);
+  throw new RefusedError(
+    host === undefined ? `${stack} has several machines` : `${stack} has no machine \`${host}\``,
+    near ? `did you mean \`${stack}/${near}\`?` : `there are: ${names.map((n) => `${stack}/${n}`).join(", ")}`,
+  );
+}
+
+/** `stack/host`, `stack`, or a path of a stack's file (with `/<host>` behind it or not). */
+export function splitName(given: string): { stack: string; host?: string } {
+  const match = /^(.*\.ya?ml|[^/]+)(?:\/([^/]+))?$/.exec(given);
+  return match?.[1] === undefined ? { stack: given } : { stack: match[1], host: match[2] };
+}
+
+export async function verifyAll(plan: StackPlan, target: Target, io: Io): Promise<CheckResult[]> {
+  const results = await Promise.all(
+    plan.hosts.map(async (host) => {
+      const machine = await machineOf(target, plan.stack, host.host);
+      return verifyHost(host, machine, target.connect(machine), localSecrets(io.project));
+    }),
+  );
+  const all = results.flat();
+  const failed = all.filter((r) => !r.ok);
+  for (const r of failed)
+    io.progress.say(`  FAILED    ${plan.hosts.length > 1 ? `${r.host}: ` : ""}${r.id}, seen from ${r.seen}: ${r.message}`);
+  return all;
+}
+
+/** Where each machine answers on this computer. */
+export function urls(plan: HostPlan, machine: Machine): string[] {
+  const secure = machine.forwards[443];
+  const plain = machine.forwards[80];
+  const forward = secure ?? plain;
+  if (!forward) return [];
+  const port = forward.split(":").at(-1);
+  const scheme = secure ? "https" : "http";
+  const usual = secure ? "443" : "80";
+  return plan.localNames.map((name) => `${scheme}://${name}${port === usual ? "" : `:${port}`}/`);
+}
+
+/** Says on standard error what failed on the machines, at the lines of the stack that asked for it. */
+export function sayFailures({ yaml }: StackModel, plan: StackPlan, outcomes: HostOutcome[]): void {
+  const sources = new Map([[yaml.file, yaml.text]]);
+  const said = failures(plan.hosts, outcomes).map((d) => format(d, sources, process.stderr.isTTY));
+  console.error(`\n${said.join("\n\n")}`);
+}
+
+/** The steps of a first boot or an apply, with their times. */
+export function stepTable(outcomes: HostOutcome[]): string {
+  return table(
+    outcomes.flatMap((o) =>
+      o.steps.map((s) => ["  ", ...(outcomes.length > 1 ? [o.host] : []), s.step, s.outcome, `${s.seconds.toFixed(1)} s`]),
+    ),
+  );
+}
+
+export function activated(outcomes: HostOutcome[]): boolean {
+  return outcomes.every(succeeded);
+}

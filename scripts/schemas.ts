@@ -1,0 +1,5 @@
+// What scripts/build.mjs compiles into `ingot:validators`.
+import { stackSchema } from "../cloud-init/schema.ts";
+import { recipeSchema } from "../images/recipe-schema.ts";
+
+export const schemas = { stack: stackSchema, recipe: recipeSchema };

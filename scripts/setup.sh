@@ -1,0 +1,84 @@
+#!/bin/bash
+# Sets up what is missing: Debian packages (with sudo when not root), npm packages, dist/. Says what it installs and why; quick when
+# nothing is missing. `--tests` and `--lint` add what those need; `--no-system` leaves the system alone, for tests that need neither root
+# nor machines.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+version=$(node --version 2>/dev/null || echo none)
+case $version in
+v2[0-9].* | v[3-9][0-9].*) ;;
+*)
+	echo "Ingot needs Node 20 or newer; found: $version" >&2
+	exit 3
+	;;
+esac
+
+# package, a file that is there when it is installed, what it is for
+packages=(
+	"mmdebstrap /usr/bin/mmdebstrap makes the image's root tree"
+	"apt-utils /usr/bin/apt-ftparchive indexes the locked packages for it"
+	"debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg verifies the archive's signature"
+	"gpgv /usr/bin/gpgv verifies the archive's signature"
+	"systemd-container /usr/bin/systemd-nspawn boots machines on this computer"
+	"iproute2 /sbin/ip gives machines a network of their own"
+	"util-linux /usr/bin/unshare gives the bake namespaces of its own"
+	"mount /sbin/losetup attaches the disks of data volumes"
+	"e2fsprogs /sbin/mke2fs makes file systems"
+	"openssh-client /usr/bin/ssh-keygen makes ssh keys"
+	"python3 /usr/bin/python3 runs the checks from outside"
+	"procps /usr/bin/ps finds the children of a program that is stopped"
+	"zstd /usr/bin/zstd packs what is kept"
+)
+for option in "$@"; do
+	case $option in
+	--tests) packages+=("curl /usr/bin/curl asks machines in tests") ;;
+	--lint) packages+=("shellcheck /usr/bin/shellcheck checks the shell scripts") ;;
+	esac
+done
+
+missing=()
+if [ "${1-}" != --no-system ]; then
+	for line in "${packages[@]}"; do
+		read -r package file why <<<"$line"
+		[ -e "$file" ] || { missing+=("$package") && echo "to install: $package ($why)"; }
+	done
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+	if ! command -v apt-get >/dev/null; then
+		echo "these packages are missing, and there is no apt here to install them: ${missing[*]}" >&2
+		exit 3
+	fi
+	root=()
+	if [ "$(id -u)" != 0 ]; then
+		command -v sudo >/dev/null || { echo "as root: apt-get install ${missing[*]}" >&2 && exit 3; }
+		root=(sudo)
+	fi
+	log=$(mktemp)
+	if ! {
+		"${root[@]}" apt-get update --quiet --quiet &&
+			"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${missing[@]}"
+	} >"$log" 2>&1; then
+		tail -n 20 "$log" >&2
+		echo "apt could not install: ${missing[*]}" >&2
+		exit 3
+	fi
+	rm -f "$log"
+	echo "installed: ${missing[*]}"
+fi
+
+# npm's own record of what node_modules holds is no older than the lock file.
+if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+	echo "installing npm packages"
+	npm ci --no-audit --no-fund --loglevel=error --ignore-scripts
+	touch node_modules/.package-lock.json
+fi
+
+if [ ! -e dist/ingot.js ] || [ -n "$(find package-lock.json lib images cloud-init stacks scripts tests -path tests/apps -prune -o \( -name '*.ts' -o -name '*.mjs' \) -newer dist/ingot.js -print -quit)" ]; then
+	node scripts/build.mjs
+fi
+
+# Machines and bakes need root: ask for the password now, once, rather than in the middle of something.
+if [ "${1-}" != --no-system ] && [ "$(id -u)" != 0 ]; then
+	sudo --validate
+fi

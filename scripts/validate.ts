@@ -1,0 +1,76 @@
+// ingot validate: everything that is wrong in stacks and recipes, in one run, before anything is baked or launched.
+import { existsSync, readFileSync } from "node:fs";
+import { basename, join, relative, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { compile } from "../cloud-init/compile.ts";
+import { findStack, loadStack, stackNames } from "../cloud-init/model.ts";
+import { surroundingsOf } from "../cloud-init/surroundings.ts";
+import { loadRecipe, recipeNames } from "../images/recipe.ts";
+import { type Diagnostic, format, InputError } from "../lib/diagnostics.ts";
+import { parseYaml } from "../lib/yaml.ts";
+import type { Io } from "./command.ts";
+
+export const help = `Says everything that is wrong in stacks and recipes, with file, line, column and what to do.
+
+  ingot validate [files…]
+
+Without files: every stack and recipe of the project. Exit code 2 when something is wrong; warnings alone are fine.
+--json gives the diagnostics as JSON.
+
+  ingot validate stacks/inloop.yaml`;
+
+export async function main(args: string[], io: Io): Promise<number> {
+  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
+  const files = positionals.length ? positionals.map((p) => (existsSync(p) ? resolve(p) : findStack(io.project, p))) : everything(io);
+  const around = surroundingsOf(io.project);
+  const found: Diagnostic[] = [];
+  const sources = new Map<string, string>();
+  const fine: string[] = [];
+  for (const file of files) {
+    try {
+      if (isRecipe(file)) loadRecipe(io.project, basename(file, ".yaml"));
+      else {
+        const model = loadStack(file, around);
+        compile(model);
+        found.push(...model.warnings);
+        sources.set(model.yaml.file, model.yaml.text);
+      }
+      fine.push(relative(process.cwd(), file));
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      // A recipe's errors come once, however many stacks stand on it.
+      found.push(
+        ...error.diagnostics.filter(
+          (d) =>
+            !found.some(
+              (f) =>
+                f.code === d.code &&
+                f.message === d.message &&
+                f.range.file === d.range.file &&
+                f.range.start.offset === d.range.start.offset,
+            ),
+        ),
+      );
+      for (const [name, text] of error.sources) sources.set(name, text);
+    }
+  }
+  const errors = found.filter((d) => d.severity === "error").length;
+  if (io.json) io.print(JSON.stringify({ files: files.map((f) => relative(process.cwd(), f)), diagnostics: found }, null, 2));
+  else {
+    for (const d of found) console.error(`${format(d, sources, process.stderr.isTTY)}\n`);
+    for (const file of fine) io.print(`${file}: fine`);
+    if (errors) console.error(`${errors} ${errors === 1 ? "error" : "errors"}`);
+  }
+  return errors ? 2 : 0;
+}
+
+const everything = (io: Io): string[] => [
+  ...recipeNames(io.project).map((n) => join(io.project.images, `${n}.yaml`)),
+  ...stackNames(io.project).map((n) => join(io.project.stacks, `${n}.yaml`)),
+];
+
+/** A recipe says `image:` at its top, a stack `stack:`; what says neither is held to be a stack. */
+function isRecipe(file: string): boolean {
+  const { value } = parseYaml(file, readFileSync(file, "utf8"));
+  return Boolean(value && typeof value === "object" && "image" in value && !("stack" in value));
+}

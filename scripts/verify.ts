@@ -1,0 +1,28 @@
+// ingot verify: a stack's checks against its running machines.
+import { parseArgs } from "node:util";
+import { type Io, table } from "./command.ts";
+import { targetOf, verifyAll } from "./machines.ts";
+import { load, only } from "./stack.ts";
+
+export const help = `Runs every check that a stack's resources compile to against its running machines, from inside and from their network.
+
+  ingot verify <stack>
+
+Exit code 1 when one fails. --json gives every check with its result.`;
+
+export async function main(args: string[], io: Io): Promise<number> {
+  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
+  const { plan } = load(only(positionals, "stack", "ingot verify <stack>"), io);
+  const target = await targetOf(io);
+  const began = performance.now();
+  const results = await verifyAll(plan, target, io);
+  const failed = results.filter((r) => !r.ok);
+  if (io.json) io.print(JSON.stringify({ stack: plan.stack, ok: failed.length === 0, checks: results }, null, 2));
+  else {
+    io.print(table(results.map((r) => ["  ", r.ok ? "ok" : "FAILED", ...(plan.hosts.length > 1 ? [r.host] : []), r.id, r.seen])));
+    io.print(
+      `${results.length - failed.length} of ${results.length} checks passed in ${((performance.now() - began) / 1000).toFixed(1)} s`,
+    );
+  }
+  return failed.length ? 1 : 0;
+}

@@ -1,0 +1,238 @@
+// From a stack's file to verified machines: bake what is not baked, build what is not built, launch, wait, prove. And `apply`, which
+// brings a running machine to what the stack says now, by the same generation.
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { compile, planJson } from "../cloud-init/compile.ts";
+import { type HostModel, loadStack, type StackModel } from "../cloud-init/model.ts";
+import type { HostPlan, StackPlan } from "../cloud-init/plan.ts";
+import { buildRelease } from "../cloud-init/release.ts";
+import { application } from "../cloud-init/resources/application.ts";
+import { surroundingsOf } from "../cloud-init/surroundings.ts";
+import { limit, userDataOf } from "../cloud-init/user-data.ts";
+import { bake } from "../images/bake.ts";
+import type { Image } from "../images/image.ts";
+import { imageAt } from "../images/store.ts";
+import { sleep } from "../lib/cancel.ts";
+import { type Diagnostic, diagnostic, RefusedError } from "../lib/diagnostics.ts";
+import { sha256, short } from "../lib/digest.ts";
+import { type Project, toolFolder } from "../lib/paths.ts";
+import type { Progress } from "../lib/progress.ts";
+import { type SecretStore, secretsOf } from "./secrets.ts";
+import type { ActivationEvent, Connection, HostInput, Machine, StepEvent, Target, TargetEvent } from "./target.ts";
+
+export interface Prepared {
+  model: StackModel;
+  plan: StackPlan;
+  hosts: HostInput[];
+  /** What this run baked and built; what was there already is not in it. */
+  baked: { image: Image; seconds: number }[];
+  built: string[];
+}
+
+/**
+ * Everything that a launch or an apply needs, made if it is not there.
+ * @param pinned recipe name → digest of the image that running machines have: they are brought to the stack, not to another image
+ * @throws InputError before anything is made
+ */
+export async function prepare(
+  project: Project,
+  file: string,
+  store: SecretStore,
+  progress: Progress,
+  pinned: Record<string, string> = {},
+): Promise<Prepared> {
+  const first = loadStack(file, surroundingsOf(project, pinned));
+  compile(first); // what cannot be written is said before anything is made
+  const images = new Map<string, Image>();
+  const baked: Prepared["baked"] = [];
+  for (const name of new Set(first.hosts.map((h) => h.image.name))) {
+    const there = pinned[name] === undefined ? undefined : imageAt(project, pinned[name]);
+    if (pinned[name] !== undefined && !there)
+      throw new RefusedError(
+        `the image ${short(pinned[name])} of the running machines is no longer in the store`,
+        "`ingot down` and `ingot up` launch them anew",
+      );
+    const result = there ? { image: there, baked: false, seconds: 0 } : await bake(project, name, { progress });
+    images.set(name, result.image);
+    if (result.baked) baked.push({ image: result.image, seconds: result.seconds });
+  }
+  // What was held against recipe and lock alone is held against the manifest now.
+  const model = first.hosts.every(knowsManifest) ? first : loadStack(file, surroundingsOf(project, pinned));
+  const built: string[] = [];
+  for (const host of model.hosts) {
+    const image = imageOf(images, host.image.name);
+    for (const app of host.all(application)) if (await buildRelease(project, host, app, image, progress)) built.push(app.id);
+  }
+  const plan = compile(model);
+  const hosts: HostInput[] = [];
+  for (const host of plan.hosts) {
+    const userData = userDataOf(host);
+    if (userData.bytes.length > limit)
+      throw new RefusedError(
+        `the user-data of ${host.host} has ${userData.bytes.length} bytes; EC2 takes ${limit}`,
+        `\`ingot render ${plan.stack}\` shows who takes them`,
+      );
+    hosts.push({ plan: host, image: imageOf(images, host.image.name), userData, secrets: await secretsOf(store, host) });
+  }
+  return { model, plan, hosts, baked, built };
+}
+
+/** A manifest says which units there are; a lock does not. */
+const knowsManifest = (host: HostModel): boolean => host.image.units !== undefined;
+
+function imageOf(images: Map<string, Image>, name: string): Image {
+  const image = images.get(name);
+  if (!image) throw new Error(`no image ${name}`);
+  return image;
+}
+
+/** How one host's activation went. */
+export interface HostOutcome {
+  host: string;
+  steps: StepEvent[];
+  activation?: ActivationEvent;
+  /** The machine itself failed. */
+  lost?: { reason: string; console: string };
+}
+export const succeeded = (outcome: HostOutcome): boolean => outcome.activation?.outcome === "done" && !outcome.lost;
+
+/** Gathers a target's events by host, showing each step as it ends. `title`: what goes on, for people. */
+export async function gather(
+  title: string,
+  hosts: HostPlan[],
+  events: AsyncIterable<TargetEvent>,
+  progress: Progress,
+): Promise<HostOutcome[]> {
+  const outcomes = new Map(hosts.map((h): [string, HostOutcome] => [h.host, { host: h.host, steps: [] }]));
+  const total = hosts.reduce((n, h) => n + h.generation.steps.length, 0);
+  const task = progress.start(title);
+  let ended = 0;
+  try {
+    for await (const event of events) {
+      const outcome = outcomes.get(event.host);
+      if (!outcome) continue;
+      const prefix = hosts.length > 1 ? `${event.host}: ` : "";
+      if (event.event === "machine") progress.say(`  ${prefix}${event.text}`);
+      else if (event.event === "step") {
+        outcome.steps.push(event.step);
+        progress.detail(`  ${event.step.outcome.padEnd(9)} ${prefix}${event.step.step} (${event.step.seconds.toFixed(1)} s)`);
+        task.note(`${++ended} of ${total} steps, last ${prefix}${event.step.step}`);
+      } else if (event.event === "activated") outcome.activation = event.activation;
+      else outcome.lost = { reason: event.reason, console: event.console };
+    }
+  } catch (error) {
+    task.failed();
+    throw error;
+  }
+  const all = [...outcomes.values()];
+  if (all.every(succeeded)) task.done(`${total} steps`);
+  else task.failed(`${ended} of ${total} steps`);
+  return all;
+}
+
+/** What failed, said at the line of the YAML that asked for it. Codes ING3001 (a step), ING3002 (the machine itself) and ING3003 (the generation). */
+export const failures = (hosts: HostPlan[], outcomes: HostOutcome[]): Diagnostic[] =>
+  outcomes.flatMap((outcome) => hosts.filter((h) => h.host === outcome.host).flatMap((host) => failuresOf(host, outcome)));
+
+function failuresOf(plan: HostPlan, outcome: HostOutcome): Diagnostic[] {
+  const found: Diagnostic[] = [];
+  const hostRange = plan.origins.hostname;
+  if (outcome.lost && hostRange) {
+    found.push(
+      diagnostic("ING3002", hostRange, `the machine ${plan.stack}/${plan.host} never became what it should: ${outcome.lost.reason}`, {
+        hint: tail("the end of its console", outcome.lost.console),
+      }),
+    );
+  }
+  if (outcome.activation?.error && hostRange) {
+    found.push(diagnostic("ING3003", hostRange, `${plan.stack}/${plan.host} refused its generation: ${outcome.activation.error}`));
+  }
+  for (const step of outcome.steps) {
+    if (step.outcome !== "failed" && step.outcome !== "timeout") continue;
+    const resource = plan.generation.steps.find((s) => s.id === step.step)?.resource ?? "";
+    const range = plan.origins[resource] ?? hostRange;
+    if (!range) continue;
+    const waiting = dependents(plan, step.step).filter((id) => outcome.steps.some((s) => s.step === id && s.outcome === "not-run"));
+    const what =
+      step.outcome === "timeout"
+        ? `did not end within ${plan.generation.steps.find((s) => s.id === step.step)?.timeoutSeconds} s`
+        : "failed";
+    found.push(
+      diagnostic("ING3001", range, `${step.step} ${what}${waiting.length ? `; not run because of it: ${waiting.join(", ")}` : ""}`, {
+        hint: `${tail("the end of its log", step.log ?? "")}\n  the whole: ingot logs ${plan.stack}/${plan.host} ${resource}`,
+      }),
+    );
+  }
+  return found;
+}
+
+/** Every step that waits for `id`, directly or not, in the plan's order. */
+function dependents({ generation }: HostPlan, id: string): string[] {
+  const found = new Set([id]);
+  for (let before = 0; before !== found.size; ) {
+    before = found.size;
+    for (const step of generation.steps) if (step.after.some((a) => found.has(a))) found.add(step.id);
+  }
+  return generation.steps.map((s) => s.id).filter((s) => s !== id && found.has(s));
+}
+
+/** The activator and the actions are the image's; on a machine of an older image they are brought to this version first. */
+async function bringTools(connection: Connection, image: Image): Promise<void> {
+  const folder = join(toolFolder, "cloud-init/host");
+  const own = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter(
+    (f) => statSync(join(folder, f)).isFile() && !f.startsWith("units/") && !f.includes("__pycache__"),
+  );
+  if (own.some((f) => image.manifest.files[`/usr/lib/ingot/${f}`] !== sha256(readFileSync(join(folder, f)))))
+    await connection.copy(folder, "/usr/lib/ingot");
+}
+
+const tail = (title: string, log: string): string =>
+  `${title}:\n${log
+    .trimEnd()
+    .split("\n")
+    .slice(-20)
+    .map((l) => `    ${l}`)
+    .join("\n")}`;
+
+/** Copies the generation of a plan onto a running machine and activates it; its events are those of a first boot. */
+export async function* activate(target: Target, machine: Machine, connection: Connection, input: HostInput): AsyncIterable<TargetEvent> {
+  const { generation } = input.plan;
+  await target.refresh(machine, input);
+  await bringTools(connection, input.image);
+  const folder = mkdtempSync(join(tmpdir(), "ingot-generation-"));
+  try {
+    mkdirSync(join(folder, generation.digest, "files"), { recursive: true });
+    writeFileSync(join(folder, generation.digest, "plan.json"), planJson(generation));
+    for (const file of generation.files) writeFileSync(join(folder, generation.digest, "files", sha256(file.content)), file.content);
+    await connection.copy(join(folder, generation.digest), `/var/lib/ingot/generations/${generation.digest}`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+  // What an earlier activation reported must not be taken for this one's.
+  await connection.exec(["rm", "-f", "/run/ingot/report/steps.jsonl"]);
+  const running = connection.exec(["/usr/lib/ingot/activate", generation.digest]);
+  const events = connection.follow()[Symbol.asyncIterator]();
+  try {
+    let waiting: Promise<"ended" | "over"> = running.then(() => "ended");
+    let coming = events.next();
+    for (;;) {
+      const next = await Promise.race([coming, waiting]);
+      // It has ended: what it still reported is there already, or never comes.
+      if (next === "ended") waiting = sleep(1).then(() => "over");
+      else if (next === "over" || next.done) break;
+      else {
+        yield next.value;
+        if (next.value.event === "activated" || next.value.event === "lost") break;
+        coming = events.next();
+      }
+    }
+  } finally {
+    await events.return?.();
+  }
+  const result = await running;
+  if (result.code !== 0 && result.code !== 1)
+    throw new RefusedError(
+      `the activation on ${machine.stack}/${machine.host} ended with exit code ${result.code}\n${result.stderr.trim().split("\n").slice(-15).join("\n")}`,
+    );
+}

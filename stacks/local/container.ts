@@ -1,0 +1,372 @@
+// The `container` target: machines on this computer, made by systemd-nspawn. What is made is in the ledger before it is made;
+// what must be root is in the scripts beside this file, one call for a machine.
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { HostPlan } from "../../cloud-init/plan.ts";
+import { sleep } from "../../lib/cancel.ts";
+import { MissingError, RefusedError } from "../../lib/diagnostics.ts";
+import { type Entry, type Ledger, ledgerAt, startOf } from "../../lib/ledger.ts";
+import { lock, lockWhenFree } from "../../lib/lock.ts";
+import { type Project, toolFolder } from "../../lib/paths.ts";
+import { during, type Progress } from "../../lib/progress.ts";
+import { asRoot, run, tryRun } from "../../lib/run.ts";
+import type { HostInput, Machine, Target, TargetEvent } from "../target.ts";
+import { addressPlan } from "./address.ts";
+import { groupThings, inGroup, manager } from "./cgroup.ts";
+import { connectTo, enter, lookSeconds } from "./connection.ts";
+import { choosePorts, forwardable } from "./forward.ts";
+import {
+  addArtifacts,
+  cloudInitErrors,
+  consoleTail,
+  exitCodeOf,
+  leaderOf,
+  type MachineRecord,
+  machineFacts,
+  machineFolder,
+  records,
+  writeFacts,
+  writeMachine,
+  writeRecord,
+} from "./machine.ts";
+import { entryId, linkName, machineName, networkName } from "./names.ts";
+import { nspawnArguments } from "./nspawn.ts";
+import { type Report, reportOf } from "./report.ts";
+import { ensureVolume, volumeFile } from "./volume.ts";
+
+export interface ContainerOptions {
+  /** Seconds from its start within which a machine must have begun to activate. @default 180 */
+  bootSeconds?: number;
+  /** Seconds that an orderly power-off may take before the machine is killed. @default 10 */
+  stopSeconds?: number;
+}
+
+/** One machine that `up` makes. */
+interface Launch {
+  input: HostInput;
+  record: MachineRecord;
+  folder: string;
+  /** Volume name → its file. */
+  disks: Map<string, string>;
+}
+
+const markPrefix = ".making-";
+/** In the stack's folder while this process makes its machines (hold.sh). */
+const mark = `${markPrefix}${randomBytes(6).toString("hex")}`;
+
+const script = (name: string): string => join(toolFolder, "stacks/local", name);
+
+export function containerTarget(project: Project, progress: Progress, options: ContainerOptions = {}): Target {
+  const { bootSeconds = 180, stopSeconds = 10 } = options;
+  const ledger = ledgerAt(project.ledger);
+  const locked = (stack: string, what: string) => lock(lockName(project, stack), `${what} ${stack}`);
+
+  return {
+    async *up(stack, hosts) {
+      needPrograms();
+      const held = await locked(stack.stack, "up");
+      let entry: Entry | undefined;
+      try {
+        await makeRoom(project, ledger, stack.stack);
+        entry = ledger.begin(entryId(stack.stack), `machines of ${stack.stack}`);
+        const launches = await prepare(project, ledger, entry, stack.stack, hosts);
+        const began = performance.now();
+        await start(project, stack.stack, launches);
+        for (const { record } of launches) yield { event: "machine", host: record.host, text: startedText(record, began) };
+        yield* watch(launches, bootSeconds);
+        ledger.keep(entry);
+        entry = undefined;
+      } finally {
+        try {
+          if (entry) await undo(project, ledger, entry, stack.stack);
+        } finally {
+          held.release();
+        }
+      }
+    },
+
+    async down(stack) {
+      const held = await locked(stack, "down");
+      try {
+        const entry = ledger.find(entryId(stack));
+        if (!entry) return;
+        const leaders = records(project, stack).flatMap(({ folder }) => leaderOf(folder) ?? []);
+        await during(progress, `power off ${stack}`, async () => {
+          const pids = leaders.map((l) => String(l.pid));
+          if (pids.length) await run(asRoot(["sh", script("stop.sh"), String(stopSeconds), ...pids]), { evenWhenCancelled: true });
+          await undo(project, ledger, entry, stack);
+        });
+      } finally {
+        held.release();
+      }
+    },
+
+    find: async (stack) => records(project, stack).map(({ folder, record }) => machineOf(ledger, folder, record)),
+
+    connect: (machine) => connectTo(project, machine),
+
+    async refresh(machine, input) {
+      const folder = machineFolder(project, machine.stack, machine.host);
+      addArtifacts(folder, input);
+      writeFacts(join(folder, "staging"), machineFacts(input.plan, machine.instance, machine.address), input.secrets);
+      await run(asRoot(["sh", script("refresh.sh"), folder]));
+    },
+  };
+}
+
+/** Undoes what runs that were killed had begun; every command calls it first. Says what it found. */
+export async function undoAbandoned(project: Project, progress: Progress): Promise<void> {
+  const ledger = ledgerAt(project.ledger);
+  for (const { id, what } of ledger.abandoned()) {
+    const stack = /^machines\/(.*)$/.exec(id)?.[1];
+    const name = stack === undefined ? `undo ${project.folder} ${id}` : lockName(project, stack);
+    const held = await lockWhenFree(name, `undo ${what}`, () => {});
+    try {
+      const entry = ledger.abandoned().find((e) => e.id === id);
+      if (!entry) continue; // another run has done it meanwhile
+      await during(progress, `undo what a run that was killed had begun: ${what}`, () =>
+        stack === undefined ? ledger.undo(entry) : undo(project, ledger, entry, stack),
+      );
+    } finally {
+      held.release();
+    }
+  }
+}
+
+const lockName = (project: Project, stack: string): string => `machines ${networkName(project, stack)}`;
+
+/** @throws MissingError naming the Debian packages */
+function needPrograms(): void {
+  const needed: [program: string, pkg: string][] = [
+    ["systemd-nspawn", "systemd-container"],
+    ["systemd-socket-activate", "systemd"],
+    ["ip", "iproute2"],
+    ["nsenter", "util-linux"],
+    ["flock", "util-linux"],
+    ["losetup", "mount"],
+  ];
+  const folders = [...(process.env.PATH ?? "").split(":"), "/usr/sbin", "/sbin"];
+  const missing = needed.filter(([program]) => !folders.some((folder) => existsSync(join(folder, program))));
+  if (!missing.length) return;
+  const packages = [...new Set(missing.map(([, pkg]) => pkg))].join(" ");
+  throw new MissingError(
+    `the container target needs ${missing.map(([program]) => program).join(", ")}`,
+    `sudo apt-get install ${packages}`,
+  );
+}
+
+/** Refuses when a machine of the stack lives; takes away what is left of one that does not. */
+async function makeRoom(project: Project, ledger: Ledger, stack: string): Promise<void> {
+  const entry = ledger.find(entryId(stack));
+  const living = records(project, stack).filter(({ folder }) => leaderOf(folder));
+  if (entry?.state === "kept" && living.length)
+    throw new RefusedError(
+      `${stack} is up already (${living.map(({ record }) => record.host).join(", ")})`,
+      `ingot apply ${stack} changes it where it is; ingot down ${stack} ends it`,
+    );
+  if (entry) await undo(project, ledger, entry, stack);
+}
+
+/** Decides names, addresses and ports, writes the ledger, and then the machines' folders. Nothing here needs root. */
+async function prepare(project: Project, ledger: Ledger, entry: Entry, stack: string, hosts: HostInput[]): Promise<Launch[]> {
+  const addresses = addressPlan(hosts.map((h) => h.plan.host));
+  const network = networkName(project, stack);
+  const taken = new Set<number>();
+  const launches: Launch[] = [];
+  for (const input of hosts) {
+    const { plan, image } = input;
+    if (!existsSync(image.root))
+      throw new RefusedError(`the image of ${stack}/${plan.host} is not in the store (${image.root})`, `ingot bake ${image.name}`);
+    const record: MachineRecord = {
+      stack,
+      host: plan.host,
+      instance: `${stack}-${plan.host}-${randomBytes(4).toString("hex")}`,
+      imageDigest: image.digest,
+      generation: plan.generation.digest,
+      address: addresses.machines.get(plan.host) ?? "",
+      forwards: await choosePorts(forwardable(plan.ports), taken),
+      volumes: plan.volumes.map((v) => v.name),
+      began: new Date().toISOString(),
+      name: machineName(project, stack, plan.host),
+      network,
+    };
+    const disks = new Map(plan.volumes.map((v) => [v.name, volumeFile(project, stack, plan.host, v.name)]));
+    launches.push({ input, record, folder: machineFolder(project, stack, plan.host), disks });
+  }
+  mkdirSync(join(project.machines, stack), { recursive: true });
+  // Undone from the end: processes first, what they stand on after them.
+  for (const { folder, disks, record } of launches) {
+    ledger.add(entry, { kind: "folder", path: folder });
+    for (const file of disks.values()) ledger.add(entry, { kind: "loop", file });
+    ledger.add(entry, { kind: "mount", path: join(folder, "root") });
+    ledger.add(entry, { kind: "folder", path: `/run/systemd/nspawn/propagate/${record.name}` });
+    ledger.add(entry, { kind: "netns", name: record.name });
+  }
+  ledger.add(entry, { kind: "netns", name: network });
+  for (const thing of groupThings(network, forwardUnits(network, launches))) ledger.add(entry, thing);
+  for (const { record } of launches) for (const thing of groupThings(record.name, [record.name])) ledger.add(entry, thing);
+
+  writeFileSync(join(project.machines, stack, mark), "");
+  for (const { input, folder, record } of launches) {
+    for (const volume of input.plan.volumes) ensureVolume(project, stack, record.host, volume);
+    mkdirSync(folder, { recursive: true });
+    writeMachine(folder, record, input);
+  }
+  return launches;
+}
+
+/** The units that forward.sh starts where systemd is PID 1. */
+const forwardUnits = (network: string, launches: Launch[]): string[] =>
+  launches.flatMap(({ record }) => Object.values(record.forwards).map((here) => `${network}-${here.split(":")[1]}`));
+
+async function start(project: Project, stack: string, launches: Launch[]): Promise<void> {
+  const network = networkName(project, stack);
+  const { operator, prefix } = addressPlan([]);
+  const held = (argv: string[]) => asRoot(["sh", script("hold.sh"), join(project.machines, stack), mark, ...argv]);
+  await run(held(["sh", script("network.sh"), network, `${operator}/${prefix}`]));
+  const forwards = launches.flatMap(({ record }) =>
+    Object.entries(record.forwards).map(([port, here]) => `${here}\t${record.address}:${port}\n`),
+  );
+  const jobs = launches.map(({ input, record, folder, disks }, i) => {
+    const settings = {
+      NAME: record.name,
+      NETWORK: network,
+      LINK: linkName(i),
+      ADDRESS: `${record.address}/${prefix}`,
+      FOLDER: folder,
+      LOWER: input.image.root,
+      MANAGER: manager(),
+    };
+    const nspawn = nspawnArguments({ name: record.name, hostname: input.plan.hostname, folder });
+    const command = ["env", ...Object.entries(settings).map(([k, v]) => `${k}=${v}`), "sh", script("start.sh"), ...nspawn];
+    const lines = [...disks].map(([name, file]) => `${name}\t${file}\n`).join("");
+    return run(held(inGroup(record.name, command)), { input: lines || undefined }); // zx leaves the input open that is ""
+  });
+  if (forwards.length) {
+    const command = ["env", `MANAGER=${manager()}`, "sh", script("forward.sh"), network];
+    jobs.push(run(held(inGroup(network, command)), { input: forwards.join("") }));
+  }
+  // All must have ended before anything is undone.
+  const failed = (await Promise.allSettled(jobs)).find((r) => r.status === "rejected");
+  if (failed) throw failed.reason;
+}
+
+const startedText = (record: MachineRecord, began: number): string => {
+  const ports = Object.entries(record.forwards).map(([port, here]) => `${port} at ${here}`);
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  return `started at ${record.address} in ${seconds} s${ports.length ? ` (${ports.join(", ")})` : ""}`;
+};
+
+/** Events of all machines until each has activated its generation, or never will. */
+async function* watch(launches: Launch[], bootSeconds: number): AsyncGenerator<TargetEvent> {
+  const began = performance.now();
+  const waiting = new Map(
+    launches.map((launch) => [launch, new Watched(launch, reportOf(launch.folder, launch.record.host), bootSeconds)]),
+  );
+  for (;;) {
+    for (const [launch, watched] of waiting) {
+      const events = await watched.look((performance.now() - began) / 1000);
+      for (const event of events) {
+        if (event.event === "activated" || event.event === "lost") {
+          waiting.delete(launch);
+          writeRecord(launch.folder, { ...launch.record, activated: event.event === "activated" ? event.activation.outcome : "failed" });
+        }
+        yield event;
+      }
+    }
+    if (!waiting.size) return;
+    await sleep(lookSeconds);
+  }
+}
+
+/** One machine on its way to its first activation. */
+class Watched {
+  #news = 0;
+  #asked = 0;
+  #idle = 0;
+
+  constructor(
+    readonly launch: Launch,
+    readonly report: Report,
+    readonly bootSeconds: number,
+  ) {}
+
+  /** What is new `now` seconds after the start; the last event is `activated` or `lost`. */
+  async look(now: number): Promise<TargetEvent[]> {
+    const { folder, record } = this.launch;
+    const ended = exitCodeOf(folder);
+    const leader = leaderOf(folder);
+    const events = this.report.read(); // read after looking whether it lives, so that its last words are not lost
+    if (events.length) this.#news = now;
+    const last = events.find((e) => e.event === "activated");
+    if (last) return events;
+    const lost = (reason: string): TargetEvent[] => [...events, { event: "lost", host: record.host, reason, console: consoleTail(folder) }];
+    if (ended !== undefined) return lost(`the machine ended (systemd-nspawn's exit code ${ended}) before it was what it is to become`);
+    if (!leader) return now > 20 && now > this.#news + 20 ? lost("the machine does not run, and its supervisor is gone") : events;
+    const errors = cloudInitErrors(folder);
+    if (!this.report.begun && now > this.bootSeconds) return lost(`nothing was activated within ${this.bootSeconds} s`);
+    if (now > this.limit()) return lost(`it is not done after ${Math.round(now)} s`);
+    // Once cloud-init is through, or a step is long silent: is anybody at work?
+    const due = this.report.begun ? Math.max(this.#news, this.#asked) + 5 : this.#asked + 1;
+    if ((errors === undefined && !this.report.begun) || now < due) return events;
+    this.#asked = now;
+    this.#idle = (await activatorIsIdle(leader)) ? this.#idle + 1 : 0;
+    if (this.#idle < 2) return events;
+    if (this.report.begun) return lost("the activator ended without saying how");
+    return lost(`cloud-init is done, and no generation was activated${errors?.length ? `: ${errors.join("; ")}` : ""}`);
+  }
+
+  /** Seconds: what every step may take, one after the other, and the boot. */
+  limit(): number {
+    return this.bootSeconds + limitOf(this.launch.input.plan);
+  }
+}
+
+const limitOf = (plan: HostPlan): number => 60 + plan.generation.steps.reduce((sum, step) => sum + step.timeoutSeconds, 0);
+
+/** Whether ingot-boot.service neither runs nor is about to. */
+async function activatorIsIdle(leader: { pid: number; start: string }): Promise<boolean> {
+  const asked = await tryRun(asRoot(enter(leader, ["systemctl", "show", "--property=ActiveState,Job", "ingot-boot.service"], 20)));
+  return asked.code === 0 && !/^ActiveState=(activating|reloading|deactivating)$/m.test(asked.stdout) && !/^Job=[1-9]/m.test(asked.stdout);
+}
+
+function machineOf(ledger: Ledger, folder: string, record: MachineRecord): Machine {
+  const { name: _, network: __, activated, ...machine } = record;
+  const last = reportOf(folder, record.host)
+    .read()
+    .findLast((e) => e.event === "activated");
+  const outcome = last?.activation.outcome ?? activated;
+  const generation = last?.activation.outcome === "done" ? last.activation.generation : record.generation;
+  return { ...machine, generation, state: state() };
+
+  function state(): Machine["state"] {
+    const entry = ledger.find(entryId(record.stack));
+    const inTheMaking = entry?.state === "begun" && startOf(entry.owner.pid) === entry.owner.start;
+    if (!leaderOf(folder)) return inTheMaking && exitCodeOf(folder) === undefined ? "starting" : "stopped";
+    if (outcome) return outcome === "done" ? "running" : "failed";
+    return inTheMaking ? "starting" : "failed";
+  }
+}
+
+/** Undoes the entry of a stack, once the scripts that a killed run may have left at work have ended (hold.sh). */
+async function undo(project: Project, ledger: Ledger, entry: Entry, stack: string): Promise<void> {
+  const folder = join(project.machines, stack);
+  if (existsSync(folder)) {
+    for (const file of readdirSync(folder).filter((f) => f.startsWith(markPrefix))) rmSync(join(folder, file));
+    await run(["flock", "--exclusive", "--timeout", "60", folder, "true"], { evenWhenCancelled: true });
+  }
+  await ledger.undo(entry);
+  removeEmpty(project, stack);
+}
+
+/** The folders that held machines, once they hold none. */
+function removeEmpty(project: Project, stack: string): void {
+  for (const folder of [join(project.machines, stack), project.machines]) {
+    try {
+      rmdirSync(folder);
+    } catch {
+      // others are in it, or it is gone
+    }
+  }
+}

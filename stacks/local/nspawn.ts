@@ -1,0 +1,37 @@
+// The command line of systemd-nspawn for one machine.
+import { join } from "node:path";
+
+export interface NspawnMachine {
+  name: string;
+  hostname: string;
+  /** The machine's folder (machine.ts says what is in it). */
+  folder: string;
+}
+
+/** Arguments for systemd-nspawn 252 or later; start.sh adds the disks, whose device nodes only it knows. */
+export function nspawnArguments(machine: NspawnMachine): string[] {
+  const bind = (option: "bind" | "bind-ro", from: string, to: string) => `--${option}=${escaped(join(machine.folder, from))}:${to}`;
+  return [
+    "--quiet",
+    "--settings=no", // no /etc/systemd/nspawn/*.nspawn of this computer
+    "--boot",
+    `--directory=${join(machine.folder, "root")}`,
+    `--machine=${machine.name}`,
+    `--hostname=${machine.hostname}`,
+    "--register=no", // machined may not be there, and the ledger knows the machine
+    "--keep-unit",
+    `--network-namespace-path=/run/netns/${machine.name}`,
+    "--capability=CAP_NET_ADMIN", // its own firewall, in its own namespace; nspawn gives it with --private-network only
+    "--console=read-only",
+    "--link-journal=no",
+    "--resolv-conf=off", // the image's own: nothing of this computer leaks in
+    "--timezone=off",
+    bind("bind-ro", "seed", "/var/lib/cloud/seed/nocloud"),
+    bind("bind-ro", "facts", "/run/ingot/facts"),
+    bind("bind-ro", "artifacts", "/run/ingot/artifacts"),
+    bind("bind", "report", "/run/ingot/report"),
+  ];
+}
+
+/** A path for --bind=, where a colon separates (systemd-nspawn(1)). */
+const escaped = (path: string): string => path.replaceAll("\\", "\\\\").replaceAll(":", "\\:");

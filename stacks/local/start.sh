@@ -1,0 +1,67 @@
+#!/bin/sh
+# Starts one machine: its part of the network, its overlay, its disks, then the supervisor in the background.
+# Arguments: systemd-nspawn's. Standard input: one line for each disk, "name<TAB>file". Environment:
+#   NAME      the machine's name on this computer; of its namespace, too
+#   NETWORK   namespace of the stack, with br0
+#   LINK      name of the machine's cable at the bridge
+#   ADDRESS   address/prefix of the machine
+#   FOLDER    the machine's folder
+#   LOWER     root tree of the image
+#   MANAGER   systemd: the supervisor becomes a unit; none: it stays in the cgroup that this script is in already
+set -eu
+cd "$FOLDER"
+
+ip netns add "$NAME"
+ip -n "$NETWORK" link add "$LINK" type veth peer name host0 netns "$NAME"
+ip -n "$NETWORK" link set "$LINK" master br0 up
+ip -n "$NAME" link set lo up
+ip -n "$NAME" addr add "$ADDRESS" dev host0
+ip -n "$NAME" link set host0 up
+
+mkdir upper work root run report
+ln -s "$LOWER" lower
+# The overlay's root is the upper folder: it has the mode of the image's root, not of our umask.
+chmod 0755 upper report run
+chown -R 0:0 seed facts
+chmod 0755 seed
+chmod 0700 facts facts/secrets
+# Relative paths, since the kernel's option string has no room for commas and colons. `volatile`: the root lives no longer
+# than the machine, so that nobody waits for its fsync; data volumes are not on it.
+mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root
+
+# v1's list of devices (kernel's cgroup-v1/devices.rst); v2 would want a BPF program of our own.
+group=/sys/fs/cgroup/devices$(sed -n 's/^[0-9]*:devices://p' /proc/self/cgroup)
+# What an earlier machine of this name was kept to, if its group is still there, is not for this one.
+[ ! -e "$group/devices.allow" ] || echo a >"$group/devices.allow" || true
+
+tab=$(printf '\t')
+devices=
+while IFS=$tab read -r disk file; do
+	device=$(losetup --find --show -- "$file")
+	devices="$devices $device"
+	set -- "$@" "--bind=$device:/dev/disk/by-id/ingot-$disk"
+done
+
+here=$(cd "$(dirname "$0")" && pwd)
+# Root in the machine is root to the kernel: only these lists keep it from making itself a node of this computer's disk.
+if [ "$MANAGER" = systemd ]; then
+	set -- sh "$here/supervise.sh" "$@"
+	for device in $devices; do
+		set -- "--property=DeviceAllow=$device rwm" "$@"
+	done
+	# As systemd-nspawn@.service has it, with the machine's own disks instead of all.
+	exec systemd-run --quiet --collect --unit="$NAME" --working-directory="$FOLDER" --property=Delegate=yes \
+		--property=KillMode=mixed --property=TasksMax=16384 --property=DevicePolicy=closed \
+		--property='DeviceAllow=/dev/net/tun rwm' --property='DeviceAllow=char-pts rw' "$@"
+fi
+if [ -e "$group/devices.deny" ]; then
+	echo a >"$group/devices.deny"
+	# null, zero, full, random, urandom; tty, console, ptmx; pts; net/tun
+	for device in 'c 1:3' 'c 1:5' 'c 1:7' 'c 1:8' 'c 1:9' 'c 5:0' 'c 5:1' 'c 5:2' 'c 136:*' 'c 10:200'; do
+		echo "$device rwm" >"$group/devices.allow"
+	done
+	for device in $devices; do
+		echo "b 7:${device#/dev/loop} rwm" >"$group/devices.allow"
+	done
+fi
+setsid sh "$here/supervise.sh" "$@" </dev/null >>console.log 2>&1 9<&- &

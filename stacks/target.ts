@@ -1,0 +1,96 @@
+// Where hosts run, behind one interface. A target is one file below stacks/; commands never ask which one they have.
+import type { HostPlan, StackPlan } from "../cloud-init/plan.ts";
+import type { UserData } from "../cloud-init/user-data.ts";
+import type { Image } from "../images/image.ts";
+
+/** What `up` needs for one host: its plan, the image it boots, the user-data bytes, the secrets as files. */
+export interface HostInput {
+  plan: HostPlan;
+  image: Image;
+  userData: UserData;
+  /** Values by name; a target hands them to the machine by its own safe way, never in user-data or argv. */
+  secrets: Record<string, string>;
+}
+
+export interface Machine {
+  stack: string;
+  host: string;
+  /** Instance id as cloud-init sees it; a new one for each launch. */
+  instance: string;
+  state: "starting" | "running" | "failed" | "stopped";
+  imageDigest: string;
+  generation: string;
+  address: string;
+  /** Port on the machine → address and port on this computer's loopback ("127.0.0.1:8443"). */
+  forwards: Record<number, string>;
+  /** Names of the data volumes that it was launched with. */
+  volumes: string[];
+  began: string;
+}
+
+export type StepOutcome = "changed" | "unchanged" | "failed" | "timeout" | "not-run";
+/** One line of the host's report, as its activator writes it. */
+export interface StepEvent {
+  step: string;
+  outcome: StepOutcome;
+  seconds: number;
+  /** The end of the step's log, when it failed. */
+  log?: string;
+}
+/** The last line of the report: the whole activation. */
+export interface ActivationEvent {
+  generation: string;
+  outcome: "done" | "failed";
+  seconds: number;
+  /** Configuration files and units of the generation that were written, and that were removed because they are declared no more. */
+  written: number;
+  removed: number;
+  /** Why the generation was refused before any step ran. */
+  error?: string;
+}
+
+export type TargetEvent =
+  | { event: "machine"; host: string; text: string }
+  | { event: "step"; host: string; step: StepEvent }
+  | { event: "activated"; host: string; activation: ActivationEvent }
+  /** The machine died, or is up and will never activate anything: why, and the end of what it wrote on its console. */
+  | { event: "lost"; host: string; reason: string; console: string };
+
+export interface ExecOptions {
+  input?: string;
+  /** Standard streams are the caller's own; when they are a terminal, the program gets one of the machine's. */
+  interactive?: true;
+  /** Ended after so many seconds, with exit code 124. */
+  timeoutSeconds?: number;
+}
+export interface ExecResult {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface Connection {
+  /** Runs a program on the machine as root, by argument list: nothing is parsed by a shell. */
+  exec(argv: string[], options?: ExecOptions): Promise<ExecResult>;
+  /** Copies a file or folder of this computer onto the machine. */
+  copy(from: string, to: string): Promise<void>;
+  /** What the machine wrote on its console, from its start. */
+  console(): Promise<string>;
+  reboot(): Promise<void>;
+  /** Runs a program of this computer where it sees the machine as `operator` (the stack's network) does. */
+  beside(argv: string[], options?: ExecOptions): Promise<ExecResult>;
+  /** Steps of the running or last activation, as they end; ends with its `activated`. */
+  follow(): AsyncIterable<TargetEvent>;
+}
+
+export interface Target {
+  /** Launches every host of the plan; ends when each has activated its generation, or failed to, or died. */
+  up(stack: StackPlan, hosts: HostInput[]): AsyncIterable<TargetEvent>;
+  /** Ends the machines of a stack. Volumes stay. */
+  down(stack: string): Promise<void>;
+  /** Machines that are there, running or not; of one stack or of all. */
+  find(stack?: string): Promise<Machine[]>;
+  connect(machine: Machine): Connection;
+  /** Makes new secrets and artifacts visible to a running machine before `apply`. */
+  refresh(machine: Machine, input: HostInput): Promise<void>;
+}

@@ -1,0 +1,126 @@
+// A project of the test's own: the repository's recipes, stacks and applications in a temporary folder, with its own .ingot/.
+// Images, .debs and releases are the repository's, so that nothing is baked or fetched twice.
+import { type ChildProcess, spawn } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
+import { toolFolder } from "../../lib/paths.ts";
+
+export interface Outcome {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface TestProject {
+  folder: string;
+  /** Runs the built `ingot` in the project, as a user would. */
+  ingot(args: string[], input?: string): Promise<Outcome>;
+  /** The same, not waited for. */
+  begin(args: string[]): { child: ChildProcess; ended: Promise<Outcome> };
+  /** Runs a shell script on a machine; the script is an argument, its input comes on standard input. */
+  on(machine: string, script: string, input?: string): Promise<Outcome>;
+  json(args: string[]): Promise<unknown>;
+  /** Ends every machine and removes the folder; throws when something of it is left on this computer. */
+  remove(): Promise<void>;
+  /** Mounts, processes and namespaces that have the project's folder or its names in them. */
+  left(): string[];
+}
+
+const ingot = join(toolFolder, "dist/ingot.js");
+
+export async function testProject(): Promise<TestProject> {
+  await baked();
+  const folder = mkdtempSync("/var/tmp/ingot-e2e-");
+  for (const part of ["images", "stacks", "tests/apps"]) {
+    mkdirSync(join(folder, part), { recursive: true });
+    cpSync(join(toolFolder, part), join(folder, part), { recursive: true, filter: (path) => !/\.(ts|sh)$|__pycache__/.test(path) });
+  }
+  mkdirSync(join(folder, ".ingot"));
+  for (const shared of ["images", "cache"]) symlinkSync(join(toolFolder, ".ingot", shared), join(folder, ".ingot", shared));
+
+  const begin: TestProject["begin"] = (args) => {
+    const child = spawn(process.execPath, [ingot, ...args], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+    return { child, ended: outcomeOf(child) };
+  };
+  const run: TestProject["ingot"] = (args, input) => {
+    const child = spawn(process.execPath, [ingot, ...args], { cwd: folder, stdio: ["pipe", "pipe", "pipe"] });
+    child.stdin?.end(input ?? "");
+    return outcomeOf(child);
+  };
+  const left = () => leftOf(folder);
+  return {
+    folder,
+    ingot: run,
+    begin,
+    on: (machine, script, input) => run(["exec", machine, "--", "sh", "-c", script], input),
+    async json(args) {
+      const { code, stdout, stderr } = await run([...args, "--json"]);
+      try {
+        return JSON.parse(stdout) as unknown;
+      } catch {
+        throw new Error(`ingot ${args.join(" ")} gave no JSON (exit code ${code}):\n${stdout}${stderr}`);
+      }
+    },
+    left,
+    async remove() {
+      const machines = JSON.parse((await run(["status", "--json"])).stdout || "[]") as { stack: string }[];
+      for (const stack of new Set(machines.map((m) => m.stack))) await run(["down", stack]);
+      await run(["gc"]);
+      const remains = left();
+      rmSync(folder, { recursive: true, force: true });
+      if (remains.length) throw new Error(`left on this computer:\n${remains.join("\n")}`);
+    },
+  };
+}
+
+/** Bakes the repository's image unless it is there. */
+async function baked(): Promise<void> {
+  const child = spawn(process.execPath, [ingot, "bake", "debian-12"], { cwd: toolFolder, stdio: ["ignore", "pipe", "pipe"] });
+  const outcome = await outcomeOf(child);
+  if (outcome.code !== 0) throw new Error(`the image could not be baked:\n${outcome.stdout}${outcome.stderr}`);
+  mkdirSync(join(toolFolder, ".ingot/cache"), { recursive: true });
+}
+
+function outcomeOf(child: ChildProcess): Promise<Outcome> {
+  let stdout = "";
+  let stderr = "";
+  child.stdout?.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr?.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  return new Promise((resolve) => child.on("close", (code, signal) => resolve({ code: code ?? (signal ? 128 : 1), stdout, stderr })));
+}
+
+/** What of the project's folder is mounted, attached or named in a process's arguments. */
+function leftOf(folder: string): string[] {
+  const mounts = readFileSync("/proc/mounts", "utf8")
+    .split("\n")
+    .filter((l) => l.includes(`${folder}/`))
+    .map((l) => `mounted: ${l.split(" ")[1]}`);
+  return [...mounts, ...processesOf(folder), ...loopsOf(folder)];
+}
+
+function processesOf(folder: string): string[] {
+  const found: string[] = [];
+  for (const pid of readdirSync("/proc").filter((f) => /^\d+$/.test(f))) {
+    try {
+      const argv = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim();
+      if (argv.includes(`${folder}/`) && Number(pid) !== process.pid) found.push(`process ${pid}: ${argv}`);
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  return found;
+}
+
+/** Loop devices over the project's disks. Source: backing_file in sysfs. */
+function loopsOf(folder: string): string[] {
+  return readdirSync("/sys/block")
+    .filter((d) => d.startsWith("loop"))
+    .flatMap((d) => {
+      try {
+        const file = readFileSync(`/sys/block/${d}/loop/backing_file`, "utf8").trim();
+        return file.startsWith(`${folder}/`) ? [`${d}: ${file}`] : [];
+      } catch {
+        return [];
+      }
+    });
+}

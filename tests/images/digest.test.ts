@@ -1,0 +1,65 @@
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { digestsOf } from "../../images/digest.ts";
+import { hostFiles, recipeFiles } from "../../images/files.ts";
+import type { PackageLock } from "../../images/lock.ts";
+import type { Recipe } from "../../images/recipe.ts";
+import { toolFolder } from "../../lib/paths.ts";
+import { locked, lockOf, recipeOf, smallRecipe } from "./fixtures.ts";
+
+const test = suite("image digest");
+const recipe = recipeOf(smallRecipe);
+const lock = lockOf(recipe, [locked("cloud-init", "22.4.2"), locked("sudo", "1.9")]);
+const digestOf = (r: Recipe, l: PackageLock, tool: string): string => digestsOf(r, l, hostFiles(tool), tool).digest;
+const digest = digestOf(recipe, lock, toolFolder);
+
+/** A copy of what goes into the image from Ingot's own folder, with one file changed. */
+function withTool(file: string, content: string): string {
+  const tool = mkdtempSync("/var/tmp/ingot-tool-");
+  try {
+    for (const folder of ["cloud-init/host", "images/provision"]) cpSync(join(toolFolder, folder), join(tool, folder), { recursive: true });
+    mkdirSync(dirname(join(tool, file)), { recursive: true });
+    if (file) writeFileSync(join(tool, file), content);
+    return digestOf(recipe, lock, tool);
+  } finally {
+    rmSync(tool, { recursive: true });
+  }
+}
+
+test("the same inputs give the same digest, wherever Ingot lies", () => {
+  assert.is(digestOf(recipeOf(smallRecipe), lockOf(recipe, [...lock.packages]), toolFolder), digest);
+  assert.is(withTool("cloud-init/elsewhere", "not part of the image"), digest);
+});
+
+test("it changes with the recipe", () => {
+  for (const [from, to] of [
+    ["hello", "goodbye"],
+    ["disabled: [apt-daily.timer]", "disabled: []"],
+    ["packages: [sudo]", "packages: [sudo]\nlocales: [en_US.UTF-8]"],
+  ] as const)
+    assert.is.not(digestOf(recipeOf(smallRecipe.replace(from, to)), lock, toolFolder), digest);
+});
+
+test("it does not change with a recipe's comments and order of keys", () => {
+  const [first = "", ...rest] = smallRecipe.split("\n").filter(Boolean);
+  assert.is(digestOf(recipeOf(`# why\n${rest.join("\n")}\n${first}\n`), lock, toolFolder), digest);
+});
+
+test("it changes with a package's version and file", () => {
+  assert.is.not(digestOf(recipe, lockOf(recipe, [locked("cloud-init", "22.4.3"), locked("sudo", "1.9")]), toolFolder), digest);
+});
+
+test("it changes with every action, unit and provision script", () => {
+  for (const file of ["cloud-init/host/actions/new.sh", "cloud-init/host/units/new.service", "images/provision/clean.sh"])
+    assert.is.not(withTool(file, "#!/bin/sh\n"), digest, file);
+});
+
+test("no file of the image holds an address that the recipe does not name", () => {
+  const named = new Set(["deb.debian.org", "security.debian.org"]);
+  const sources = recipeFiles(recipe, lock).find((f) => f.path === "/etc/apt/sources.list");
+  for (const [, host = ""] of String(sources?.content).matchAll(/https?:\/\/([^/\s]+)/g)) assert.ok(named.has(host), host);
+});
+
+test.run();

@@ -1,0 +1,77 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { parseRecipe } from "../../images/recipe.ts";
+import { toolFolder } from "../../lib/paths.ts";
+import { smallRecipe } from "./fixtures.ts";
+
+const test = suite("recipe");
+
+/** `line:column code message | hint` of everything that is wrong. */
+const wrong = (text: string): string[] =>
+  parseRecipe("images/small.yaml", "small", text).diagnostics.map(
+    (d) => `${d.range.start.line}:${d.range.start.column} ${d.code} ${d.message}${d.hint ? ` | ${d.hint}` : ""}`,
+  );
+const change = (from: string, to: string): string[] => {
+  assert.ok(smallRecipe.includes(from), from);
+  return wrong(smallRecipe.replace(from, to));
+};
+
+test("Ingot's own recipe is right, and says only what differs from the defaults", () => {
+  const text = readFileSync(join(toolFolder, "images/debian-12.yaml"), "utf8");
+  assert.equal(parseRecipe("images/debian-12.yaml", "debian-12", text).diagnostics, []);
+});
+
+test("what is left out has a default", () => {
+  const { recipe } = parseRecipe("images/small.yaml", "small", smallRecipe);
+  assert.equal(recipe?.datasources, ["NoCloud", "Ec2", "None"]);
+  assert.equal(recipe?.users, {});
+  assert.is(recipe?.files["/etc/motd"]?.mode, "0644");
+});
+
+test("an unknown key is shown where it stands, with the nearest that exists", () =>
+  assert.equal(change("packages:", "package:"), [
+    "1:1 ING1102 the file lacks the key `packages` | add `packages:` with a list (of the name of a Debian package): What is installed, with all it depends on and without Recommends.",
+    "8:1 ING1101 unknown key `package` | did you mean `packages`?",
+  ]));
+
+test("a wrong type is shown at the value", () =>
+  assert.equal(change("packages: [sudo]", "packages: sudo"), [
+    "8:11 ING1103 packages must be a list (of the name of a Debian package), not the text `sudo` | a list of one is written [sudo]",
+  ]));
+
+test("a missing key is said with what belongs into it", () => {
+  const [first = ""] = change("release: bookworm\n", "");
+  assert.match(first, /^1:1 ING1102 the file lacks the key `release` \| add `release:`/);
+});
+
+test("a wrong value in a list is shown at its place in the list", () =>
+  assert.equal(change("[sudo]", "[sudo, Nginx]"), ["8:18 ING1104 packages[1] must be the name of a Debian package, not the text `Nginx`"]));
+
+test("a package listed twice is shown with the first one", () =>
+  assert.equal(change("[sudo]", "[sudo, acl, sudo]"), ["8:23 ING1703 `sudo` is listed twice | remove one of them"]));
+
+test("an unknown release comes with the nearest one", () =>
+  assert.equal(change("release: bookworm", "release: bookwrm"), [
+    "3:10 ING1702 debian has no release `bookwrm` that Ingot knows | did you mean `bookworm`?",
+  ]));
+
+test("a file and its image have the same name", () =>
+  assert.equal(change("image: small", "image: tiny"), [
+    "1:8 ING1701 the image is called `tiny`, its file small.yaml | give both the same name",
+  ]));
+
+test("two owners of one number are an error, shown with the first one", () =>
+  assert.equal(wrong(`${smallRecipe}users: { a: { uid: 600, home: /a } }\ngroups: { b: 600 }\n`), [
+    "13:14 ING1704 600 is the number of `a` already | every user and group has a number of its own",
+  ]));
+
+test("a mirror with a password in it is refused", () => {
+  const [first = ""] = change("http://deb.debian.org/debian", "https://me:secret@deb.debian.org/debian");
+  assert.match(first, /ING1104 archives\.main\.mirror must be an http or https address without a password/);
+});
+
+test("everything wrong is said in one run", () => assert.is(wrong("image: small\ndistro: ubuntoo\npackges: []\n").length, 6));
+
+test.run();

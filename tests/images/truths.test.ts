@@ -1,0 +1,76 @@
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { sourcesList } from "../../images/files.ts";
+import type { Facts, TreeEntry } from "../../images/manifest.ts";
+import { brokenTruths } from "../../images/truths.ts";
+import { locked, lockOf, recipeOf, smallRecipe } from "./fixtures.ts";
+
+const test = suite("truths about an image");
+const recipe = recipeOf(smallRecipe);
+const lock = lockOf(recipe, [locked("sudo", "1.9")]);
+
+const right: Facts = {
+  packages: [{ state: "ii", name: "sudo", version: "1.9" }],
+  units: { "apt-daily.timer": "disabled" },
+  users: {},
+  groups: {},
+  files: [],
+  sums: {},
+  passwords: [],
+  privateKeys: [],
+  locales: ["C.utf8"],
+  postgresql: [],
+  machineId: "",
+  sourcesList: sourcesList(recipe),
+};
+const entry = (path: string, size = 1): TreeEntry => ({ type: "f", mode: "644", uid: 0, gid: 0, size, path, target: "" });
+const broken = (change: Partial<Facts>): string[] => brokenTruths(recipe, lock, [], { ...right, ...change });
+
+test("a clean tree breaks none", () => assert.equal(broken({}), []));
+
+const leaks: Record<string, string> = {
+  "ssh host keys": "/etc/ssh/ssh_host_ed25519_key",
+  "the snake-oil key": "/etc/ssl/private/ssl-cert-snakeoil.key",
+  "the snake-oil certificate": "/etc/ssl/certs/ssl-cert-snakeoil.pem",
+  "the baking computer's name": "/etc/hostname",
+  "the baking computer's resolver": "/etc/resolv.conf",
+  "somebody's login key": "/home/debian/.ssh/authorized_keys",
+  "a log": "/var/log/nginx/access.log",
+  "package lists": "/var/lib/apt/lists/mirror_dists_bookworm_InRelease",
+  "a downloaded package": "/var/cache/apt/archives/sudo_1.9_amd64.deb",
+  "a database cluster": "/var/lib/postgresql/15/main/PG_VERSION",
+  "a cluster's configuration": "/etc/postgresql/15/main/postgresql.conf",
+  "Ingot's secrets": "/var/lib/ingot/secrets/django-key",
+  "a run of cloud-init": "/var/lib/cloud/instances/i-1/user-data.txt",
+  "an Erlang cookie": "/var/lib/rabbitmq/.erlang.cookie",
+  "a seed of randomness": "/var/lib/systemd/random-seed",
+  "another package source": "/etc/apt/sources.list.d/extra.list",
+  "mmdebstrap's ban on starting services": "/usr/sbin/policy-rc.d",
+};
+for (const [what, path] of Object.entries(leaks))
+  test(`${what} in it fails the bake`, () => {
+    const found = broken({ files: [entry(path)] });
+    assert.is(found.length, 1);
+    assert.match(found[0] ?? "", path);
+  });
+
+test("an empty log and an empty folder are no leak", () =>
+  assert.equal(broken({ files: [entry("/var/log/wtmp", 0), { ...entry("/var/log/nginx"), type: "d" }] }), []));
+test("a machine-id that is set, or missing, fails the bake", () => {
+  assert.is(broken({ machineId: "0123\n" }).length, 1);
+  assert.is(broken({ machineId: undefined }).length, 1);
+});
+test("the mirror's address in sources.list fails the bake", () =>
+  assert.is(broken({ sourcesList: "deb http://mirror.example.net/debian bookworm main\n" }).length, 1));
+test("private keys and passwords fail the bake", () => assert.is(broken({ privateKeys: ["/etc/x.pem"], passwords: ["root"] }).length, 2));
+test("another version than the locked one, a half-configured package, and one too many fail the bake", () => {
+  assert.is(broken({ packages: [{ state: "ii", name: "sudo", version: "1.8" }] }).length, 1);
+  assert.is(broken({ packages: [{ state: "iF", name: "sudo", version: "1.9" }] }).length, 1);
+  assert.is(broken({ packages: [...right.packages, { state: "ii", name: "acl", version: "1" }] }).length, 1);
+});
+test("a unit that is to be disabled and is not, or does not exist, fails the bake", () => {
+  assert.is(broken({ units: { "apt-daily.timer": "enabled" } }).length, 1);
+  assert.is(broken({ units: {} }).length, 1);
+});
+
+test.run();

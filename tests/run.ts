@@ -1,0 +1,79 @@
+// Runs the test files that the build put into dist/tests, each as a process of its own, and closes with `N passed, N failed`.
+// `--unit`: only those that need neither root nor a machine (all but *.e2e.test.js). Other arguments: parts of file names.
+// Before the first end-to-end test the image is baked; *.root.e2e.test.js run as root, by sudo when we are not.
+import { spawn, spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join, relative } from "node:path";
+import { toolFolder } from "../lib/paths.ts";
+
+const args = process.argv.slice(2);
+const folder = join(toolFolder, "dist/tests");
+const files = readdirSync(folder, { recursive: true, encoding: "utf8" })
+  .filter((f) => f.endsWith(".test.js"))
+  .map((f) => join(folder, f))
+  .sort();
+const named = args.filter((a) => !a.startsWith("--"));
+const wanted = files.filter((f) => (named.length ? named.some((n) => f.includes(n)) : true));
+const endToEnd = wanted.filter((f) => f.endsWith(".e2e.test.js"));
+const unit = wanted.filter((f) => !f.endsWith(".e2e.test.js"));
+
+interface Outcome {
+  passed: number;
+  failed: number;
+}
+
+/** One file. uvu says `Total: N` and `Passed: N`; a file that says nothing of the kind has failed as a whole. */
+async function runFile(file: string): Promise<Outcome> {
+  const name = relative(folder, file).replace(/\.js$/, "");
+  const began = performance.now();
+  const argv = [process.execPath, "--enable-source-maps", file];
+  const [program = "", ...rest] = file.includes(".root.") ? (await import("../lib/run.ts")).asRoot(argv) : argv;
+  const child = spawn(program, rest, {
+    cwd: toolFolder,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, FORCE_COLOR: "0" },
+  });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  running.add(child);
+  return new Promise((resolve) => {
+    child.on("close", (code) => {
+      running.delete(child);
+      const total = Number(/^\s*Total:\s+(\d+)/m.exec(output)?.[1] ?? 0);
+      const passed = Number(/^\s*Passed:\s+(\d+)/m.exec(output)?.[1] ?? 0);
+      const failed = total === 0 || (code !== 0 && total === passed) ? total - passed + 1 : total - passed;
+      console.log(`${failed ? "FAILED" : "ok    "} ${name}: ${passed} of ${total} (${((performance.now() - began) / 1000).toFixed(1)} s)`);
+      if (failed) console.log(output.replace(/^/gm, "    "));
+      resolve({ passed, failed });
+    });
+  });
+}
+
+const running = new Set<ReturnType<typeof spawn>>();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => {
+    for (const child of running) child.kill(signal);
+    process.exitCode = 130;
+  });
+}
+
+const outcomes: Outcome[] = [];
+const queue = [...unit];
+await Promise.all(
+  Array.from({ length: availableParallelism() }, async () => {
+    for (let file = queue.shift(); file; file = queue.shift()) outcomes.push(await runFile(file));
+  }),
+);
+if (!args.includes("--unit") && endToEnd.length) {
+  const baked = spawnSync(process.execPath, [join(toolFolder, "dist/ingot.js"), "bake", "debian-12"], {
+    cwd: toolFolder,
+    stdio: "inherit",
+  });
+  if (baked.status !== 0) outcomes.push({ passed: 0, failed: 1 });
+  else for (const file of endToEnd) outcomes.push(await runFile(file));
+}
+const passed = outcomes.reduce((n, o) => n + o.passed, 0);
+const failed = outcomes.reduce((n, o) => n + o.failed, 0);
+console.log(`\n${passed} passed, ${failed} failed`);
+if (failed || !passed) process.exitCode = 1;

@@ -1,0 +1,121 @@
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { projectAt } from "../../lib/paths.ts";
+import { addressPlan } from "../../stacks/local/address.ts";
+import { groupPaths } from "../../stacks/local/cgroup.ts";
+import { choosePorts, forwardable, preferredPort } from "../../stacks/local/forward.ts";
+import { linkName, machineName, networkName } from "../../stacks/local/names.ts";
+import { nspawnArguments } from "../../stacks/local/nspawn.ts";
+import { parseLine } from "../../stacks/local/report.ts";
+
+const test = suite("container target");
+const project = projectAt("/home/ops/project");
+
+test("two projects with a stack of the same name share no name on this computer", () => {
+  assert.is.not(networkName(project, "inloop"), networkName(projectAt("/home/ops/other"), "inloop"));
+  assert.is.not(networkName(project, "inloop"), networkName(project, "other"));
+  assert.is(networkName(project, "inloop"), networkName(project, "inloop"));
+});
+
+test("machine names are host names of at most 64 characters, and stay apart when a host's name is cut", () => {
+  const long = "a-host-with-a-name-that-is-longer-than-anybody-would-want-it-to-be";
+  for (const host of ["web", "web_1", "Web", long, `${long}2`]) {
+    const name = machineName(project, "inloop", host);
+    assert.match(name, /^ingot-[0-9a-f]{6}-[a-z0-9][a-z0-9-]*[a-z0-9]$/);
+    assert.ok(name.length <= 64, name);
+  }
+  assert.is(new Set(["web", "web_1", "web1", "Web", long, `${long}2`].map((h) => machineName(project, "inloop", h))).size, 6);
+});
+
+test("an interface's name fits into 15 characters", () => assert.ok(linkName(239).length <= 15));
+
+test("machines are numbered from 10.83.0.10 on, the operator is .1", () => {
+  const plan = addressPlan(["web", "db"]);
+  assert.is(plan.operator, "10.83.0.1");
+  assert.equal(
+    [...plan.machines],
+    [
+      ["web", "10.83.0.10"],
+      ["db", "10.83.0.11"],
+    ],
+  );
+});
+
+test("more hosts than addresses are refused", () =>
+  assert.throws(() => addressPlan(Array.from({ length: 241 }, (_, i) => `h${i}`)), /do not fit/));
+
+test("well-known ports have a fixed place on the loopback", () => {
+  assert.equal([443, 80, 22, 5432, 60000].map(preferredPort), [8443, 8080, 2222, 25432, 60000]);
+});
+
+test("a port that is taken gives way to the next free one, also between hosts", async () => {
+  const taken = new Set<number>();
+  const free = async (port: number) => port !== 8443;
+  assert.equal(await choosePorts([443, 80], taken, free), { 443: "127.0.0.1:8444", 80: "127.0.0.1:8080" });
+  assert.equal(await choosePorts([443], taken, free), { 443: "127.0.0.1:8445" });
+});
+
+test("only TCP ports for the world are forwarded, each once", () => {
+  const port = (number: number, protocol: "tcp" | "udp", from: "world" | "stack") => ({ port: number, protocol, from, resource: "site/x" });
+  assert.equal(
+    forwardable([port(443, "tcp", "world"), port(443, "tcp", "world"), port(53, "udp", "world"), port(5432, "tcp", "stack")]),
+    [443],
+  );
+});
+
+test("the machine's cgroup is below the caller's in every hierarchy", () => {
+  const own = "9:name=systemd:/\n4:memory:/caller/abc\n1:cpu,cpuacct:/\n0::/user.slice\n";
+  assert.equal(groupPaths("ingot-x", own), ["ingot-x", "caller/abc/ingot-x", "ingot-x", "user.slice/ingot-x"]);
+});
+
+test("nspawn gets the namespace, the seed and the facts read-only, and the report to write", () => {
+  assert.equal(nspawnArguments({ name: "ingot-aaaaaa-web", hostname: "inloop", folder: "/p/.ingot/machines/a:b/web" }), [
+    "--quiet",
+    "--settings=no",
+    "--boot",
+    "--directory=/p/.ingot/machines/a:b/web/root",
+    "--machine=ingot-aaaaaa-web",
+    "--hostname=inloop",
+    "--register=no",
+    "--keep-unit",
+    "--network-namespace-path=/run/netns/ingot-aaaaaa-web",
+    "--capability=CAP_NET_ADMIN",
+    "--console=read-only",
+    "--link-journal=no",
+    "--resolv-conf=off",
+    "--timezone=off",
+    "--bind-ro=/p/.ingot/machines/a\\:b/web/seed:/var/lib/cloud/seed/nocloud",
+    "--bind-ro=/p/.ingot/machines/a\\:b/web/facts:/run/ingot/facts",
+    "--bind-ro=/p/.ingot/machines/a\\:b/web/artifacts:/run/ingot/artifacts",
+    "--bind=/p/.ingot/machines/a\\:b/web/report:/run/ingot/report",
+  ]);
+});
+
+test("a report's lines become events, and what is no such line is passed over", () => {
+  assert.equal(parseLine("web", '{"step":"user/ops","outcome":"changed","seconds":0.2,"log":"x"}'), {
+    event: "step",
+    host: "web",
+    step: { step: "user/ops", outcome: "changed", seconds: 0.2, log: "x" },
+  });
+  assert.equal(parseLine("web", '{"generation":"abc","outcome":"failed","seconds":3}'), {
+    event: "activated",
+    host: "web",
+    activation: { generation: "abc", outcome: "failed", seconds: 3, written: 0, removed: 0 },
+  });
+  assert.equal(parseLine("web", '{"generation":"abc","outcome":"done","seconds":1,"written":2,"removed":1}'), {
+    event: "activated",
+    host: "web",
+    activation: { generation: "abc", outcome: "done", seconds: 1, written: 2, removed: 1 },
+  });
+  for (const line of [
+    "",
+    "null",
+    "[]",
+    '{"step":"x"',
+    '{"step":"x","outcome":"maybe","seconds":1}',
+    '{"step":1,"outcome":"failed","seconds":1}',
+  ])
+    assert.is(parseLine("web", line), undefined, line);
+});
+
+test.run();
