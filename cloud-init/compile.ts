@@ -13,7 +13,14 @@ export function compile(model: StackModel): StackPlan {
   const unsayable: Diagnostic[] = [];
   const hosts = model.hosts.map((h) => compileHost(model.name, h, unsayable));
   if (unsayable.length) throw new InputError(unsayable, new Map([[model.yaml.file, model.yaml.text]]));
-  return { stack: model.name, file: model.yaml.file, hosts, warnings: model.warnings };
+  return {
+    stack: model.name,
+    file: model.yaml.file,
+    ...(model.network !== undefined && { network: model.network }),
+    hosts,
+    warnings: model.warnings,
+    aws: model.aws,
+  };
 }
 
 /**
@@ -77,6 +84,9 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     host: host.name,
     fqdn: host.fqdn,
     hostname: host.hostname,
+    ...(host.address !== undefined && { address: host.address }),
+    ...(host.count !== undefined && { count: host.count }),
+    aws: host.aws,
     image: { name: host.image.name, digest: host.image.digest },
     generation: generationOf(
       steps,

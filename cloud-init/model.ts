@@ -6,12 +6,14 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { type Diagnostic, diagnostic, InputError, nearest, type Range, RefusedError } from "../lib/diagnostics.ts";
 import type { Project } from "../lib/paths.ts";
-import { type Infer, type Schema, validate, valueAt, wrongPaths } from "../lib/schema.ts";
+import { defaultsOf, type Infer, type Schema, validate, valueAt, wrongPaths } from "../lib/schema.ts";
 import { type Path, parseYaml, type YamlFile } from "../lib/yaml.ts";
+import { type AwsHostDeclaration, type AwsStackDeclaration, awsHostSchema, awsStackSchema } from "./aws.ts";
 import type { Host, ImageOffer, Kind, Problem, Release, Resource } from "./kind.ts";
 import type { Part } from "./plan.ts";
 import { kinds } from "./resources/index.ts";
 import { type HostDeclaration, stackSchema } from "./schema.ts";
+import { checkShape } from "./shape.ts";
 import type { Output, Value } from "./value.ts";
 
 export interface StackModel {
@@ -19,6 +21,8 @@ export interface StackModel {
   yaml: YamlFile;
   hosts: HostModel[];
   warnings: Diagnostic[];
+  network?: string;
+  aws: AwsStackDeclaration;
 }
 
 /** One host: its resources in the order declared, and which of them come before which. */
@@ -31,6 +35,9 @@ export interface HostModel extends Host {
   /** False when its recipe is not there or has errors: what the image offers is then nobody's to say. */
   imageKnown: boolean;
   path: Path;
+  address?: string;
+  count?: number;
+  aws: AwsHostDeclaration;
   rangeOf(id: string): Range;
 }
 
@@ -97,8 +104,11 @@ export function modelOf(yaml: YamlFile, folder: string, around: Surroundings): S
     checkKinds(host, yaml, found);
     checkOrder(host, found);
   }
+  const { network, aws = defaultsOf(awsStackSchema) } = stack;
+  const model = { name: stack.stack, yaml, hosts, ...(typeof network === "string" && { network }), aws };
+  checkShape(model, found);
   stop();
-  return { name: stack.stack, yaml, hosts, warnings: inOrder(found, yaml.file) };
+  return { ...model, warnings: inOrder(found, yaml.file) };
 }
 
 const isMap = (value: unknown): value is Record<string, unknown> => Boolean(value && typeof value === "object" && !Array.isArray(value));
@@ -188,6 +198,9 @@ function hostOf(
     after: new Map(),
     broken: new Set(),
     path,
+    ...(typeof declared.address === "string" && { address: declared.address }),
+    ...(typeof declared.count === "number" && { count: declared.count }),
+    aws: isMap(declared.aws) ? (declared.aws as AwsHostDeclaration) : defaultsOf(awsHostSchema),
     rangeOf: (id) => yaml.keyRangeOf(resources.get(id)?.path ?? path),
     has: (id) => resources.has(id),
     all: <T>(kind: Kind<T>) => [...resources.values()].filter((r) => r.kind === kind.kind && !host.broken.has(r.id)) as Resource<T>[],
@@ -226,10 +239,6 @@ export function kindOf(resource: Resource): Kind {
   const kind = kinds.find((k) => k.kind === resource.kind);
   if (!kind) throw new Error(`no kind ${resource.kind}`);
   return kind;
-}
-
-function defaultsOf(schema: Schema): unknown {
-  return Object.fromEntries(Object.entries(schema.properties ?? {}).flatMap(([k, s]) => ("default" in s ? [[k, s.default]] : [])));
 }
 
 /** `kind/name.output` → its resource and output. Of a kind with one resource per host the name belongs to the output: `redis/cache.url`. */

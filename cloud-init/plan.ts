@@ -3,13 +3,18 @@
 
 import type { Diagnostic, Range } from "../lib/diagnostics.ts";
 import type { Json } from "../lib/digest.ts";
+import type { AwsHostDeclaration, AwsStackDeclaration } from "./aws.ts";
 
 export interface StackPlan {
   stack: string;
   /** The stack's file, relative to the project. */
   file: string;
+  /** The hosts' own network ("10.1.1.0/24"), when the stack gives one. */
+  network?: string;
   hosts: HostPlan[];
   warnings: Diagnostic[];
+  /** Of the `aws` target alone; defaults where the stack is silent. */
+  aws: AwsStackDeclaration;
 }
 
 export interface HostPlan {
@@ -17,6 +22,12 @@ export interface HostPlan {
   host: string;
   fqdn: string;
   hostname: string;
+  /** Its fixed address in the stack's network. */
+  address?: string;
+  /** So many machines of the same plan; such a host has no data. */
+  count?: number;
+  /** Of the `aws` target alone; defaults where the host is silent. */
+  aws: AwsHostDeclaration;
   /** Name of the recipe, and the digest of the image when it has been baked. */
   image: { name: string; digest?: string };
   generation: Generation;
@@ -136,13 +147,25 @@ export interface Check {
   args: Record<string, Json>;
 }
 
-/** What only the target knows about one machine; the host finds it at /run/ingot/facts/facts.json. */
+/** What only the target knows about one machine; the host finds it at /run/ingot/facts/facts.json. On EC2 the host writes that file
+ * itself (cloud-init/host/facts.py): instance and address from the metadata service, the rest from the SSM parameter
+ * `/ingot/<stack>/<host>/facts`, whose value is `AwsFacts`. */
 export interface MachineFacts {
   instance: string;
   target: "container" | "vm" | "aws";
   address: string;
   /** Volume name → serial of its disk. */
   volumes: Record<string, string>;
-  /** Where the secrets are, on the machine: a folder with a file for each. */
+  /** Where the secrets are, on the machine: a folder with a file for each. On EC2 an SSM path ("ssm:/ingot/inloop/") or a prefix in
+   * Secrets Manager ("secretsmanager:ingot/inloop/") that the secret's name is appended to. */
   secrets: string;
+  /** On EC2: "s3://bucket/prefix/"; the artifact's sha256 is appended. Elsewhere artifacts lie at /run/ingot/artifacts already. */
+  artifacts?: string;
+  /** On EC2: "s3://bucket/prefix/"; the sha256 of what user-data had no room for (`spilled`) is appended. */
+  files?: string;
+  /** On EC2: "s3://bucket/prefix/"; `<instance>.jsonl` is appended. The host writes its steps.jsonl there as it grows. */
+  report?: string;
 }
+
+/** The part of the facts that Ingot's side knows on EC2: JSON in an SSM parameter, made by Terraform (volume ids) and readable to the host. */
+export type AwsFacts = Pick<MachineFacts, "volumes" | "secrets" | "artifacts" | "files" | "report">;

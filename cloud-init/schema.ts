@@ -1,5 +1,6 @@
 // The schema of a stack's file: what stands around the kinds, and every kind's own below its key.
-import { type Infer, map, object, optional, type Schema, text } from "../lib/schema.ts";
+import { type Infer, integer, map, object, optional, type Schema, text } from "../lib/schema.ts";
+import { awsHostSchema, awsStackSchema } from "./aws.ts";
 import { kinds } from "./resources/index.ts";
 
 /** A name that can be part of a machine's name, a file's name and a unit's name. */
@@ -15,9 +16,21 @@ const hostHead = {
       expected: "a domain in lower case",
     }),
   ),
-  aws: optional({ type: "object", description: "The host's shape on EC2: region, instance type and the like" } as Schema<
-    Record<string, unknown>
-  >),
+  address: optional(
+    text({
+      pattern: "^[0-9]{1,3}(\\.[0-9]{1,3}){3}$",
+      description: "Its fixed address in the stack's `network:`",
+      expected: "an IPv4 address",
+    }),
+  ),
+  count: optional(
+    integer({
+      minimum: 1,
+      maximum: 100,
+      description: "So many machines of a host without data: an Auto Scaling group on EC2; here one machine stands for all",
+    }),
+  ),
+  aws: optional(awsHostSchema),
 };
 const head = object(hostHead);
 
@@ -39,5 +52,13 @@ export const stackSchema = object({
       description: "Values that several places share, used as `{ var: name }`",
     }),
   ),
+  network: optional(
+    text({
+      pattern: "^[0-9]{1,3}(\\.[0-9]{1,3}){3}/[0-9]{1,2}$",
+      description: "The hosts' own network, such as 10.1.1.0/24",
+      expected: "a network such as `10.1.1.0/24`",
+    }),
+  ),
+  aws: optional(awsStackSchema),
   hosts: map(hostSchema, nameSchema, { minProperties: 1, description: "The hosts that belong together, by name" }),
 });

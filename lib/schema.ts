@@ -105,6 +105,11 @@ export function ref(kind: string, more: Describe & { order?: false } = {}): Sche
   return { type: "string", minLength: 1, "x-ref": { kind, order }, ...rest };
 }
 
+/** What ajv makes of an object that nobody declared: its properties' defaults. Of schemas that demand nothing. */
+export function defaultsOf<T>(schema: Schema<T>): T {
+  return Object.fromEntries(Object.entries(schema.properties ?? {}).flatMap(([k, s]) => ("default" in s ? [[k, s.default]] : []))) as T;
+}
+
 /** What an error calls the value that was expected. */
 export function expected(schema: Schema): string {
   if (schema["x-expected"]) return schema["x-expected"];

@@ -1,7 +1,7 @@
 // A long-running program under systemd, sandboxed, restarted when it fails.
 
 import { unitEnvironment, unitPath, unitWord } from "../../lib/quote.ts";
-import { type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
+import { choice, type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, kind, type Problem, type Resource, stranger } from "../kind.ts";
 import { environmentName } from "../names.ts";
 import { isSensitive, type Value, valueSchema } from "../value.ts";
@@ -29,6 +29,12 @@ const schema = object({
       description: "Where it accepts connections, as `127.0.0.1:8000`: it counts as started once it does",
       expected: "an address and port such as `127.0.0.1:8000`",
     }),
+  ),
+  open_to: withDefault(
+    choice(["world", "stack"], {
+      description: "Who may reach what it listens on, when that is not loopback: anybody, or the stack's other hosts",
+    }),
+    "world",
   ),
   writable: withDefault(
     list(text({ pattern: "^/", expected: "an absolute path" }), {
@@ -172,7 +178,7 @@ export const service = kind<Service>({
     const port = portOf(value);
     return {
       files: [{ path, mode: "0644", content: unitOf(self, host) }],
-      ports: port !== undefined && !isLoopback(value) ? [{ port, protocol: "tcp", from: "world" }] : [],
+      ports: port !== undefined && !isLoopback(value) ? [{ port, protocol: "tcp", from: value.open_to }] : [],
       steps: [
         {
           action: "service",

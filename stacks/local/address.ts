@@ -8,10 +8,25 @@ export interface AddressPlan {
   machines: Map<string, string>;
 }
 
-const network = "10.83.0";
+const usual = "10.83.0.0/24";
 
-/** 10.83.0.1 for the operator, machines from 10.83.0.10 on in the order of the plan. */
-export function addressPlan(hosts: string[]): AddressPlan {
-  if (hosts.length > 240) throw new RangeError(`${hosts.length} hosts do not fit into ${network}.0/24`);
-  return { operator: `${network}.1`, prefix: 24, machines: new Map(hosts.map((host, i) => [host, `${network}.${10 + i}`])) };
+const number = (address: string): number => address.split(".").reduce((n, part) => n * 256 + Number(part), 0);
+const text = (n: number): string => [24, 16, 8, 0].map((shift) => Math.floor(n / 2 ** shift) % 256).join(".");
+
+/**
+ * Hosts with an address of their own have that one; the others have the next free ones from the tenth on, in the order of the plan.
+ * The operator has the network's last one, or its first where nobody else has it.
+ * @param network "10.83.0.0/24"
+ */
+export function addressPlan(hosts: { host: string; address?: string }[], network: string = usual): AddressPlan {
+  const [base = "", bits = ""] = network.split("/");
+  const first = number(base);
+  const count = 2 ** (32 - Number(bits));
+  const fixed = new Set(hosts.flatMap((h) => (h.address === undefined ? [] : [h.address])));
+  const operator = [1, count - 2].map((n) => text(first + n)).find((a) => !fixed.has(a));
+  const free = Array.from({ length: count - 2 }, (_, i) => (i + 9) % (count - 2)).map((i) => text(first + 1 + i));
+  const others = free.filter((a) => !fixed.has(a) && a !== operator);
+  const wanting = hosts.filter((h) => h.address === undefined).length;
+  if (operator === undefined || wanting > others.length) throw new RangeError(`${hosts.length} hosts do not fit into ${network}`);
+  return { operator, prefix: Number(bits), machines: new Map(hosts.map((h) => [h.host, h.address ?? others.shift() ?? ""])) };
 }

@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { HostPlan } from "../../cloud-init/plan.ts";
+import type { HostPlan, StackPlan } from "../../cloud-init/plan.ts";
 import { sleep } from "../../lib/cancel.ts";
 import { MissingError, RefusedError } from "../../lib/diagnostics.ts";
 import { type Entry, type Ledger, ledgerAt, startOf } from "../../lib/ledger.ts";
@@ -70,9 +70,9 @@ export function containerTarget(project: Project, progress: Progress, options: C
       try {
         await makeRoom(project, ledger, stack.stack);
         entry = ledger.begin(entryId(stack.stack), `machines of ${stack.stack}`);
-        const launches = await prepare(project, ledger, entry, stack.stack, hosts);
+        const launches = await prepare(project, ledger, entry, stack, hosts);
         const began = performance.now();
-        await start(project, stack.stack, launches);
+        await start(project, stack, launches);
         for (const { record } of launches) yield { event: "machine", host: record.host, text: startedText(record, began) };
         yield* watch(launches, bootSeconds);
         ledger.keep(entry);
@@ -169,8 +169,17 @@ async function makeRoom(project: Project, ledger: Ledger, stack: string): Promis
 }
 
 /** Decides names, addresses and ports, writes the ledger, and then the machines' folders. Nothing here needs root. */
-async function prepare(project: Project, ledger: Ledger, entry: Entry, stack: string, hosts: HostInput[]): Promise<Launch[]> {
-  const addresses = addressPlan(hosts.map((h) => h.plan.host));
+async function prepare(
+  project: Project,
+  ledger: Ledger,
+  entry: Entry,
+  { stack, network: own }: StackPlan,
+  hosts: HostInput[],
+): Promise<Launch[]> {
+  const addresses = addressPlan(
+    hosts.map((h) => h.plan),
+    own,
+  );
   const network = networkName(project, stack);
   const taken = new Set<number>();
   const launches: Launch[] = [];
@@ -220,9 +229,12 @@ async function prepare(project: Project, ledger: Ledger, entry: Entry, stack: st
 const forwardUnits = (network: string, launches: Launch[]): string[] =>
   launches.flatMap(({ record }) => Object.values(record.forwards).map((here) => `${network}-${here.split(":")[1]}`));
 
-async function start(project: Project, stack: string, launches: Launch[]): Promise<void> {
+async function start(project: Project, { stack, network: addresses }: StackPlan, launches: Launch[]): Promise<void> {
   const network = networkName(project, stack);
-  const { operator, prefix } = addressPlan([]);
+  const { operator, prefix } = addressPlan(
+    launches.map((l) => l.input.plan),
+    addresses,
+  );
   const held = (argv: string[]) => asRoot(["sh", script("hold.sh"), join(project.machines, stack), mark, ...argv]);
   await run(held(["sh", script("network.sh"), network, `${operator}/${prefix}`]));
   const forwards = launches.flatMap(({ record }) =>

@@ -30,7 +30,7 @@ test("machine names are host names of at most 64 characters, and stay apart when
 test("an interface's name fits into 15 characters", () => assert.ok(linkName(239).length <= 15));
 
 test("machines are numbered from 10.83.0.10 on, the operator is .1", () => {
-  const plan = addressPlan(["web", "db"]);
+  const plan = addressPlan([{ host: "web" }, { host: "db" }]);
   assert.is(plan.operator, "10.83.0.1");
   assert.equal(
     [...plan.machines],
@@ -42,7 +42,7 @@ test("machines are numbered from 10.83.0.10 on, the operator is .1", () => {
 });
 
 test("more hosts than addresses are refused", () =>
-  assert.throws(() => addressPlan(Array.from({ length: 241 }, (_, i) => `h${i}`)), /do not fit/));
+  assert.throws(() => addressPlan(Array.from({ length: 254 }, (_, i) => ({ host: `h${i}` }))), /do not fit/));
 
 test("well-known ports have a fixed place on the loopback", () => {
   assert.equal([443, 80, 22, 5432, 60000].map(preferredPort), [8443, 8080, 2222, 25432, 60000]);

@@ -1,10 +1,12 @@
 // What the tests of this room launch: a plan that asks for next to nothing, and user-data that stands in for Ingot's activator.
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { join } from "node:path";
+import { awsHostSchema, awsStackSchema } from "../../cloud-init/aws.ts";
 import type { HostPlan, StackPlan } from "../../cloud-init/plan.ts";
 import type { UserData } from "../../cloud-init/user-data.ts";
 import type { Image } from "../../images/image.ts";
 import { type Project, projectAt } from "../../lib/paths.ts";
+import { defaultsOf } from "../../lib/schema.ts";
 import type { HostInput } from "../../stacks/target.ts";
 import { bakedRoot } from "../image.ts";
 
@@ -19,7 +21,7 @@ export function temporaryProject(): Project {
 }
 
 export function stackOf(stack: string, hosts: HostInput[]): StackPlan {
-  return { stack, file: `stacks/${stack}.yaml`, hosts: hosts.map((h) => h.plan), warnings: [] };
+  return { stack, file: `stacks/${stack}.yaml`, hosts: hosts.map((h) => h.plan), warnings: [], aws: defaultsOf(awsStackSchema) };
 }
 
 export function hostInput(stack: string, host: string, text: string, more: Partial<HostPlan> = {}): HostInput {
@@ -28,6 +30,7 @@ export function hostInput(stack: string, host: string, text: string, more: Parti
     host,
     hostname: host,
     fqdn: `${host}.example.org`,
+    aws: defaultsOf(awsHostSchema),
     image: { name: "test" },
     generation: { digest: "0".repeat(64), steps: [], files: [], checks: [] },
     artifacts: [],
