@@ -32,7 +32,12 @@ packages=(
 )
 for option in "$@"; do
 	case $option in
-	--tests) packages+=("curl /usr/bin/curl asks machines in tests") ;;
+	--tests)
+		packages+=(
+			"curl /usr/bin/curl asks machines in tests"
+			"python3-venv /usr/share/doc/python3-venv/copyright holds moto, the emulator of AWS"
+		)
+		;;
 	--lint) packages+=("shellcheck /usr/bin/shellcheck checks the shell scripts") ;;
 	esac
 done
@@ -72,6 +77,16 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
 	echo "installing npm packages"
 	npm ci --no-audit --no-fund --loglevel=error --ignore-scripts
 	touch node_modules/.package-lock.json
+fi
+
+# The emulator of AWS that the tests talk to, in a virtualenv of its own. Pinned: another version models other things.
+moto=5.2.2
+if [[ " $* " == *" --tests "* ]] && [ ! -e ".ingot/tools/moto-$moto/bin/moto_server" ]; then
+	echo "installing moto $moto, which stands in for AWS in the tests"
+	mkdir -p .ingot/tools
+	rm -rf ".ingot/tools/moto-$moto"
+	python3 -m venv ".ingot/tools/moto-$moto"
+	".ingot/tools/moto-$moto/bin/pip" install --quiet --disable-pip-version-check "moto[server]==$moto"
 fi
 
 if [ ! -e dist/ingot.js ] || [ -n "$(find package-lock.json lib images cloud-init stacks scripts tests -path tests/apps -prune -o \( -name '*.ts' -o -name '*.mjs' \) -newer dist/ingot.js -print -quit)" ]; then

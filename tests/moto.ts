@@ -1,0 +1,97 @@
+// AWS for the tests: moto's server, a real emulator that others maintain, on this computer's loopback, and the environment that leads
+// the SDK, Terraform and the host's fetcher to it and nowhere else. scripts/setup.sh --tests installs it.
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { toolFolder } from "../lib/paths.ts";
+
+export interface Moto {
+  endpoint: string;
+  /** What a program needs in its environment. */
+  env: Record<string, string>;
+  /** Forgets everything that was made. */
+  reset(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** The server's program, or undefined where nobody has installed it. */
+export function motoProgram(): string | undefined {
+  const tools = join(toolFolder, ".ingot/tools");
+  const found = (existsSync(tools) ? readdirSync(tools) : []).filter((f) => f.startsWith("moto-")).sort();
+  const program = join(tools, found.at(-1) ?? "", "bin/moto_server");
+  return existsSync(program) ? program : undefined;
+}
+
+export const region = "eu-central-1";
+
+export const environmentFor = (endpoint: string): Record<string, string> => ({
+  AWS_ENDPOINT_URL: endpoint,
+  AWS_REGION: region,
+  AWS_DEFAULT_REGION: region,
+  AWS_ACCESS_KEY_ID: "test",
+  AWS_SECRET_ACCESS_KEY: "test",
+  AWS_EC2_METADATA_DISABLED: "true",
+  AWS_CONFIG_FILE: "/dev/null",
+  AWS_SHARED_CREDENTIALS_FILE: "/dev/null",
+  CHECKPOINT_DISABLE: "1",
+});
+
+/**
+ * Starts a server of its own and sets this process's environment to it, so that clients made afterwards find it.
+ * @throws Error when it is not installed, or does not answer within 30 s
+ */
+export async function startMoto(): Promise<Moto> {
+  const program = motoProgram();
+  if (!program) throw new Error("moto is not installed: bash scripts/setup.sh --tests");
+  const port = await freePort();
+  const endpoint = `http://127.0.0.1:${port}`;
+  const env = environmentFor(endpoint);
+  // What moto itself would load of AMIs is not wanted, and takes a second.
+  const child = spawn(program, ["--host", "127.0.0.1", "--port", String(port)], {
+    stdio: "ignore",
+    env: { ...process.env, ...env, MOTO_EC2_LOAD_DEFAULT_AMIS: "false" },
+  });
+  const end = () => child.kill("SIGKILL");
+  process.on("exit", end);
+  await answers(endpoint, child);
+  Object.assign(process.env, env);
+  return {
+    endpoint,
+    env,
+    async reset() {
+      await fetch(`${endpoint}/moto-api/reset`, { method: "POST" });
+    },
+    async stop() {
+      process.off("exit", end);
+      const ended = new Promise((resolve) => child.once("exit", resolve));
+      child.kill("SIGKILL");
+      await ended;
+    },
+  };
+}
+
+async function answers(endpoint: string, child: ChildProcess): Promise<void> {
+  for (let i = 0; i < 300; i++) {
+    if (child.exitCode !== null) throw new Error(`moto ended with exit code ${child.exitCode}`);
+    try {
+      if ((await fetch(`${endpoint}/moto-api/data.json`)).ok) return;
+    } catch {
+      // not yet
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  child.kill("SIGKILL");
+  throw new Error(`moto does not answer at ${endpoint}`);
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.on("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => (address && typeof address === "object" ? resolve(address.port) : reject(new Error("no port"))));
+    });
+  });
+}
