@@ -2,11 +2,8 @@
 import { parseArgs } from "node:util";
 import { compile } from "../cloud-init/compile.ts";
 import { findStack, loadStack } from "../cloud-init/model.ts";
-import type { HostPlan } from "../cloud-init/plan.ts";
 import { surroundingsOf } from "../cloud-init/surroundings.ts";
-import { RefusedError } from "../lib/diagnostics.ts";
 import { activate, gather, prepare } from "../stacks/launch.ts";
-import { localSecrets } from "../stacks/local/secrets.ts";
 import type { Machine } from "../stacks/target.ts";
 import type { Io } from "./command.ts";
 import { activated, machineOf, sayFailures, stepTable, targetOf } from "./machines.ts";
@@ -21,8 +18,9 @@ Exit code 1 when a step fails; mend what is wrong and apply again: it goes on wi
 
 export async function main(args: string[], io: Io): Promise<number> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
-  const file = findStack(io.project, only(positionals, "stack", "ingot apply <stack>"));
-  const target = await targetOf(io);
+  const given = only(positionals, "stack", "ingot apply <stack>");
+  const file = findStack(io.project, given);
+  const target = await targetOf(io, given);
   const declared = loadStack(file, surroundingsOf(io.project));
   const wanted = compile(declared);
   const machines = new Map<string, Machine>();
@@ -31,12 +29,11 @@ export async function main(args: string[], io: Io): Promise<number> {
     const machine = await machineOf(target, declared.name, host.name);
     machines.set(host.name, machine);
     pinned[host.image.name] = machine.imageDigest;
-    for (const text of outOfReach(hostOf(wanted, host.name), machine)) io.progress.say(`  ${host.name}: ${text}`);
-    if (machine.imageDigest !== host.image.digest) {
-      io.progress.say(`  ${host.name} runs another image than the recipe's now: it stays with it until \`ingot down\` and \`ingot up\``);
-    }
+    for (const text of target.beyondApply(hostOf(wanted, host.name), machine, host.image.digest))
+      io.progress.say(`  ${host.name}: ${text}`);
   }
-  const { model, plan, hosts } = await prepare(io.project, file, localSecrets(io.project), io.progress, pinned);
+  const { model, plan, hosts } = await prepare(io.project, file, target, io.progress, pinned);
+  await target.refresh(plan, hosts);
   const began = performance.now();
   const outcomes = await Promise.all(
     hosts.map(async (input) => {
@@ -45,7 +42,7 @@ export async function main(args: string[], io: Io): Promise<number> {
       const [outcome] = await gather(
         `apply to ${plan.stack}/${input.plan.host}`,
         [input.plan],
-        activate(target, machine, target.connect(machine), input),
+        activate(machine, target.connect(machine), input),
         io.progress,
       );
       return outcome ?? { host: input.plan.host, steps: [] };
@@ -71,19 +68,4 @@ export async function main(args: string[], io: Io): Promise<number> {
     );
   } else sayFailures(model, plan, outcomes);
   return ok ? 0 : 1;
-}
-
-/** What a running machine cannot be given: it gets its disks and its ports on this computer when it is launched. */
-function outOfReach(plan: HostPlan, machine: Machine): string[] {
-  const lacking = plan.volumes.filter((v) => !machine.volumes.includes(v.name));
-  if (lacking.length) {
-    throw new RefusedError(
-      `${plan.stack}/${plan.host} was launched without the volume ${lacking.map((v) => v.name).join(", ")}, and a running machine gets no new disk`,
-      `\`ingot down ${plan.stack}\`, then \`ingot up ${plan.stack}\`: data and secrets stay`,
-    );
-  }
-  const ports = plan.ports.filter((p) => p.from === "world" && p.protocol === "tcp" && !(p.port in machine.forwards)).map((p) => p.port);
-  return ports.length
-    ? [`port ${ports.join(", ")} answers on the machine, but on this computer only after \`ingot down\` and \`ingot up\``]
-    : [];
 }

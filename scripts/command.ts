@@ -4,6 +4,8 @@ import type { Progress } from "../lib/progress.ts";
 
 export interface Io {
   json: boolean;
+  /** `--on`: where machines are. */
+  on: "container" | "aws";
   project: Project;
   progress: Progress;
   /** Writes a line of the result to standard output. */

@@ -2,20 +2,27 @@
 import { parseArgs } from "node:util";
 import { during } from "../lib/progress.ts";
 import type { Io } from "./command.ts";
-import { targetOf } from "./machines.ts";
+import { choicesOf, guardOptions, targetOf } from "./machines.ts";
 import { only, stackName } from "./stack.ts";
 
 export const help = `Ends a stack's machines: an orderly power-off, then everything of them goes, except their data volumes and secrets. \`ingot up\`
 gives the same hosts again, with their data.
 
-  ingot down <stack>`;
+  ingot down <stack> [--on aws [--yes-delete-volume <host>/<volume>]]
+
+On EC2 data volumes stay as well, until they are named.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
-  const target = await targetOf(io);
+  const { positionals, values } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { "yes-delete-volume": guardOptions["yes-delete-volume"] },
+  });
+  const given = only(positionals, "stack", "ingot down <stack>");
+  const target = await targetOf(io, given, choicesOf(values));
   const all = await target.find();
   const stack = stackName(
-    only(positionals, "stack", "ingot down <stack>"),
+    given,
     all.map((m) => m.stack),
     io,
   );

@@ -20,9 +20,9 @@ export async function main(args: string[], io: Io): Promise<number> {
   if (name === undefined || (end >= 0 && extra.length) || !argv.length) {
     throw new UsageError("which machine, and which command?", "ingot exec <stack>[/<host>] -- <command…>");
   }
-  const target = await targetOf(io);
-  const all = await target.find();
   const given = splitName(name);
+  const target = await targetOf(io, given.stack);
+  const all = await target.find();
   const stack = stackName(
     given.stack,
     all.map((m) => m.stack),

@@ -19,13 +19,16 @@ const commands: Record<string, { summary: string; load: () => Promise<Command> }
   apply: { summary: "bring running machines to what the stack says now", load: () => import("./apply.ts") },
   exec: { summary: "run a command on a machine", load: () => import("./exec.ts") },
   logs: { summary: "what a machine, or one resource of it, wrote", load: () => import("./logs.ts") },
+  ssh: { summary: "a terminal on a machine, or a command with its streams", load: () => import("./ssh.ts") },
+  cp: { summary: "copy files to a machine, or from it", load: () => import("./cp.ts") },
+  stop: { summary: "power a stack's machines off, and keep them", load: () => import("./stop.ts") },
   down: { summary: "end a stack's machines; its data stays", load: () => import("./down.ts") },
   gc: { summary: "undo what an interrupted run left behind", load: () => import("./gc.ts") },
 };
 
 const overview = `ingot: one YAML declaration of a host becomes a golden image, its first boot, a running machine and the proof.
 
-  ingot <command> [arguments] [--json]
+  ingot <command> [arguments] [--on aws] [--json]
 
 ${Object.entries(commands)
   .map(([name, c]) => `  ${name.padEnd(9)} ${c.summary}`)
@@ -55,8 +58,19 @@ async function main(argv: string[]): Promise<number> {
     return 0;
   }
   const json = own.includes("--json");
-  const io: Io = { json, project: findProject(), progress: progressOn(), print: (text) => void process.stdout.write(`${text}\n`) };
-  return run([...own.filter((a) => a !== "--json"), ...(end < 0 ? [] : rest.slice(end))], io);
+  const { on, others } = whereOf(own.filter((a) => a !== "--json"));
+  const io: Io = { json, on, project: findProject(), progress: progressOn(), print: (text) => void process.stdout.write(`${text}\n`) };
+  return run([...others, ...(end < 0 ? [] : rest.slice(end))], io);
+}
+
+/** `--on <target>` may stand anywhere before `--`; INGOT_ON says it for all commands. */
+function whereOf(args: string[]): { on: Io["on"]; others: string[] } {
+  const at = args.findIndex((a) => a === "--on" || a.startsWith("--on="));
+  const [option = "", next] = at < 0 ? [] : args.slice(at);
+  const given = at < 0 ? process.env.INGOT_ON || "container" : option === "--on" ? next : option.slice("--on=".length);
+  if (given !== "container" && given !== "aws")
+    throw new UsageError(`there is no target \`${given ?? ""}\``, "--on container, or --on aws");
+  return { on: given, others: at < 0 ? args : args.filter((_, i) => i !== at && !(option === "--on" && i === at + 1)) };
 }
 
 function report(error: unknown, json: boolean): number {

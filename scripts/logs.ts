@@ -21,7 +21,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   const { stack, host } = splitName(name);
   const { plan } = load(stack, io);
   const hostPlan = hostOf(plan, host);
-  const target = await targetOf(io);
+  const target = await targetOf(io, stack);
   const connection = target.connect(await machineOf(target, plan.stack, hostPlan.host));
   const filters: string[] = [];
   if (resource !== undefined) {

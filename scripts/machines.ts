@@ -3,16 +3,40 @@
 import type { StackModel } from "../cloud-init/model.ts";
 import type { HostPlan, StackPlan } from "../cloud-init/plan.ts";
 import { undoAbandoned as undoBakes } from "../images/bake.ts";
-import { format, nearest, RefusedError } from "../lib/diagnostics.ts";
+import { format, nearest, RefusedError, UsageError } from "../lib/diagnostics.ts";
 import { failures, type HostOutcome, succeeded } from "../stacks/launch.ts";
 import { containerTarget, undoAbandoned } from "../stacks/local/container.ts";
-import { localSecrets } from "../stacks/local/secrets.ts";
 import type { Machine, Target } from "../stacks/target.ts";
 import { type CheckResult, verifyHost } from "../stacks/verify.ts";
 import { type Io, table } from "./command.ts";
 
-/** Where stacks run. The one target so far; commands never ask which they have. */
-export async function targetOf(io: Io): Promise<Target> {
+/** What a person says of a launch on EC2 that would take something away. */
+export interface Choices {
+  /** Hosts to make anew although they hold data. */
+  replace?: string[];
+  /** `host/volume`: data volumes that may go. */
+  deleteVolumes?: string[];
+}
+export const guardOptions = {
+  replace: { type: "string", multiple: true },
+  "yes-delete-volume": { type: "string", multiple: true },
+} as const;
+export const choicesOf = (values: { replace?: string[]; "yes-delete-volume"?: string[] }): Choices => ({
+  replace: values.replace,
+  deleteVolumes: values["yes-delete-volume"],
+});
+
+/**
+ * Where stacks run, as `--on` says; commands never ask which target they have.
+ * @param stack name or file of the stack that the command is about; a target far away finds its region and bucket in it
+ */
+export async function targetOf(io: Io, stack?: string, choices: Choices = {}): Promise<Target> {
+  if (io.on === "aws") {
+    const [{ awsTarget }, { settingsOf }] = await Promise.all([import("../stacks/aws/target.ts"), import("../stacks/aws/settings.ts")]);
+    return awsTarget(io.project, io.progress, settingsOf(io.project, stack), choices);
+  }
+  const given = Object.entries(choices).find(([, names]) => names?.length);
+  if (given) throw new UsageError("--replace and --yes-delete-volume are for --on aws", "on this computer `ingot down` keeps data volumes");
   await mend(io);
   return containerTarget(io.project, io.progress);
 }
@@ -47,7 +71,7 @@ export async function verifyAll(plan: StackPlan, target: Target, io: Io): Promis
   const results = await Promise.all(
     plan.hosts.map(async (host) => {
       const machine = await machineOf(target, plan.stack, host.host);
-      return verifyHost(host, machine, target.connect(machine), localSecrets(io.project));
+      return verifyHost(host, machine, target.connect(machine), target.secrets);
     }),
   );
   const all = results.flat();

@@ -9,15 +9,18 @@ export const help = `Bakes images/debian-12.yaml, launches stacks/inloop.yaml on
 
   ingot start [stack]
 
-When the stack is up already, it is verified where it stands.`;
+When the stack is up already, it is verified where it stands; machines that \`ingot stop\` powered off are powered on again.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
   const began = performance.now();
   const stack = positionals[0] ?? "inloop";
   const { targetOf } = await import("./machines.ts");
-  if ((await (await targetOf(io)).find(stack)).length) {
-    io.progress.say(`${stack} is up already: verifying it`);
+  const target = await targetOf(io, stack);
+  const there = await target.find(stack);
+  if (there.length) {
+    if (there.some((m) => m.state === "stopped")) await target.start(stack);
+    else io.progress.say(`${stack} is up already: verifying it`);
     return (await import("./verify.ts")).main([stack, ...(io.json ? ["--json"] : [])], io);
   }
   const result = await up(stack, "keep", io);

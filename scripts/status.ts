@@ -13,8 +13,8 @@ With a stack that is not up the exit code is 1.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
-  const all = await (await targetOf(io)).find();
   const given = positionals.length ? only(positionals, "stack", "ingot status [stack]") : undefined;
+  const all = await (await targetOf(io, given)).find();
   const stack =
     given === undefined
       ? undefined

@@ -2,23 +2,25 @@
 import { parseArgs } from "node:util";
 import { findStack } from "../cloud-init/model.ts";
 import { Cancelled } from "../lib/cancel.ts";
-import { RefusedError } from "../lib/diagnostics.ts";
 import { gather, type HostOutcome, type Prepared, prepare } from "../stacks/launch.ts";
-import { localSecrets } from "../stacks/local/secrets.ts";
 import type { Machine, Target } from "../stacks/target.ts";
 import type { CheckResult } from "../stacks/verify.ts";
 import type { Io } from "./command.ts";
-import { activated, sayFailures, stepTable, targetOf, urls, verifyAll } from "./machines.ts";
+import { activated, type Choices, choicesOf, guardOptions, sayFailures, stepTable, targetOf, urls, verifyAll } from "./machines.ts";
 import { only } from "./stack.ts";
 
-export const help = `Launches every host of a stack on this computer, waits for its first boot and verifies it.
+export const help = `Launches every host of a stack, waits for its first boot and verifies it.
 
-  ingot up <stack> [--rm]
+  ingot up <stack> [--rm] [--on aws [--replace <host>] [--yes-delete-volume <host>/<volume>]]
 
 What is not baked is baked, releases that are not built are built. When a step or a check fails, the exit code is 1 and the machine
 stays for you to look at (\`ingot exec\`, \`ingot logs\`); --rm ends it instead. Ctrl-C undoes what was begun.
 
-  ingot up inloop`;
+With --on aws the hosts are EC2 instances, made by Terraform; a stack that is up is changed where that is safe. What would replace or
+delete something that holds data is refused until it is named: \`ingot plan <stack> --on aws\` says beforehand what would happen.
+
+  ingot up inloop
+  ingot up inloop --on aws --replace web`;
 
 export interface Up {
   prepared: Prepared;
@@ -31,24 +33,18 @@ export interface Up {
 }
 
 /** The whole of `up`, for `ingot start` too. */
-export async function up(given: string, remove: "keep" | "remove", io: Io): Promise<Up> {
+export async function up(given: string, remove: "keep" | "remove", io: Io, choices: Choices = {}): Promise<Up> {
   const file = findStack(io.project, given);
-  const target = await targetOf(io);
-  const prepared = await prepare(io.project, file, localSecrets(io.project), io.progress);
+  const target = await targetOf(io, given, choices);
+  const prepared = await prepare(io.project, file, target, io.progress);
   const { plan } = prepared;
-  const running = await target.find(plan.stack);
-  if (running.length)
-    throw new RefusedError(
-      `${plan.stack} is up already`,
-      `\`ingot apply ${plan.stack}\` brings it to what the stack says now; \`ingot down ${plan.stack}\` ends it`,
-    );
   try {
     const result = await launch(prepared, target, io);
     if (!result.ok && remove === "remove") await target.down(plan.stack);
     return result;
   } catch (error) {
     // Stopped while it was being verified: to the user it is still this launch that was stopped.
-    if (error instanceof Cancelled) await target.down(plan.stack);
+    if (error instanceof Cancelled) await target.abandon(plan.stack);
     throw error;
   }
 }
@@ -70,8 +66,8 @@ async function launch(prepared: Prepared, target: Target, io: Io): Promise<Up> {
 }
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const { positionals, values } = parseArgs({ args, allowPositionals: true, options: { rm: { type: "boolean" } } });
-  const result = await up(only(positionals, "stack", "ingot up <stack>"), values.rm ? "remove" : "keep", io);
+  const { positionals, values } = parseArgs({ args, allowPositionals: true, options: { rm: { type: "boolean" }, ...guardOptions } });
+  const result = await up(only(positionals, "stack", "ingot up <stack>"), values.rm ? "remove" : "keep", io, choicesOf(values));
   const { plan } = result.prepared;
   if (io.json) {
     io.print(

@@ -12,8 +12,9 @@ Exit code 1 when one fails. --json gives every check with its result.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
-  const { plan } = load(only(positionals, "stack", "ingot verify <stack>"), io);
-  const target = await targetOf(io);
+  const given = only(positionals, "stack", "ingot verify <stack>");
+  const { plan } = load(given, io);
+  const target = await targetOf(io, given);
   const began = performance.now();
   const results = await verifyAll(plan, target, io);
   const failed = results.filter((r) => !r.ok);

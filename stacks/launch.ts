@@ -18,7 +18,7 @@ import { type Diagnostic, diagnostic, RefusedError } from "../lib/diagnostics.ts
 import { sha256, short } from "../lib/digest.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
 import type { Progress } from "../lib/progress.ts";
-import { type SecretStore, secretsOf } from "./secrets.ts";
+import { secretsOf } from "./secrets.ts";
 import type { ActivationEvent, Connection, HostInput, Machine, StepEvent, Target, TargetEvent } from "./target.ts";
 
 export interface Prepared {
@@ -38,7 +38,7 @@ export interface Prepared {
 export async function prepare(
   project: Project,
   file: string,
-  store: SecretStore,
+  target: Pick<Target, "secrets" | "spills">,
   progress: Progress,
   pinned: Record<string, string> = {},
 ): Promise<Prepared> {
@@ -73,7 +73,7 @@ export async function prepare(
         `the user-data of ${host.host} has ${userData.bytes.length} bytes; EC2 takes ${limit}`,
         `\`ingot render ${plan.stack}\` shows who takes them`,
       );
-    hosts.push({ plan: host, image: imageOf(images, host.image.name), userData, secrets: await secretsOf(store, host) });
+    hosts.push({ plan: host, image: imageOf(images, host.image.name), userData, secrets: await secretsOf(target.secrets, host) });
   }
   return { model, plan, hosts, baked, built };
 }
@@ -195,10 +195,9 @@ const tail = (title: string, log: string): string =>
     .map((l) => `    ${l}`)
     .join("\n")}`;
 
-/** Copies the generation of a plan onto a running machine and activates it; its events are those of a first boot. */
-export async function* activate(target: Target, machine: Machine, connection: Connection, input: HostInput): AsyncIterable<TargetEvent> {
+/** Copies the generation of a plan onto a running machine that its target has refreshed, and activates it; its events are those of a first boot. */
+export async function* activate(machine: Machine, connection: Connection, input: HostInput): AsyncIterable<TargetEvent> {
   const { generation } = input.plan;
-  await target.refresh(machine, input);
   await bringTools(connection, input.image);
   const folder = mkdtempSync(join(tmpdir(), "ingot-generation-"));
   try {

@@ -1,6 +1,6 @@
 // Where secrets are kept, outside every host: one interface, a store for each kind of place. A rebuilt host gets the same values.
 import { generateKeyPairSync, randomBytes, randomInt } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GenerateSecret, HostPlan } from "../cloud-init/plan.ts";
@@ -18,7 +18,7 @@ export interface SecretStore {
 
 /** Every secret of a host by name; those that can be generated and are not there yet are made.
  * @throws RefusedError naming the secrets that somebody must give */
-export async function secretsOf(store: SecretStore, plan: HostPlan): Promise<Record<string, string>> {
+export async function secretsOf(store: SecretStore, plan: Pick<HostPlan, "stack" | "secrets">): Promise<Record<string, string>> {
   const values: Record<string, string> = {};
   const lacking: string[] = [];
   for (const { name, generate } of plan.secrets) {
@@ -61,6 +61,18 @@ async function sshKey(comment: string): Promise<string> {
   try {
     await run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", join(folder, "key")]);
     return readFileSync(join(folder, "key"), "utf8");
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** The public half ("ssh-ed25519 AAAA…") of an OpenSSH private key. */
+export async function publicSshKey(key: string): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), "ingot-key-"));
+  try {
+    writeFileSync(join(folder, "key"), key, { mode: 0o600 });
+    const { stdout } = await run(["ssh-keygen", "-y", "-f", join(folder, "key")]);
+    return stdout.trim().split(" ").slice(0, 2).join(" ");
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -2,6 +2,7 @@
 import type { HostPlan, StackPlan } from "../cloud-init/plan.ts";
 import type { UserData } from "../cloud-init/user-data.ts";
 import type { Image } from "../images/image.ts";
+import type { SecretStore } from "./secrets.ts";
 
 /** What `up` needs for one host: its plan, the image it boots, the user-data bytes, the secrets as files. */
 export interface HostInput {
@@ -74,6 +75,8 @@ export interface Connection {
   exec(argv: string[], options?: ExecOptions): Promise<ExecResult>;
   /** Copies a file or folder of this computer onto the machine. */
   copy(from: string, to: string): Promise<void>;
+  /** Copies a file or folder of the machine into a folder of this computer. */
+  fetch(from: string, folder: string): Promise<void>;
   /** What the machine wrote on its console, from its start. */
   console(): Promise<string>;
   reboot(): Promise<void>;
@@ -84,13 +87,31 @@ export interface Connection {
 }
 
 export interface Target {
-  /** Launches every host of the plan; ends when each has activated its generation, or failed to, or died. */
+  readonly name: "container" | "aws";
+  /** Where this target keeps secrets, outside every host. */
+  readonly secrets: SecretStore;
+  /** What user-data has no room for can be fetched from elsewhere. */
+  readonly spills: boolean;
+  /** Launches every host of the plan; ends when each has activated its generation, or failed to, or died. Where a stack that is up can
+   * be changed by a launch (EC2), machines that need not be new stay and give the end of their own report.
+   * @throws RefusedError where it is up already, or where something with data would go */
   up(stack: StackPlan, hosts: HostInput[]): AsyncIterable<TargetEvent>;
+  /** The user stopped a launch while it was verified. */
+  abandon(stack: string): Promise<void>;
   /** Ends the machines of a stack. Volumes stay. */
   down(stack: string): Promise<void>;
+  /** Powers machines off, and on again as they were. */
+  stop(stack: string): Promise<void>;
+  start(stack: string): Promise<void>;
   /** Machines that are there, running or not; of one stack or of all. */
   find(stack?: string): Promise<Machine[]>;
   connect(machine: Machine): Connection;
-  /** Makes new secrets and artifacts visible to a running machine before `apply`. */
-  refresh(machine: Machine, input: HostInput): Promise<void>;
+  /** Makes new secrets and artifacts visible to running machines before `apply`. */
+  refresh(stack: StackPlan, hosts: HostInput[]): Promise<void>;
+  /** What `apply` cannot bring to a running machine, in words; `image`: digest of the recipe's image.
+   * @throws RefusedError when it had better not begin */
+  beyondApply(plan: HostPlan, machine: Machine, image: string | undefined): string[];
 }
+
+/** Seconds that an activation may take: every step's own limit, one after the other, and a minute for all the rest. */
+export const activationLimit = (plan: HostPlan): number => 60 + plan.generation.steps.reduce((sum, step) => sum + step.timeoutSeconds, 0);

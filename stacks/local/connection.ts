@@ -32,6 +32,10 @@ export function connectTo(project: Project, machine: Machine): Connection {
     async copy(from, to) {
       await run(asRoot(["sh", script("copy.sh"), String(leader().pid), from, to]));
     },
+    async fetch(from, to) {
+      const caller = [process.getuid?.() ?? 0, process.getgid?.() ?? 0].map(String);
+      await run(asRoot(["sh", script("fetch.sh"), String(leader().pid), from, to, ...caller]));
+    },
     console: async () => readIfThere(join(folder, "console.log")) ?? "",
     async reboot() {
       const before = leader();

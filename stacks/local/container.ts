@@ -3,15 +3,15 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { HostPlan, StackPlan } from "../../cloud-init/plan.ts";
+import type { StackPlan } from "../../cloud-init/plan.ts";
 import { sleep } from "../../lib/cancel.ts";
 import { MissingError, RefusedError } from "../../lib/diagnostics.ts";
 import { type Entry, type Ledger, ledgerAt, startOf } from "../../lib/ledger.ts";
 import { lock, lockWhenFree } from "../../lib/lock.ts";
 import { type Project, toolFolder } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
-import { asRoot, run, tryRun } from "../../lib/run.ts";
-import type { HostInput, Machine, Target, TargetEvent } from "../target.ts";
+import { asRoot, type RunResult, run, tryRun } from "../../lib/run.ts";
+import { activationLimit, type HostInput, type Machine, type Target, type TargetEvent } from "../target.ts";
 import { addressPlan } from "./address.ts";
 import { groupThings, inGroup, manager } from "./cgroup.ts";
 import { connectTo, enter, lookSeconds } from "./connection.ts";
@@ -25,6 +25,7 @@ import {
   type MachineRecord,
   machineFacts,
   machineFolder,
+  readRecord,
   records,
   writeFacts,
   writeMachine,
@@ -33,6 +34,7 @@ import {
 import { entryId, linkName, machineName, networkName } from "./names.ts";
 import { nspawnArguments } from "./nspawn.ts";
 import { type Report, reportOf } from "./report.ts";
+import { localSecrets } from "./secrets.ts";
 import { ensureVolume, volumeFile } from "./volume.ts";
 
 export interface ContainerOptions {
@@ -63,6 +65,10 @@ export function containerTarget(project: Project, progress: Progress, options: C
   const locked = (stack: string, what: string) => lock(lockName(project, stack), `${what} ${stack}`);
 
   return {
+    name: "container",
+    secrets: localSecrets(project),
+    spills: false,
+
     async *up(stack, hosts) {
       needPrograms();
       const held = await locked(stack.stack, "up");
@@ -91,10 +97,8 @@ export function containerTarget(project: Project, progress: Progress, options: C
       try {
         const entry = ledger.find(entryId(stack));
         if (!entry) return;
-        const leaders = records(project, stack).flatMap(({ folder }) => leaderOf(folder) ?? []);
         await during(progress, `power off ${stack}`, async () => {
-          const pids = leaders.map((l) => String(l.pid));
-          if (pids.length) await run(asRoot(["sh", script("stop.sh"), String(stopSeconds), ...pids]), { evenWhenCancelled: true });
+          await powerOff(records(project, stack), stopSeconds);
           await undo(project, ledger, entry, stack);
         });
       } finally {
@@ -106,11 +110,61 @@ export function containerTarget(project: Project, progress: Progress, options: C
 
     connect: (machine) => connectTo(project, machine),
 
-    async refresh(machine, input) {
-      const folder = machineFolder(project, machine.stack, machine.host);
-      addArtifacts(folder, input);
-      writeFacts(join(folder, "staging"), machineFacts(input.plan, machine.instance, machine.address), input.secrets);
-      await run(asRoot(["sh", script("refresh.sh"), folder]));
+    async abandon(stack) {
+      await this.down(stack);
+    },
+
+    async stop(stack) {
+      const held = await locked(stack, "stop");
+      try {
+        await powerOff(records(project, stack), stopSeconds);
+      } finally {
+        held.release();
+      }
+    },
+
+    async start(stack) {
+      const held = await locked(stack, "start");
+      try {
+        const off = records(project, stack).filter(({ folder }) => !leaderOf(folder));
+        await during(progress, `start ${stack}`, async () => {
+          await Promise.all(off.map(({ folder, record }) => startAgain(project, folder, record)));
+          for (const { folder, record } of off) await untilUp(folder, record, bootSeconds);
+        });
+      } finally {
+        held.release();
+      }
+    },
+
+    async refresh(stack, hosts) {
+      for (const input of hosts) {
+        const folder = machineFolder(project, stack.stack, input.plan.host);
+        const record = readRecord(folder);
+        if (!record) throw new RefusedError(`${stack.stack}/${input.plan.host} is not up`, `ingot up ${stack.stack}`);
+        addArtifacts(folder, input);
+        writeFacts(join(folder, "staging"), machineFacts(input.plan, record.instance, record.address), input.secrets);
+        await run(asRoot(["sh", script("refresh.sh"), folder]));
+      }
+    },
+
+    beyondApply(plan, machine, image) {
+      const lacking = plan.volumes.filter((v) => !machine.volumes.includes(v.name));
+      const again = "`ingot down` and `ingot up`";
+      if (lacking.length) {
+        throw new RefusedError(
+          `${plan.stack}/${plan.host} was launched without the volume ${lacking.map((v) => v.name).join(", ")}, and a running machine gets no new disk`,
+          `\`ingot down ${plan.stack}\`, then \`ingot up ${plan.stack}\`: data and secrets stay`,
+        );
+      }
+      const ports = plan.ports.filter((p) => p.from === "world" && p.protocol === "tcp" && !(p.port in machine.forwards));
+      return [
+        ...(ports.length
+          ? [`port ${ports.map((p) => p.port).join(", ")} answers on the machine, but on this computer only after ${again}`]
+          : []),
+        ...(machine.imageDigest === image
+          ? []
+          : [`${plan.host} runs another image than the recipe's now: it stays with it until ${again}`]),
+      ];
     },
   };
 }
@@ -241,19 +295,8 @@ async function start(project: Project, { stack, network: addresses }: StackPlan,
     Object.entries(record.forwards).map(([port, here]) => `${here}\t${record.address}:${port}\n`),
   );
   const jobs = launches.map(({ input, record, folder, disks }, i) => {
-    const settings = {
-      NAME: record.name,
-      NETWORK: network,
-      LINK: linkName(i),
-      ADDRESS: `${record.address}/${prefix}`,
-      FOLDER: folder,
-      LOWER: input.image.root,
-      MANAGER: manager(),
-    };
-    const nspawn = nspawnArguments({ name: record.name, hostname: input.plan.hostname, folder });
-    const command = ["env", ...Object.entries(settings).map(([k, v]) => `${k}=${v}`), "sh", script("start.sh"), ...nspawn];
-    const lines = [...disks].map(([name, file]) => `${name}\t${file}\n`).join("");
-    return run(held(inGroup(record.name, command)), { input: lines || undefined }); // zx leaves the input open that is ""
+    const place = { NETWORK: network, LINK: linkName(i), ADDRESS: `${record.address}/${prefix}`, LOWER: input.image.root };
+    return startMachine(held, record, folder, input.plan.hostname, disks, place);
   });
   if (forwards.length) {
     const command = ["env", `MANAGER=${manager()}`, "sh", script("forward.sh"), network];
@@ -262,6 +305,50 @@ async function start(project: Project, { stack, network: addresses }: StackPlan,
   // All must have ended before anything is undone.
   const failed = (await Promise.allSettled(jobs)).find((r) => r.status === "rejected");
   if (failed) throw failed.reason;
+}
+
+/** What start.sh is told of a machine that is made; one that was stopped has it already. */
+interface Place {
+  NETWORK: string;
+  LINK: string;
+  ADDRESS: string;
+  LOWER: string;
+}
+
+function startMachine(
+  held: (argv: string[]) => string[],
+  record: MachineRecord,
+  folder: string,
+  hostname: string,
+  disks: Map<string, string>,
+  place: Place | undefined,
+): Promise<RunResult> {
+  const settings = { NAME: record.name, FOLDER: folder, MANAGER: manager(), ...place };
+  const nspawn = nspawnArguments({ name: record.name, hostname, folder });
+  const command = ["env", ...Object.entries(settings).map(([k, v]) => `${k}=${v}`), "sh", script("start.sh"), ...nspawn];
+  const lines = [...disks].map(([name, file]) => `${name}\t${file}\n`).join("");
+  return run(held(inGroup(record.name, command)), { input: lines || undefined }); // zx leaves the input open that is ""
+}
+
+function startAgain(project: Project, folder: string, record: MachineRecord): Promise<RunResult> {
+  const disks = new Map(record.volumes.map((v) => [v, volumeFile(project, record.stack, record.host, v)]));
+  return startMachine(asRoot, record, folder, record.host, disks, undefined);
+}
+
+async function powerOff(machines: { folder: string }[], seconds: number): Promise<void> {
+  const pids = machines.flatMap(({ folder }) => leaderOf(folder) ?? []).map((l) => String(l.pid));
+  if (pids.length) await run(asRoot(["sh", script("stop.sh"), String(seconds), ...pids]), { evenWhenCancelled: true });
+}
+
+/** Waits until systemd says that it has started everything. @throws RefusedError after `seconds` */
+async function untilUp(folder: string, record: MachineRecord, seconds: number): Promise<void> {
+  for (const end = performance.now() + seconds * 1000; performance.now() < end; await sleep(0.1)) {
+    const leader = leaderOf(folder);
+    if (!leader) continue;
+    const asked = await tryRun(asRoot(enter(leader, ["systemctl", "is-system-running", "--wait"], seconds)));
+    if (["running", "degraded"].includes(asked.stdout.trim())) return;
+  }
+  throw new RefusedError(`${record.stack}/${record.host} was not up after ${seconds} s`, `the end of its console:\n${consoleTail(folder)}`);
 }
 
 const startedText = (record: MachineRecord, began: number): string => {
@@ -331,11 +418,9 @@ class Watched {
 
   /** Seconds: what every step may take, one after the other, and the boot. */
   limit(): number {
-    return this.bootSeconds + limitOf(this.launch.input.plan);
+    return this.bootSeconds + activationLimit(this.launch.input.plan);
   }
 }
-
-const limitOf = (plan: HostPlan): number => 60 + plan.generation.steps.reduce((sum, step) => sum + step.timeoutSeconds, 0);
 
 /** Whether ingot-boot.service neither runs nor is about to. */
 async function activatorIsIdle(leader: { pid: number; start: string }): Promise<boolean> {

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Starts one machine: its part of the network, its overlay, its disks, then the supervisor in the background.
+# Starts one machine: its part of the network, its overlay, its disks, then the supervisor in the background. A machine that was
+# stopped has all of them still, and only the supervisor is started.
 # Arguments: systemd-nspawn's. Standard input: one line for each disk, "name<TAB>file". Environment:
 #   NAME      the machine's name on this computer; of its namespace, too
 #   NETWORK   namespace of the stack, with br0
@@ -11,23 +12,27 @@
 set -eu
 cd "$FOLDER"
 
-ip netns add "$NAME"
-ip -n "$NETWORK" link add "$LINK" type veth peer name host0 netns "$NAME"
-ip -n "$NETWORK" link set "$LINK" master br0 up
-ip -n "$NAME" link set lo up
-ip -n "$NAME" addr add "$ADDRESS" dev host0
-ip -n "$NAME" link set host0 up
+if [ ! -e upper ]; then
+	ip netns add "$NAME"
+	ip -n "$NETWORK" link add "$LINK" type veth peer name host0 netns "$NAME"
+	ip -n "$NETWORK" link set "$LINK" master br0 up
+	ip -n "$NAME" link set lo up
+	ip -n "$NAME" addr add "$ADDRESS" dev host0
+	ip -n "$NAME" link set host0 up
 
-mkdir upper work root run report
-ln -s "$LOWER" lower
-# The overlay's root is the upper folder: it has the mode of the image's root, not of our umask.
-chmod 0755 upper report run
-chown -R 0:0 seed facts
-chmod 0755 seed
-chmod 0700 facts facts/secrets
-# Relative paths, since the kernel's option string has no room for commas and colons. `volatile`: the root lives no longer
-# than the machine, so that nobody waits for its fsync; data volumes are not on it.
-mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root
+	mkdir upper work root run report
+	ln -s "$LOWER" lower
+	# The overlay's root is the upper folder: it has the mode of the image's root, not of our umask.
+	chmod 0755 upper report run
+	chown -R 0:0 seed facts
+	chmod 0755 seed
+	chmod 0700 facts facts/secrets
+	# Relative paths, since the kernel's option string has no room for commas and colons. `volatile`: the root lives no longer
+	# than the machine, so that nobody waits for its fsync; data volumes are not on it.
+	mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root
+else
+	rm -f run/leader run/exit
+fi
 
 # v1's list of devices (kernel's cgroup-v1/devices.rst); v2 would want a BPF program of our own.
 group=/sys/fs/cgroup/devices$(sed -n 's/^[0-9]*:devices://p' /proc/self/cgroup)
@@ -37,7 +42,8 @@ group=/sys/fs/cgroup/devices$(sed -n 's/^[0-9]*:devices://p' /proc/self/cgroup)
 tab=$(printf '\t')
 devices=
 while IFS=$tab read -r disk file; do
-	device=$(losetup --find --show -- "$file")
+	device=$(losetup --associated "$file" --noheadings --output NAME)
+	[ -n "$device" ] || device=$(losetup --find --show -- "$file")
 	devices="$devices $device"
 	set -- "$@" "--bind=$device:/dev/disk/by-id/ingot-$disk"
 done

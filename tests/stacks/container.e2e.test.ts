@@ -213,14 +213,14 @@ one("artifacts are there by their digest", async ({ connection }) => {
   assert.is((await connection.exec(["cat", `/run/ingot/artifacts/${sha256(artifact)}`])).stdout, artifact);
 });
 
-one("refresh makes new secrets and artifacts visible, and clears the report", async ({ connection, target, machine, project }) => {
+one("refresh makes new secrets and artifacts visible, and clears the report", async ({ connection, target, project }) => {
   const path = join(project.folder, "release2");
   writeFileSync(path, "another\n");
   const input = hostInput("one", "web", "", {
     volumes: [disk],
     artifacts: [{ resource: "application/x", id: "x", sha256: sha256("another\n"), path }],
   });
-  await target.refresh(machine, { ...input, secrets: { "db-password": secret, "certificate/new-one": "n" } });
+  await target.refresh(stackOf("one", [input]), [{ ...input, secrets: { "db-password": secret, "certificate/new-one": "n" } }]);
   assert.is((await connection.exec(["cat", `/run/ingot/artifacts/${sha256("another\n")}`])).stdout, "another\n");
   assert.is(
     (await connection.exec(["cat", "/run/ingot/facts/secrets/certificate/new-one", "/run/ingot/facts/secrets/db-password"])).stdout,

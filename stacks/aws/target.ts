@@ -1,0 +1,488 @@
+// The `aws` target: hosts are EC2 instances. What is to be there is synthesised (synth.ts) and made by Terraform (terraform.ts) once the
+// guard has read its plan; what hosts need beside it (secrets, artifacts, the inventory) is kept by the SDK in the same account.
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import type { HostPlan, StackPlan } from "../../cloud-init/plan.ts";
+import { type UserData, userDataOf } from "../../cloud-init/user-data.ts";
+import { Cancelled, sleep } from "../../lib/cancel.ts";
+import { RefusedError } from "../../lib/diagnostics.ts";
+import { sha256, short } from "../../lib/digest.ts";
+import type { Project } from "../../lib/paths.ts";
+import { during, type Progress } from "../../lib/progress.ts";
+import { publicSshKey, type SecretStore, secretsOf } from "../secrets.ts";
+import { activationLimit, type HostInput, type Machine, type Target, type TargetEvent } from "../target.ts";
+import { type Aws, awsOf } from "./api.ts";
+import { upload } from "./artifacts.ts";
+import { bucketOf, ensureBucket } from "./bucket.ts";
+import { connectTo } from "./connection.ts";
+import { call } from "./errors.ts";
+import { guard, say, type Verdict } from "./guard.ts";
+import { amiOf } from "./images.ts";
+import { type HostRecord, type Inventory, readInventory, stacksIn, writeInventory } from "./inventory.ts";
+import { lockStack } from "./lock.ts";
+import { consoleOf, reportOf } from "./report.ts";
+import { parameterStore, secretsManager } from "./secrets.ts";
+import type { AwsSettings } from "./settings.ts";
+import { type AwsImage, type AwsStack, addresses, type Extent, names, shapeOf } from "./shape.ts";
+import { type Terraform, terraformAt } from "./terraform.ts";
+
+export interface AwsChoices {
+  /** Hosts to make anew although they hold data. */
+  replace?: string[];
+  /** `host/volume`: data volumes that may go. */
+  deleteVolumes?: string[];
+  /** Seconds from its launch within which an instance must have begun to report. @default 600 */
+  bootSeconds?: number;
+}
+
+/** What is wanted of one host: a plan alone where nothing is launched. */
+interface Wanted {
+  plan: HostPlan;
+  userData: UserData;
+  agent: boolean;
+}
+
+/** An instance as EC2 has it now. */
+interface Instance {
+  id: string;
+  host: string;
+  state: string;
+  address: string;
+  began: string;
+}
+
+/** Seconds between two looks at a host's report. */
+const lookSeconds = Number(process.env.INGOT_LOOK_SECONDS ?? 2);
+const agentPackage = "amazon-ssm-agent";
+
+export async function awsTarget(project: Project, progress: Progress, settings: AwsSettings, choices: AwsChoices = {}): Promise<Target> {
+  const { replace = [], deleteVolumes = [], bootSeconds = 600 } = choices;
+  const aws = await awsOf(settings.region);
+  const store = settings.secrets === "secrets-manager" ? secretsManager(aws) : parameterStore(aws);
+  let known: Promise<string> | undefined;
+  const bucketName = () => (known ??= bucketOf(aws, settings.bucket));
+  const locked = async (stack: string, what: string) => lockStack(aws, await bucketName(), stack, what, progress.say);
+
+  const terraformOf = async (shape: AwsStack, extent: Extent): Promise<Terraform> => {
+    const { synthesise } = await import("./synth.ts");
+    const folder = join(project.state, "aws", shape.stack);
+    mkdirSync(folder, { recursive: true });
+    synthesise(shape, extent, folder, { release: deleteVolumes });
+    const terraform = terraformAt(folder, { bucket: await bucketName(), state: shape.state, region: aws.region }, progress);
+    await during(progress, "terraform init", () => terraform.init());
+    return terraform;
+  };
+  const apply = async (shape: AwsStack, extent: Extent, inventory: Inventory | undefined, target?: string[]): Promise<void> => {
+    const terraform = await terraformOf(shape, extent);
+    const again = replace.flatMap((host) => replacedBy(shape, host));
+    const plan = await during(progress, `terraform plan of ${shape.stack}`, () => terraform.plan({ replace: again, target }));
+    const verdict = guard(plan, { stack: shape, inventory, replace, deleteVolumes });
+    if (!target && extent === "all") progress.say(say(verdict));
+    refuse(verdict);
+    if (replace.length) await allowTermination(aws, shape.stack, replace);
+    await during(progress, `terraform apply of ${shape.stack}`, () => terraform.apply(plan));
+  };
+
+  return {
+    name: "aws",
+    secrets: store,
+    spills: true,
+
+    async *up(stack, hosts) {
+      const bucket = await bucketName();
+      await ensureBucket(aws, bucket);
+      const held = await locked(stack.stack, "up");
+      try {
+        const before = await readInventory(aws, bucket, stack.stack);
+        const shape = await resolve(aws, store, stack, hosts.map(wanted), "make");
+        await uploads(aws, bucket, hosts, progress);
+        await apply(shape, "all", before);
+        const instances = await instancesOf(aws, stack.stack);
+        await writeInventory(aws, bucket, inventoryOf(shape, hosts, instances, before));
+        yield* watch(aws, bucket, hosts, instances, before, bootSeconds);
+      } catch (error) {
+        if (error instanceof Cancelled)
+          progress.say(`what was made of ${stack.stack} stays: \`ingot up ${stack.stack} --on aws\` goes on, \`ingot down\` ends it`);
+        throw error;
+      } finally {
+        await held.release();
+      }
+    },
+
+    /** Instances that may serve already are nobody's to take away by a Ctrl-C. */
+    async abandon(stack) {
+      progress.say(`${stack} stays as it is on EC2`);
+    },
+
+    async down(stack) {
+      const bucket = await bucketName();
+      const held = await locked(stack, "down");
+      try {
+        const inventory = await readInventory(aws, bucket, stack);
+        if (!inventory) return;
+        const kept = inventory.hosts
+          .flatMap((h) => Object.keys(h.volumes).map((v) => `${h.host}/${v}`))
+          .filter((v) => !deleteVolumes.includes(v));
+        await during(progress, `unlock ${stack}`, () => allowTermination(aws, stack));
+        await apply(inventory.shape, kept.length ? "data" : "nothing", { ...inventory, hosts: [] });
+        await writeInventory(aws, bucket, { ...inventory, hosts: [] });
+      } finally {
+        await held.release();
+      }
+    },
+
+    async stop(stack) {
+      const held = await locked(stack, "stop");
+      try {
+        await power(aws, await instancesOf(aws, stack), "stop", progress);
+      } finally {
+        await held.release();
+      }
+    },
+
+    async start(stack) {
+      const held = await locked(stack, "start");
+      try {
+        await power(aws, await instancesOf(aws, stack), "start", progress);
+      } finally {
+        await held.release();
+      }
+    },
+
+    async find(stack) {
+      const bucket = await bucketName();
+      const stacks = stack === undefined ? await stacksIn(aws, bucket) : [stack];
+      const found = await Promise.all(
+        stacks.map(async (name) => {
+          const inventory = await readInventory(aws, bucket, name);
+          if (!inventory?.hosts.length) return [];
+          const instances = await instancesOf(aws, name);
+          return Promise.all(inventory.hosts.map((record) => machineOf(aws, bucket, name, record, instances)));
+        }),
+      );
+      return found.flat();
+    },
+
+    connect: (machine) =>
+      connectTo(machine, {
+        store,
+        distro: async () => {
+          const inventory = await readInventory(aws, await bucketName(), machine.stack);
+          return inventory?.hosts.find((h) => h.host === machine.host)?.distro ?? "debian";
+        },
+        console: () => consoleOf(aws, machine.instance),
+      }),
+
+    /** The role of a host names what it may read, so a new release or secret is Terraform's matter: the permissions, and nothing else. */
+    async refresh(stack, hosts) {
+      const bucket = await bucketName();
+      const held = await locked(stack.stack, "apply");
+      try {
+        const inventory = await readInventory(aws, bucket, stack.stack);
+        const shape = await resolve(aws, store, stack, hosts.map(wanted), "make", inventory);
+        await uploads(aws, bucket, hosts, progress);
+        await apply(
+          shape,
+          "all",
+          inventory,
+          shape.hosts.flatMap((h) => permissionsOf(h.host)),
+        );
+        if (inventory) {
+          const generations = new Map(hosts.map((h) => [h.plan.host, h.plan.generation.digest]));
+          await writeInventory(aws, bucket, {
+            ...inventory,
+            hosts: inventory.hosts.map((h) => ({ ...h, generation: generations.get(h.host) ?? h.generation })),
+          });
+        }
+      } finally {
+        await held.release();
+      }
+    },
+
+    beyondApply(plan, machine, image) {
+      const lacking = plan.volumes.filter((v) => !machine.volumes.includes(v.name));
+      if (lacking.length)
+        throw new RefusedError(
+          `${plan.stack}/${plan.host} has no volume ${lacking.map((v) => v.name).join(", ")} yet`,
+          `\`ingot up ${plan.stack} --on aws\` makes and attaches it`,
+        );
+      if (machine.imageDigest === image) return [];
+      return [
+        `${plan.host} runs the image ${short(machine.imageDigest)}, not the recipe's: \`ingot up ${plan.stack} --on aws --replace ${plan.host}\``,
+      ];
+    },
+  };
+}
+
+const wanted = ({ plan, userData, image }: HostInput): Wanted => ({ plan, userData, agent: agentPackage in image.manifest.packages });
+
+/** A plan of Terraform's that nobody has applied, in words. Nothing is baked, uploaded or made for it. */
+export async function foresee(
+  project: Project,
+  progress: Progress,
+  settings: AwsSettings,
+  plan: StackPlan,
+  agents: string[],
+  choices: AwsChoices,
+): Promise<Verdict> {
+  const { replace = [], deleteVolumes = [] } = choices;
+  const aws = await awsOf(settings.region);
+  const store = settings.secrets === "secrets-manager" ? secretsManager(aws) : parameterStore(aws);
+  const bucket = await bucketOf(aws, settings.bucket);
+  const hosts = plan.hosts.map((host) => ({ plan: host, userData: userDataOf(host, "spill"), agent: agents.includes(host.host) }));
+  const inventory = await readInventory(aws, bucket, plan.stack);
+  const shape = await resolve(aws, store, plan, hosts, "look");
+  const { synthesise } = await import("./synth.ts");
+  const folder = join(project.state, "aws", `${plan.stack}.plan`);
+  mkdirSync(folder, { recursive: true });
+  synthesise(shape, "all", folder, { release: deleteVolumes });
+  const terraform = terraformAt(folder, { bucket, state: shape.state, region: aws.region }, progress);
+  await during(progress, "terraform init", () => terraform.init());
+  const planned = await during(progress, `terraform plan of ${plan.stack}`, () =>
+    terraform.plan({ replace: replace.flatMap((h) => replacedBy(shape, h)) }),
+  );
+  return guard(planned, { stack: shape, inventory, replace, deleteVolumes });
+}
+
+/** @throws RefusedError with all that the guard refuses */
+function refuse(verdict: Verdict): void {
+  if (verdict.refused.length)
+    throw new RefusedError(verdict.refused.map((r) => r.words).join("\n"), [...new Set(verdict.refused.map((r) => r.unless))].join("\n"));
+}
+
+/** What of the account the plan stands on: which AMI, which key. `look` makes nothing. */
+async function resolve(
+  aws: Aws,
+  store: SecretStore,
+  stack: StackPlan,
+  hosts: Wanted[],
+  how: "make" | "look",
+  running?: Inventory,
+): Promise<AwsStack> {
+  const images: Record<string, AwsImage> = {};
+  await Promise.all(
+    hosts.map(async ({ plan }) => {
+      // A running host stays on its image, whether there is another by now or not.
+      const record = running?.shape.hosts.find((h) => h.host === plan.host);
+      images[plan.host] = record?.image ?? (await amiOf(aws, plan.aws.image, plan.image));
+    }),
+  );
+  const secret = { name: names.operatorKey, generate: "ssh-ed25519", resource: "operator" } as const;
+  const key =
+    how === "make"
+      ? (await secretsOf(store, { stack: stack.stack, secrets: [secret] }))[names.operatorKey]
+      : await store.get(stack.stack, names.operatorKey);
+  return shapeOf(stack, {
+    region: aws.region,
+    images,
+    userData: Object.fromEntries(hosts.map((h) => [h.plan.host, h.userData.bytes])),
+    operatorKey: key === undefined ? keyToBe : await publicSshKey(key),
+    agent: Object.fromEntries(hosts.map((h) => [h.plan.host, h.agent])),
+    spilled: Object.fromEntries(hosts.map((h) => [h.plan.host, h.userData.spilled.map((f) => f.sha256)])),
+  });
+}
+
+/** Stands in a plan for the operator's key until a launch makes one. */
+const keyToBe = `ssh-ed25519 ${Buffer.from("\0\0\0\vssh-ed25519\0\0\0 made by the first `ingot up`      ").toString("base64")}`;
+
+async function uploads(aws: Aws, bucket: string, hosts: HostInput[], progress: Progress): Promise<void> {
+  const files = hosts.flatMap(({ plan, userData }) => [
+    ...plan.artifacts.map((a) => ({ key: `${names.artifacts}${a.sha256}`, from: { path: a.path }, sha256: a.sha256, what: a.resource })),
+    ...userData.spilled.map((f) => ({ key: `${names.files}${f.sha256}`, from: { bytes: f.bytes }, sha256: f.sha256, what: f.resource })),
+  ]);
+  for (const { key, from, sha256: hash, what } of new Map(files.map((f) => [f.key, f])).values())
+    await during(progress, `upload of ${what}`, () => upload(aws, bucket, key, from, hash));
+}
+
+/** Addresses for `-replace`: the instance, or what a fleet's machines are made from. */
+function replacedBy(shape: AwsStack, host: string): string[] {
+  const found = shape.hosts.find((h) => h.host === host);
+  if (!found) throw new RefusedError(`${shape.stack} has no host \`${host}\``, `there are: ${shape.hosts.map((h) => h.host).join(", ")}`);
+  return [found.count === undefined ? addresses.instance(host) : addresses.fleet(host)];
+}
+
+/** The stack's instances that are there or on their way. */
+async function instancesOf(aws: Aws, stack: string): Promise<Instance[]> {
+  const { DescribeInstancesCommand } = await import("@aws-sdk/client-ec2");
+  const ec2 = await aws.ec2();
+  const found: Instance[] = [];
+  let token: string | undefined;
+  do {
+    const page = await call("look for the stack's instances", () =>
+      ec2.send(
+        new DescribeInstancesCommand({
+          Filters: [
+            { Name: `tag:${names.tags.stack}`, Values: [stack] },
+            { Name: "instance-state-name", Values: ["pending", "running", "stopping", "stopped"] },
+          ],
+          NextToken: token,
+        }),
+      ),
+    );
+    for (const i of (page.Reservations ?? []).flatMap((r) => r.Instances ?? [])) {
+      found.push({
+        id: i.InstanceId ?? "",
+        host: i.Tags?.find((t) => t.Key === names.tags.host)?.Value ?? "",
+        state: i.State?.Name ?? "",
+        address: i.PublicIpAddress ?? i.PrivateIpAddress ?? "",
+        began: i.LaunchTime?.toISOString() ?? "",
+      });
+    }
+    token = page.NextToken;
+  } while (token);
+  return found.sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+function inventoryOf(shape: AwsStack, hosts: HostInput[], instances: Instance[], before: Inventory | undefined): Inventory {
+  return {
+    stack: shape.stack,
+    region: shape.region,
+    shape,
+    hosts: shape.hosts.map((h): HostRecord => {
+      const input = hosts.find((i) => i.plan.host === h.host);
+      const [instance] = instances.filter((i) => i.host === h.host);
+      const was = before?.hosts.find((r) => r.host === h.host);
+      if (was && was.instance === instance?.id) return { ...was, volumes: volumesOf(h.volumes) };
+      return {
+        host: h.host,
+        instance: instance?.id ?? "",
+        imageDigest: h.image.digest,
+        distro: input?.image.manifest.distro ?? "",
+        ami: h.image.id,
+        generation: h.generation,
+        userData: sha256(h.userData),
+        volumes: volumesOf(h.volumes),
+        launched: instance?.began ?? "",
+      };
+    }),
+  };
+}
+
+const volumesOf = (volumes: { name: string }[]): Record<string, string> => Object.fromEntries(volumes.map((v) => [v.name, ""]));
+
+async function machineOf(aws: Aws, bucket: string, stack: string, record: HostRecord, instances: Instance[]): Promise<Machine> {
+  const own = instances.filter((i) => i.host === record.host);
+  const instance = own.find((i) => i.id === record.instance) ?? own[0];
+  const report = instance && (await reportOf(aws, bucket, stack, record.host, instance.id).read()).findLast((e) => e.event === "activated");
+  const outcome = report?.event === "activated" ? report.activation.outcome : undefined;
+  const state = (): Machine["state"] => {
+    if (!instance || instance.state === "stopped" || instance.state === "stopping") return "stopped";
+    return outcome === undefined ? "starting" : outcome === "done" ? "running" : "failed";
+  };
+  return {
+    stack,
+    host: record.host,
+    instance: instance?.id ?? record.instance,
+    state: state(),
+    imageDigest: record.imageDigest,
+    generation: record.generation,
+    address: instance?.address ?? "",
+    forwards: {},
+    volumes: Object.keys(record.volumes),
+    began: instance?.began ?? record.launched,
+  };
+}
+
+/** Events of every host until each of its instances has said how its first boot ended. One that stood before says it again, from its report. */
+async function* watch(
+  aws: Aws,
+  bucket: string,
+  hosts: HostInput[],
+  instances: Instance[],
+  before: Inventory | undefined,
+  bootSeconds: number,
+): AsyncGenerator<TargetEvent> {
+  const began = performance.now();
+  const waiting = new Set<{ input: HostInput; instance: Instance; report: ReturnType<typeof reportOf>; begun: boolean; looked: number }>();
+  for (const input of hosts) {
+    const { stack, host } = input.plan;
+    const own = instances.filter((i) => i.host === host);
+    if (!own.length) yield { event: "lost", host, reason: "EC2 has no instance of it", console: "" };
+    for (const instance of own) {
+      const stood = before?.hosts.some((h) => h.instance === instance.id);
+      yield { event: "machine", host, text: `${instance.id} ${stood ? "stays" : "launched"} at ${instance.address}` };
+      waiting.add({ input, instance, report: reportOf(aws, bucket, stack, host, instance.id), begun: false, looked: 0 });
+    }
+  }
+  // Of a fleet each machine reports: the host has activated once the last of them has, and has failed with the first that fails.
+  const open = (host: string) => [...waiting].filter((w) => w.input.plan.host === host).length;
+  const failed = new Set<string>();
+  while (waiting.size) {
+    for (const one of waiting) {
+      const { host } = one.input.plan;
+      const first = [...waiting].find((w) => w.input.plan.host === host) === one;
+      for (const event of await one.report.read()) {
+        one.begun = true;
+        if (event.event === "step" && first) yield event;
+        if (event.event !== "activated") continue;
+        waiting.delete(one);
+        const bad = event.activation.outcome === "failed";
+        if (failed.has(host)) continue;
+        if (bad) failed.add(host);
+        if (bad || open(host) === 0) yield event;
+      }
+      if (!waiting.has(one)) continue;
+      const reason = await lostBy(aws, one, (performance.now() - began) / 1000, bootSeconds);
+      if (reason === undefined) continue;
+      waiting.delete(one);
+      if (!failed.has(host)) yield { event: "lost", host, reason, console: await consoleOf(aws, one.instance.id) };
+      failed.add(host);
+    }
+    if (waiting.size) await sleep(lookSeconds);
+  }
+}
+
+/** Why an instance will never report the end of its first boot; undefined while it may. `now`: seconds since its launch. */
+async function lostBy(
+  aws: Aws,
+  one: { input: HostInput; instance: Instance; begun: boolean; looked: number },
+  now: number,
+  bootSeconds: number,
+): Promise<string | undefined> {
+  if (!one.begun && now > bootSeconds) return `nothing was reported within ${bootSeconds} s`;
+  if (now > bootSeconds + activationLimit(one.input.plan)) return `it is not done after ${Math.round(now)} s`;
+  if (now < one.looked + 10) return undefined;
+  one.looked = now;
+  const there = (await instancesOf(aws, one.input.plan.stack)).find((i) => i.id === one.instance.id);
+  if (!there) return `the instance ${one.instance.id} was terminated before it was what it is to become`;
+  return there.state === "stopped" ? `the instance ${one.instance.id} was stopped before it was what it is to become` : undefined;
+}
+
+async function power(aws: Aws, instances: Instance[], what: "start" | "stop", progress: Progress): Promise<void> {
+  const { StartInstancesCommand, StopInstancesCommand } = await import("@aws-sdk/client-ec2");
+  const ec2 = await aws.ec2();
+  const goal = what === "stop" ? "stopped" : "running";
+  const [first] = instances;
+  const InstanceIds = instances.filter((i) => i.state !== goal).map((i) => i.id);
+  if (!first || !InstanceIds.length) return;
+  await during(progress, `${what} ${InstanceIds.join(", ")}`, async (task) => {
+    await call(`${what} instances`, async () =>
+      what === "stop" ? ec2.send(new StopInstancesCommand({ InstanceIds })) : ec2.send(new StartInstancesCommand({ InstanceIds })),
+    );
+    for (;;) {
+      const stack = first.id && (await statesOf(aws, InstanceIds));
+      task.note([...new Set(stack || [])].join(", "));
+      if (stack && stack.every((s) => s === goal)) return;
+      await sleep(lookSeconds);
+    }
+  });
+}
+
+async function statesOf(aws: Aws, ids: string[]): Promise<string[]> {
+  const { DescribeInstancesCommand } = await import("@aws-sdk/client-ec2");
+  const ec2 = await aws.ec2();
+  const page = await call("look at instances", () => ec2.send(new DescribeInstancesCommand({ InstanceIds: ids })));
+  return (page.Reservations ?? []).flatMap((r) => r.Instances ?? []).map((i) => i.State?.Name ?? "");
+}
+
+/** Hosts with data are protected from termination; who says `down` or `--replace` means it. */
+async function allowTermination(aws: Aws, stack: string, hosts?: string[]): Promise<void> {
+  const { ModifyInstanceAttributeCommand } = await import("@aws-sdk/client-ec2");
+  const ec2 = await aws.ec2();
+  for (const { id, host } of await instancesOf(aws, stack)) {
+    if (hosts && !hosts.includes(host)) continue;
+    await call("lift the protection from termination", () =>
+      ec2.send(new ModifyInstanceAttributeCommand({ InstanceId: id, DisableApiTermination: { Value: false } })),
+    );
+  }
+}
