@@ -19,6 +19,22 @@ export interface Command {
   main(args: string[], io: Io): Promise<number>;
 }
 
+/** What a person says of a launch on EC2 that would take something away. */
+export interface Choices {
+  /** Hosts to make anew although they hold data. */
+  replace?: string[];
+  /** `host/volume`: data volumes that may go. */
+  deleteVolumes?: string[];
+}
+export const guardOptions = {
+  replace: { type: "string", multiple: true },
+  "yes-delete-volume": { type: "string", multiple: true },
+} as const;
+export const choicesOf = (values: { replace?: string[]; "yes-delete-volume"?: string[] }): Choices => ({
+  replace: values.replace,
+  deleteVolumes: values["yes-delete-volume"],
+});
+
 /** A table without lines: columns as wide as their widest cell. */
 export function table(rows: string[][]): string {
   const widths = rows.reduce<number[]>((w, row) => row.map((cell, i) => Math.max(w[i] ?? 0, cell.length)), []);

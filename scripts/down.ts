@@ -1,8 +1,8 @@
 // ingot down: a stack's machines end; their volumes and secrets stay.
 import { parseArgs } from "node:util";
 import { during } from "../lib/progress.ts";
-import type { Io } from "./command.ts";
-import { choicesOf, guardOptions, targetOf } from "./machines.ts";
+import { choicesOf, guardOptions, type Io } from "./command.ts";
+import { targetOf } from "./machines.ts";
 import { only, stackName } from "./stack.ts";
 
 export const help = `Ends a stack's machines: an orderly power-off, then everything of them goes, except their data volumes and secrets. \`ingot up\`

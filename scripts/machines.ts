@@ -8,23 +8,7 @@ import { failures, type HostOutcome, succeeded } from "../stacks/launch.ts";
 import { containerTarget, undoAbandoned } from "../stacks/local/container.ts";
 import type { Machine, Target } from "../stacks/target.ts";
 import { type CheckResult, verifyHost } from "../stacks/verify.ts";
-import { type Io, table } from "./command.ts";
-
-/** What a person says of a launch on EC2 that would take something away. */
-export interface Choices {
-  /** Hosts to make anew although they hold data. */
-  replace?: string[];
-  /** `host/volume`: data volumes that may go. */
-  deleteVolumes?: string[];
-}
-export const guardOptions = {
-  replace: { type: "string", multiple: true },
-  "yes-delete-volume": { type: "string", multiple: true },
-} as const;
-export const choicesOf = (values: { replace?: string[]; "yes-delete-volume"?: string[] }): Choices => ({
-  replace: values.replace,
-  deleteVolumes: values["yes-delete-volume"],
-});
+import { type Choices, type Io, table } from "./command.ts";
 
 /**
  * Where stacks run, as `--on` says; commands never ask which target they have.

@@ -1,18 +1,24 @@
-// ingot plan: what a stack becomes, the same for every target.
+// ingot plan: what a stack becomes, the same for every target; with --on aws what a launch would do to what is there.
 import { parseArgs } from "node:util";
+import type { StackModel } from "../cloud-init/model.ts";
+import type { StackPlan } from "../cloud-init/plan.ts";
 import { short } from "../lib/digest.ts";
-import { type Io, size, table } from "./command.ts";
+import { type Choices, choicesOf, guardOptions, type Io, size, table } from "./command.ts";
 import { load, only } from "./stack.ts";
 
 export const help = `Says what a stack becomes: for each host its image, steps in order, files, secrets, volumes, ports and checks.
 
   ingot plan <stack>
+  ingot plan <stack> --on aws [--replace <host>] [--yes-delete-volume <host>/<volume>]
 
-Nothing is changed, and no secret's value is read. --json gives the whole plan as data.`;
+Nothing is changed, and no secret's value is read. --json gives the whole plan as data. With --on aws Terraform plans, and what would
+happen to each host and its data is said in words; exit code 1 when something of it is refused.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
-  const { plan } = load(only(positionals, "stack", "ingot plan <stack>"), io);
+  const { positionals, values } = parseArgs({ args, allowPositionals: true, options: guardOptions });
+  const given = only(positionals, "stack", "ingot plan <stack>");
+  const { plan, model } = load(given, io);
+  if (io.on === "aws") return foreseen(given, plan, model, choicesOf(values), io);
   if (io.json) {
     io.print(JSON.stringify(plan, null, 2));
     return 0;
@@ -53,4 +59,16 @@ export async function main(args: string[], io: Io): Promise<number> {
     );
   }
   return 0;
+}
+
+async function foreseen(given: string, plan: StackPlan, model: StackModel, choices: Choices, io: Io): Promise<number> {
+  const [{ foresee }, { settingsOf }, { say }] = await Promise.all([
+    import("../stacks/aws/target.ts"),
+    import("../stacks/aws/settings.ts"),
+    import("../stacks/aws/guard.ts"),
+  ]);
+  const agents = model.hosts.filter((h) => "amazon-ssm-agent" in h.image.packages).map((h) => h.name);
+  const verdict = await foresee(io.project, io.progress, settingsOf(io.project, given), plan, agents, choices);
+  io.print(io.json ? JSON.stringify(verdict, null, 2) : say(verdict));
+  return verdict.refused.length ? 1 : 0;
 }

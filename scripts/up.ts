@@ -5,8 +5,8 @@ import { Cancelled } from "../lib/cancel.ts";
 import { gather, type HostOutcome, type Prepared, prepare } from "../stacks/launch.ts";
 import type { Machine, Target } from "../stacks/target.ts";
 import type { CheckResult } from "../stacks/verify.ts";
-import type { Io } from "./command.ts";
-import { activated, type Choices, choicesOf, guardOptions, sayFailures, stepTable, targetOf, urls, verifyAll } from "./machines.ts";
+import { type Choices, choicesOf, guardOptions, type Io } from "./command.ts";
+import { activated, sayFailures, stepTable, targetOf, urls, verifyAll } from "./machines.ts";
 import { only } from "./stack.ts";
 
 export const help = `Launches every host of a stack, waits for its first boot and verifies it.
