@@ -1,7 +1,9 @@
 // What Ingot knows of a stack on EC2 beside Terraform's state: which image and generation each host was launched with, so that any
 // computer with credentials can go on. In the bucket: `stacks/<stack>/inventory.json`.
 
-import type { AwsStack } from "./shape.ts";
+import type { Aws } from "./api.ts";
+import { keysBelow, readObject, writeObject } from "./object.ts";
+import { type AwsStack, names } from "./shape.ts";
 
 export interface Inventory {
   stack: string;
@@ -28,4 +30,21 @@ export interface HostRecord {
   volumes: Record<string, string>;
   /** ISO 8601. */
   launched: string;
+}
+
+/** undefined: the stack was never launched in this region. */
+export async function readInventory(aws: Aws, bucket: string, stack: string): Promise<Inventory | undefined> {
+  const stored = await readObject(aws, bucket, names.inventory(stack));
+  return stored && (JSON.parse(stored.text) as Inventory);
+}
+
+/** Call it with the stack's lock held: then nobody else writes. */
+export async function writeInventory(aws: Aws, bucket: string, inventory: Inventory): Promise<void> {
+  await writeObject(aws, bucket, names.inventory(inventory.stack), `${JSON.stringify(inventory, null, 1)}\n`, "anything");
+}
+
+/** Stacks that were launched in this region at some time. */
+export async function stacksIn(aws: Aws, bucket: string): Promise<string[]> {
+  const keys = await keysBelow(aws, bucket, "stacks/");
+  return keys.flatMap((key) => /^stacks\/([^/]+)\/inventory\.json$/.exec(key)?.[1] ?? []).sort();
 }

@@ -1,0 +1,68 @@
+// The SDK's clients: made when first asked for, since each takes its time to load. Credentials, profile, region and endpoint come from
+// the SDK's default chain; AWS_ENDPOINT_URL leads all of them elsewhere.
+import type { EC2Client } from "@aws-sdk/client-ec2";
+import type { S3Client } from "@aws-sdk/client-s3";
+import type { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
+import type { SSMClient } from "@aws-sdk/client-ssm";
+import type { STSClient } from "@aws-sdk/client-sts";
+import { RefusedError } from "../../lib/diagnostics.ts";
+import { call } from "./errors.ts";
+
+export interface Aws {
+  region: string;
+  ec2(): Promise<EC2Client>;
+  ssm(): Promise<SSMClient>;
+  secretsManager(): Promise<SecretsManagerClient>;
+  s3(): Promise<S3Client>;
+  sts(): Promise<STSClient>;
+  /** The account's number, asked once. */
+  account(): Promise<string>;
+}
+
+/** Adaptive retries slow down by themselves while AWS throttles. Source: AWS SDKs and Tools Reference Guide, "Retry behavior". */
+const common = { retryMode: "adaptive", maxAttempts: 6 } as const;
+/** Seconds to connect, and to wait for an answer. */
+const limits = { connectionTimeout: 10_000, requestTimeout: 60_000 };
+
+/** @throws RefusedError when nobody says which region */
+export async function awsOf(given: string | undefined): Promise<Aws> {
+  const region = given ?? process.env.AWS_REGION ?? process.env.AWS_DEFAULT_REGION ?? (await regionOfProfile());
+  if (!region)
+    throw new RefusedError("no region is given", "write `aws: { region: eu-central-1 }` into the stack's file, or set AWS_REGION");
+  const settings = { region, requestHandler: limits, ...common };
+  const once = <T>(make: () => Promise<T>): (() => Promise<T>) => {
+    let made: Promise<T> | undefined;
+    return () => (made ??= make());
+  };
+  const sts = once(async () => new (await import("@aws-sdk/client-sts")).STSClient(settings));
+  return {
+    region,
+    ec2: once(async () => new (await import("@aws-sdk/client-ec2")).EC2Client(settings)),
+    ssm: once(async () => new (await import("@aws-sdk/client-ssm")).SSMClient(settings)),
+    secretsManager: once(async () => new (await import("@aws-sdk/client-secrets-manager")).SecretsManagerClient(settings)),
+    // Behind another endpoint a bucket is no host name.
+    s3: once(
+      async () =>
+        new (await import("@aws-sdk/client-s3")).S3Client({
+          ...settings,
+          forcePathStyle: Boolean(process.env.AWS_ENDPOINT_URL_S3 ?? process.env.AWS_ENDPOINT_URL),
+        }),
+    ),
+    sts,
+    account: once(async () => {
+      const [{ GetCallerIdentityCommand }, client] = [await import("@aws-sdk/client-sts"), await sts()];
+      const { Account } = await call("ask whose credentials these are", () => client.send(new GetCallerIdentityCommand({})));
+      return Account ?? "";
+    }),
+  };
+}
+
+/** The region of the profile in ~/.aws/config, as the SDK reads it. */
+async function regionOfProfile(): Promise<string | undefined> {
+  const { STSClient } = await import("@aws-sdk/client-sts");
+  try {
+    return await new STSClient({}).config.region();
+  } catch {
+    return undefined;
+  }
+}
