@@ -1,5 +1,5 @@
 // Artifacts and spilled files go to the bucket by their sha256: what is there already is not sent again.
-import { createReadStream, openSync, readSync, statSync, closeSync } from "node:fs";
+import { closeSync, createReadStream, openSync, readSync, statSync } from "node:fs";
 import { onCancel } from "../../lib/cancel.ts";
 import type { Aws } from "./api.ts";
 import { call, isMissing } from "./errors.ts";
@@ -40,7 +40,9 @@ export async function upload(
     );
     return "uploaded";
   }
-  const { UploadId } = await call(`begin the upload of s3://${bucket}/${key}`, () => s3.send(new sdk.CreateMultipartUploadCommand({ ...at, Metadata })));
+  const { UploadId } = await call(`begin the upload of s3://${bucket}/${key}`, () =>
+    s3.send(new sdk.CreateMultipartUploadCommand({ ...at, Metadata })),
+  );
   const abort = () => s3.send(new sdk.AbortMultipartUploadCommand({ ...at, UploadId }));
   let stopped = false;
   const forget = onCancel(() => {
@@ -54,11 +56,16 @@ export async function upload(
       const Body = Buffer.alloc(Math.min(partBytes, size - offset));
       readSync(file, Body, 0, Body.length, offset);
       const PartNumber = Parts.length + 1;
-      const { ETag } = await call(`upload part ${PartNumber} of s3://${bucket}/${key}`, () => s3.send(new sdk.UploadPartCommand({ ...at, UploadId, PartNumber, Body })));
+      const { ETag } = await call(`upload part ${PartNumber} of s3://${bucket}/${key}`, () =>
+        s3.send(new sdk.UploadPartCommand({ ...at, UploadId, PartNumber, Body })),
+      );
       Parts.push({ ETag, PartNumber });
     }
     if (stopped) await abort();
-    else await call(`end the upload of s3://${bucket}/${key}`, () => s3.send(new sdk.CompleteMultipartUploadCommand({ ...at, UploadId, MultipartUpload: { Parts } })));
+    else
+      await call(`end the upload of s3://${bucket}/${key}`, () =>
+        s3.send(new sdk.CompleteMultipartUploadCommand({ ...at, UploadId, MultipartUpload: { Parts } })),
+      );
   } catch (error) {
     // What cannot be taken back now is found by `ingot gc`, and by the bucket's own rule after 7 days.
     await abort().catch(() => {});

@@ -25,18 +25,22 @@ export async function ensureBucket(aws: Aws, bucket: string): Promise<void> {
     // Without any tag: made by hand, or by a run that was killed right after it.
     if (code === "NoSuchTagSet" && bucket !== (await bucketOf(aws, undefined))) return;
     if (code === "AccessDenied" || code === "403")
-      throw new RefusedError(`the bucket ${bucket} is another account's, or closed to these credentials`, "give one of your own: `aws: { bucket: … }`");
+      throw new RefusedError(
+        `the bucket ${bucket} is another account's, or closed to these credentials`,
+        "give one of your own: `aws: { bucket: … }`",
+      );
     const there = code === "NoSuchTagSet";
     if (!there && !isMissing(error)) await call(`look at the bucket ${bucket}`, () => Promise.reject(error));
-    if (!there) await call(`make the bucket ${bucket}`, () =>
-      s3.send(
-        new s3sdk.CreateBucketCommand({
-          Bucket: bucket,
-          // us-east-1 is the one region that may not be named here.
-          ...(aws.region !== "us-east-1" && { CreateBucketConfiguration: { LocationConstraint: aws.region as "eu-central-1" } }),
-        }),
-      ),
-    );
+    if (!there)
+      await call(`make the bucket ${bucket}`, () =>
+        s3.send(
+          new s3sdk.CreateBucketCommand({
+            Bucket: bucket,
+            // us-east-1 is the one region that may not be named here.
+            ...(aws.region !== "us-east-1" && { CreateBucketConfiguration: { LocationConstraint: aws.region as "eu-central-1" } }),
+          }),
+        ),
+      );
   }
   const tag = (state: string) =>
     s3.send(new s3sdk.PutBucketTaggingCommand({ ...owner, Tagging: { TagSet: [{ Key: "ingot:bucket", Value: state }] } }));
@@ -46,7 +50,12 @@ export async function ensureBucket(aws: Aws, bucket: string): Promise<void> {
       s3.send(
         new s3sdk.PutPublicAccessBlockCommand({
           ...owner,
-          PublicAccessBlockConfiguration: { BlockPublicAcls: true, BlockPublicPolicy: true, IgnorePublicAcls: true, RestrictPublicBuckets: true },
+          PublicAccessBlockConfiguration: {
+            BlockPublicAcls: true,
+            BlockPublicPolicy: true,
+            IgnorePublicAcls: true,
+            RestrictPublicBuckets: true,
+          },
         }),
       ),
     () => s3.send(new s3sdk.PutBucketVersioningCommand({ ...owner, VersioningConfiguration: { Status: "Enabled" } })),

@@ -36,7 +36,10 @@ export function explain(error: unknown, what: string): Error {
   const code = codeOf(error);
   const message = failure.message ?? "";
   const found = causes.find((c) => c.code.test(code) || (c.message?.test(message) ?? false));
-  const refused = new RefusedError(`could not ${what}: ${found?.words?.(message) ?? `${code}: ${message}`}`, found?.hint(message) ?? unknownHint(failure));
+  const refused = new RefusedError(
+    `could not ${what}: ${found?.words?.(message) ?? `${code}: ${message}`}`,
+    found?.hint(message) ?? unknownHint(failure),
+  );
   refused.cause = error;
   return refused;
 }
@@ -71,9 +74,14 @@ const causes: Cause[] = [
   },
   {
     code: /^(SignatureDoesNotMatch|RequestTimeTooSkewed|InvalidSignatureException)$/,
-    words: (message) => (/skew|expired|not yet current|too large/i.test(message) ? "this computer's clock is wrong" : "the secret access key is not the right one"),
+    words: (message) =>
+      /skew|expired|not yet current|too large/i.test(message)
+        ? "this computer's clock is wrong"
+        : "the secret access key is not the right one",
     hint: (message) =>
-      /skew|expired|not yet current|too large/i.test(message) ? "set it: `timedatectl set-ntp true`" : "look at AWS_SECRET_ACCESS_KEY or the profile",
+      /skew|expired|not yet current|too large/i.test(message)
+        ? "set it: `timedatectl set-ntp true`"
+        : "look at AWS_SECRET_ACCESS_KEY or the profile",
   },
   {
     code: /^(AccessDenied|AccessDeniedException|UnauthorizedOperation|Forbidden|403)$/,

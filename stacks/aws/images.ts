@@ -17,14 +17,18 @@ export async function amiOf(aws: Aws, how: AwsHostDeclaration["image"], recipe: 
     id = (await ssm.send(new GetParameterCommand({ Name: how.channel }))).Parameter?.Value;
   } catch (error) {
     if (!isMissing(error)) return call(`read the channel ${how.channel}`, () => Promise.reject(error));
-    throw new RefusedError(`there is no channel ${how.channel} in ${aws.region}`, `\`aws ssm put-parameter --name ${how.channel} --type String --value ami-…\` makes it`);
+    throw new RefusedError(
+      `there is no channel ${how.channel} in ${aws.region}`,
+      `\`aws ssm put-parameter --name ${how.channel} --type String --value ami-…\` makes it`,
+    );
   }
   if (!/^ami-[0-9a-f]+$/.test(id ?? "")) throw new RefusedError(`the channel ${how.channel} holds no AMI's id but \`${id}\``);
   return byId(aws, id ?? "", `the channel ${how.channel}`);
 }
 
 async function byDigest(aws: Aws, { name, digest }: { name: string; digest?: string }): Promise<AwsImage> {
-  if (digest === undefined) throw new RefusedError(`the recipe ${name} is not locked, so no AMI can be its image`, `ingot image lock ${name}`);
+  if (digest === undefined)
+    throw new RefusedError(`the recipe ${name} is not locked, so no AMI can be its image`, `ingot image lock ${name}`);
   const { DescribeImagesCommand } = await import("@aws-sdk/client-ec2");
   const ec2 = await aws.ec2();
   const { Images = [] } = await call(`look for the AMI of ${name}`, () =>
@@ -34,7 +38,11 @@ async function byDigest(aws: Aws, { name, digest }: { name: string; digest?: str
   const [image] = usable;
   if (image) return described(image);
   const [pending] = Images;
-  if (pending) throw new RefusedError(`the AMI of ${name} ${short(digest)}, ${pending.ImageId}, is ${pending.State} in ${aws.region}`, "wait until it is available");
+  if (pending)
+    throw new RefusedError(
+      `the AMI of ${name} ${short(digest)}, ${pending.ImageId}, is ${pending.State} in ${aws.region}`,
+      "wait until it is available",
+    );
   throw new RefusedError(
     `the image ${name} ${short(digest)} has no AMI in ${aws.region}`,
     `register one that is tagged \`${names.tags.image}=${digest}\`, or name another: \`aws: { image: { ami: … } }\``,
@@ -51,12 +59,20 @@ async function byId(aws: Aws, id: string, from: string): Promise<AwsImage> {
     throw new RefusedError(`${from}: the AMI is ${image?.State ?? "not there"} in ${aws.region}`);
   } catch (error) {
     if (/^InvalidAMIID/.test(codeOf(error)))
-      throw new RefusedError(`${from}: there is no such AMI in ${aws.region}`, "an AMI belongs to one region, and to the accounts that it is shared with");
+      throw new RefusedError(
+        `${from}: there is no such AMI in ${aws.region}`,
+        "an AMI belongs to one region, and to the accounts that it is shared with",
+      );
     return call(`look at ${id}`, () => Promise.reject(error));
   }
 }
 
-function described(image: { ImageId?: string; Architecture?: string; RootDeviceName?: string; Tags?: { Key?: string; Value?: string }[] }): AwsImage {
+function described(image: {
+  ImageId?: string;
+  Architecture?: string;
+  RootDeviceName?: string;
+  Tags?: { Key?: string; Value?: string }[];
+}): AwsImage {
   return {
     id: image.ImageId ?? "",
     digest: image.Tags?.find((t) => t.Key === names.tags.image)?.Value ?? "",

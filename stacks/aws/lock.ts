@@ -78,8 +78,10 @@ export async function lockStack(aws: Aws, bucket: string, stack: string, what: s
       if (there && (JSON.parse(there.text) as Holder).id === id) await removeObject(aws, bucket, key);
       else lost ??= "somebody else took it";
       if (lost !== undefined)
-        throw new RefusedError(`the lock of ${stack} was lost while ${what} ran: ${lost}`, `look whether all is well: ingot status ${stack} --on aws`);
+        throw new RefusedError(
+          `the lock of ${stack} was lost while ${what} ran: ${lost}`,
+          `look whether all is well: ingot status ${stack} --on aws`,
+        );
     },
   };
 }
-

@@ -35,7 +35,9 @@ export async function writeObject(
   const s3 = await aws.s3();
   const condition = over === "nothing" ? { IfNoneMatch: "*" } : over === "anything" ? {} : { IfMatch: over.etag };
   try {
-    const { ETag } = await s3.send(new PutObjectCommand({ Bucket: bucket, Key: key, Body: text, ContentType: "application/json", ...condition }));
+    const { ETag } = await s3.send(
+      new PutObjectCommand({ Bucket: bucket, Key: key, Body: text, ContentType: "application/json", ...condition }),
+    );
     return ETag ?? "";
   } catch (error) {
     if (/^(PreconditionFailed|ConditionalRequestConflict|412|409)$/.test(codeOf(error))) return undefined;

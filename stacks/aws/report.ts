@@ -29,6 +29,8 @@ export function reportOf(aws: Aws, bucket: string, stack: string, host: string, 
 export async function consoleOf(aws: Aws, instance: string): Promise<string> {
   const { GetConsoleOutputCommand } = await import("@aws-sdk/client-ec2");
   const ec2 = await aws.ec2();
-  const { Output } = await call(`read the console of ${instance}`, () => ec2.send(new GetConsoleOutputCommand({ InstanceId: instance, Latest: true })));
+  const { Output } = await call(`read the console of ${instance}`, () =>
+    ec2.send(new GetConsoleOutputCommand({ InstanceId: instance, Latest: true })),
+  );
   return Buffer.from(Output ?? "", "base64").toString("utf8");
 }

@@ -72,7 +72,8 @@ export function secretsManager(aws: Aws): SecretStore {
         await client.send(new CreateSecretCommand({ Name, SecretString: value, Tags: tags(stack) }));
       } catch (error) {
         const code = codeOf(error);
-        if (code === "InvalidRequestException") await call(`restore the secret ${Name}`, () => client.send(new RestoreSecretCommand({ SecretId: Name })));
+        if (code === "InvalidRequestException")
+          await call(`restore the secret ${Name}`, () => client.send(new RestoreSecretCommand({ SecretId: Name })));
         else if (code !== "ResourceExistsException") return call(`make the secret ${Name}`, () => Promise.reject(error));
       }
       return (await get(stack, name)) ?? value;

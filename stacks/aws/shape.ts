@@ -1,6 +1,7 @@
 // What the constructs are told: plain data, resolved from the stack plan and from what the account has (AMI, uploads). The same in
 // gives the same bytes of Terraform out; nothing here knows CDKTF. shapeOf() makes it; synth.ts builds it, guard.ts speaks of it.
-import type { Port } from "../../cloud-init/plan.ts";
+import type { HostPlan, Port, StackPlan } from "../../cloud-init/plan.ts";
+import { RefusedError } from "../../lib/diagnostics.ts";
 
 /** One stack on EC2. */
 export interface AwsStack {
@@ -22,7 +23,7 @@ export type AwsNetwork =
   | { kind: "default" }
   /** Subnets that are there; hosts take them in turn. */
   | { kind: "subnets"; subnets: string[] }
-  /** A VPC of the stack's own; `cidr` is the stack's `network:` (10.1.1.0/24 when it gives none). */
+  /** A VPC of the stack's own; `cidr` is its first subnet: the stack's `network:` (10.1.1.0/24 when it gives none), or one bit wider. */
   | { kind: "own"; cidr: string };
 
 export interface AwsHost {
@@ -30,7 +31,7 @@ export interface AwsHost {
   fqdn: string;
   /** A fleet: an Auto Scaling group of so many. undefined: one instance. */
   count?: number;
-  /** Full names, such as eu-central-1a; one for a single host. Empty: EC2 chooses (only for a host without data). */
+  /** Full names, such as eu-central-1a; one for a single host. */
   zones: string[];
   type: string;
   spot: boolean;
@@ -110,10 +111,120 @@ export const names = {
   operatorKey: "operator-ssh-key",
 } as const;
 
-/** Addresses of what Terraform makes, in the synthesised file: the guard and `-replace` find them by these. Host and volume names are
- * made fit for an identifier by `id` ("-" and "_" stay, both are allowed). */
+/** A host's or volume's name as a Terraform identifier, which begins with no digit. */
+export const id = (host: string, part?: string): string => {
+  const name = /^[0-9]/.test(host) ? `_${host}` : host;
+  // Names hold single `_`, and begin with none: doubled in the first part, an odd one divides the two.
+  return part === undefined ? name : `${name.replaceAll("_", "__")}_${part}`;
+};
+
+/** Addresses of what Terraform makes, in the synthesised file: the guard, `-replace` and `-target` find them by these. */
 export const addresses = {
-  instance: (host: string) => `aws_instance.${host}`,
-  fleet: (host: string) => `aws_autoscaling_group.${host}`,
-  volume: (host: string, volume: string) => `aws_ebs_volume.${host}_${volume}`,
+  instance: (host: string) => `aws_instance.${id(host)}`,
+  fleet: (host: string) => `aws_autoscaling_group.${id(host)}`,
+  volume: (host: string, volume: string) => `aws_ebs_volume.${id(host, volume)}`,
+  /** What a running host may read, and where it finds it. */
+  permissions: (host: string) => [`aws_iam_role_policy.${id(host)}`, `aws_ssm_parameter.${id(host)}`],
 } as const;
+
+/** What the account says of a plan's hosts, by host. */
+export interface Resolved {
+  region: string;
+  images: Record<string, AwsImage>;
+  userData: Record<string, Uint8Array>;
+  operatorKey: string;
+  agent: Record<string, boolean>;
+  /** sha256 of what user-data had no room for. */
+  spilled: Record<string, string[]>;
+}
+
+const GiB = 2 ** 30;
+
+/** @throws RefusedError for what EC2 cannot give */
+export function shapeOf(plan: StackPlan, resolved: Resolved): AwsStack {
+  const { aws } = plan;
+  const network: AwsNetwork =
+    typeof aws.network === "object"
+      ? { kind: "subnets", subnets: aws.network.subnets }
+      : aws.network === "own" || plan.network !== undefined
+        ? { kind: "own", ...ownNetwork(plan) }
+        : { kind: "default" };
+  return {
+    stack: plan.stack,
+    region: resolved.region,
+    state: aws.state,
+    secrets: aws.secrets,
+    network,
+    tags: aws.tags,
+    ...(aws.alarms_to !== undefined && { alarmsTo: aws.alarms_to }),
+    operatorKey: resolved.operatorKey,
+    hosts: plan.hosts.map((host) => hostShape(host, resolved)),
+  };
+}
+
+function hostShape(host: HostPlan, resolved: Resolved): AwsHost {
+  const { aws } = host;
+  const image = resolved.images[host.host];
+  const userData = resolved.userData[host.host];
+  if (!image || !userData) throw new Error(`nothing is resolved of ${host.host}`);
+  const letters = host.count === undefined ? [aws.zone ?? "a"] : (aws.zones ?? [aws.zone ?? "a"]);
+  const open = host.ports.filter((p) => p.from === "world" && p.protocol === "tcp" && p.port !== 22).map((p) => p.port);
+  const asked = [443, 80].find((p) => open.includes(p)) ?? open[0];
+  if (host.count !== undefined && asked === undefined)
+    throw new RefusedError(
+      `${host.stack}/${host.host} has \`count: ${host.count}\`, and no port that the world may reach: nothing would share the work among its machines`,
+      "give it a site or a service that listens, or leave `count:` out",
+    );
+  return {
+    host: host.host,
+    fqdn: host.fqdn,
+    ...(host.count !== undefined && { count: host.count }),
+    zones: letters.map((letter) => `${resolved.region}${letter}`),
+    type: aws.type,
+    spot: aws.spot,
+    image,
+    userData: Buffer.from(userData).toString("base64"),
+    generation: host.generation.digest,
+    ...(host.address !== undefined && { privateAddress: host.address }),
+    address: aws.address,
+    sshFrom: aws.ssh_from,
+    ports: host.ports,
+    rootSize: Number(aws.root.replace("GiB", "")),
+    volumes: host.volumes.map(({ name, mount, size }) => ({
+      name,
+      mount,
+      size: Math.ceil(size / GiB),
+      ...(aws.restore[name] !== undefined && { snapshot: aws.restore[name] }),
+    })),
+    secretNames: host.secrets.map((s) => s.name).sort(),
+    artifacts: host.artifacts.map((a) => a.sha256).sort(),
+    files: [...(resolved.spilled[host.host] ?? [])].sort(),
+    agent: resolved.agent[host.host] ?? false,
+    ...(aws.dns && { dns: { zone: aws.dns.zone, names: aws.dns.names.length ? aws.dns.names : [host.fqdn] } }),
+    snapshots: { everyHours: Number(aws.snapshots.every.replace("h", "")), keep: aws.snapshots.keep },
+    ...(host.count !== undefined && asked !== undefined && { health: { path: aws.health, port: asked } }),
+  };
+}
+
+const usualNetwork = "10.1.1.0/24";
+const number = (address: string): number => address.split(".").reduce((n, part) => n * 256 + Number(part), 0);
+const text = (n: number): string => [24, 16, 8, 0].map((shift) => Math.floor(n / 2 ** shift) % 256).join(".");
+
+/**
+ * The subnet of a VPC of the stack's own. EC2 keeps the first four addresses of a subnet and its last one (Amazon VPC User Guide,
+ * "Subnet CIDR blocks"); where a host is to have one of them, the subnet is made one bit wider, which frees those at one end.
+ */
+function ownNetwork({ stack, network = usualNetwork, hosts }: StackPlan): { cidr: string } {
+  const [base = "", given = ""] = network.split("/");
+  const fixed = hosts.flatMap((h) => (h.address === undefined ? [] : [h.address]));
+  for (const bits of [Number(given), Number(given) - 1]) {
+    const count = 2 ** (32 - bits);
+    const first = Math.floor(number(base) / count) * count;
+    const kept = (address: string) => number(address) < first + 4 || number(address) === first + count - 1;
+    if (bits >= 17 && bits <= 28 && !fixed.some(kept)) return { cidr: `${text(first)}/${bits}` };
+  }
+  throw new RefusedError(
+    `${stack}: EC2 keeps the first four addresses and the last one of a subnet for itself, and ${fixed.join(", ")} cannot all be had in ${network}`,
+    "networks of 17 to 28 bits go; begin at the fifth address",
+  );
+}

@@ -185,7 +185,7 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
           shape,
           "all",
           inventory,
-          shape.hosts.flatMap((h) => permissionsOf(h.host)),
+          shape.hosts.flatMap((h) => addresses.permissions(h.host)),
         );
         if (inventory) {
           const generations = new Map(hosts.map((h) => [h.plan.host, h.plan.generation.digest]));
@@ -452,17 +452,16 @@ async function power(aws: Aws, instances: Instance[], what: "start" | "stop", pr
   const { StartInstancesCommand, StopInstancesCommand } = await import("@aws-sdk/client-ec2");
   const ec2 = await aws.ec2();
   const goal = what === "stop" ? "stopped" : "running";
-  const [first] = instances;
   const InstanceIds = instances.filter((i) => i.state !== goal).map((i) => i.id);
-  if (!first || !InstanceIds.length) return;
+  if (!InstanceIds.length) return;
   await during(progress, `${what} ${InstanceIds.join(", ")}`, async (task) => {
     await call(`${what} instances`, async () =>
       what === "stop" ? ec2.send(new StopInstancesCommand({ InstanceIds })) : ec2.send(new StartInstancesCommand({ InstanceIds })),
     );
     for (;;) {
-      const stack = first.id && (await statesOf(aws, InstanceIds));
-      task.note([...new Set(stack || [])].join(", "));
-      if (stack && stack.every((s) => s === goal)) return;
+      const states = await statesOf(aws, InstanceIds);
+      task.note([...new Set(states)].join(", "));
+      if (states.every((s) => s === goal)) return;
       await sleep(lookSeconds);
     }
   });

@@ -1,0 +1,53 @@
+// A host's security group: the ports that its resources declare, and nothing else. Between hosts of a stack by group, not by address.
+import { SecurityGroup } from "@cdktf/provider-aws/lib/security-group/index.js";
+import { VpcSecurityGroupEgressRule } from "@cdktf/provider-aws/lib/vpc-security-group-egress-rule/index.js";
+import { VpcSecurityGroupIngressRule } from "@cdktf/provider-aws/lib/vpc-security-group-ingress-rule/index.js";
+import type { Construct } from "constructs";
+import type { Port } from "../../cloud-init/plan.ts";
+import { named } from "./network.ts";
+import { type AwsHost, id } from "./shape.ts";
+
+const world = ["0.0.0.0/0", "::/0"];
+const version = (cidr: string): "cidrIpv4" | "cidrIpv6" => (cidr.includes(":") ? "cidrIpv6" : "cidrIpv4");
+
+/** The group itself; openPorts() fills it once all groups of the stack are there. */
+export function groupOf(scope: Construct, stack: string, host: AwsHost, vpcId: string): SecurityGroup {
+  const group = named(
+    new SecurityGroup(scope, "group", {
+      namePrefix: `${stack}-${host.host}-`,
+      description: `Ports of ${stack}/${host.host}`,
+      vpcId,
+      tags: { Name: `${stack}/${host.host}` },
+      // Another description or network makes another group, which must be there before the instance leaves the old one.
+      lifecycle: { createBeforeDestroy: true },
+    }),
+    id(host.host),
+  );
+  for (const cidr of world)
+    named(
+      new VpcSecurityGroupEgressRule(scope, `out-${version(cidr)}`, { securityGroupId: group.id, ipProtocol: "-1", [version(cidr)]: cidr }),
+      id(host.host, version(cidr) === "cidrIpv4" ? "ipv4" : "ipv6"),
+    );
+  return group;
+}
+
+/** @param others groups of the stack's other hosts, by host */
+export function openPorts(scope: Construct, host: AwsHost, group: SecurityGroup, others: Map<string, SecurityGroup>): void {
+  const rule = (port: Port, source: string, from: Record<string, string>) =>
+    named(
+      new VpcSecurityGroupIngressRule(scope, `in-${port.protocol}-${port.port}-${source}`, {
+        securityGroupId: group.id,
+        ipProtocol: port.protocol,
+        fromPort: port.port,
+        toPort: port.port,
+        description: `${port.resource} from ${source}`,
+        ...from,
+      }),
+      id(host.host, `${port.protocol}_${port.port}_${source.replace(/[^A-Za-z0-9_-]/g, "_")}`),
+    );
+  for (const port of host.ports) {
+    if (port.from === "stack")
+      for (const [other, { id: groupId }] of others) rule(port, `host_${other}`, { referencedSecurityGroupId: groupId });
+    else for (const cidr of port.port === 22 ? host.sshFrom : world) rule(port, cidr, { [version(cidr)]: cidr });
+  }
+}

@@ -1,0 +1,95 @@
+// Where a stack's hosts are: the region's default VPC, subnets that are there, or a small VPC of the stack's own.
+import { DataAwsSubnet } from "@cdktf/provider-aws/lib/data-aws-subnet/index.js";
+import { DataAwsVpc } from "@cdktf/provider-aws/lib/data-aws-vpc/index.js";
+import { InternetGateway } from "@cdktf/provider-aws/lib/internet-gateway/index.js";
+import { RouteTable } from "@cdktf/provider-aws/lib/route-table/index.js";
+import { RouteTableAssociation } from "@cdktf/provider-aws/lib/route-table-association/index.js";
+import { Subnet } from "@cdktf/provider-aws/lib/subnet/index.js";
+import { Vpc } from "@cdktf/provider-aws/lib/vpc/index.js";
+import { Construct } from "constructs";
+import type { AwsNetwork } from "./shape.ts";
+
+export interface NetworkProps {
+  /** @default the region's default VPC */
+  network?: AwsNetwork;
+  /** Names of the zones that hosts are in, such as eu-central-1a: each has a subnet. */
+  zones: string[];
+  /** The tag Name. */
+  name: string;
+}
+
+/** A VPC and one subnet for each zone. */
+export class Network extends Construct {
+  readonly vpcId: string;
+  readonly #subnets: (zone: string) => string;
+
+  constructor(scope: Construct, id: string, { network = { kind: "default" }, zones, name }: NetworkProps) {
+    super(scope, id);
+    if (network.kind === "own") {
+      [this.vpcId, this.#subnets] = own(this, network.cidr, zones, name);
+    } else if (network.kind === "subnets") {
+      const given = network.subnets.map((subnetId, i) => named(new DataAwsSubnet(this, `subnet-${i}`, { id: subnetId }), `given_${i}`));
+      this.vpcId = given[0]?.vpcId ?? "";
+      this.#subnets = (zone) => given[zones.indexOf(zone) % given.length]?.id ?? "";
+    } else {
+      const vpc = named(new DataAwsVpc(this, "vpc", { default: true }), "default");
+      this.vpcId = vpc.id;
+      const subnets = new Map(
+        zones.map((zone) => [
+          zone,
+          named(new DataAwsSubnet(this, zone, { vpcId: vpc.id, availabilityZone: zone, defaultForAz: true }), underscored(zone)).id,
+        ]),
+      );
+      this.#subnets = (zone) => subnets.get(zone) ?? "";
+    }
+  }
+
+  /** The id of the zone's subnet. */
+  subnetOf(zone: string): string {
+    return this.#subnets(zone);
+  }
+}
+
+/** Every subnet is public: what may be reached is the security groups' matter, and a NAT gateway costs more than a small host. */
+function own(scope: Construct, cidr: string, zones: string[], name: string): [string, (zone: string) => string] {
+  const tags = { Name: name };
+  const vpc = named(new Vpc(scope, "vpc", { cidrBlock: around(cidr), enableDnsHostnames: true, enableDnsSupport: true, tags }), "own");
+  const gateway = named(new InternetGateway(scope, "gateway", { vpcId: vpc.id, tags }), "own");
+  const routes = named(
+    new RouteTable(scope, "routes", { vpcId: vpc.id, route: [{ cidrBlock: "0.0.0.0/0", gatewayId: gateway.id }], tags }),
+    "own",
+  );
+  const subnets = new Map(
+    zones.map((zone, i) => {
+      const subnet = named(
+        new Subnet(scope, zone, { vpcId: vpc.id, cidrBlock: nth(cidr, i), availabilityZone: zone, tags: { Name: `${name} ${zone}` } }),
+        underscored(zone),
+      );
+      named(new RouteTableAssociation(scope, `${zone}-routes`, { subnetId: subnet.id, routeTableId: routes.id }), underscored(zone));
+      return [zone, subnet.id] as const;
+    }),
+  );
+  return [vpc.id, (zone) => subnets.get(zone) ?? ""];
+}
+
+/** Gives an element its address in Terraform: without it, CDKTF appends a hash of where it stands. */
+export function named<T extends { overrideLogicalId(id: string): void }>(element: T, id: string): T {
+  element.overrideLogicalId(id);
+  return element;
+}
+
+const underscored = (zone: string): string => zone.replaceAll("-", "_");
+
+const number = (address: string): number => address.split(".").reduce((n, part) => n * 256 + Number(part), 0);
+const text = (n: number): string => [24, 16, 8, 0].map((shift) => Math.floor(n / 2 ** shift) % 256).join(".");
+
+/** The /16 that a network lies in: room for the subnets of other zones. EC2's VPCs have 16 to 28 bits. */
+const around = (cidr: string): string => `${text(Math.floor(number(cidr.split("/")[0] ?? "") / 65536) * 65536)}/16`;
+
+/** The network itself, the next one of its size, and so on round the /16. */
+function nth(cidr: string, i: number): string {
+  const [base = "", bits = ""] = cidr.split("/");
+  const count = 2 ** (32 - Number(bits));
+  const start = Math.floor(number(base) / 65536) * 65536;
+  return `${text(start + ((number(base) - start + i * count) % 65536))}/${bits}`;
+}
