@@ -22,6 +22,11 @@ export interface RunOptions {
    * ends itself then, because we may not signal it.
    */
   leash?: true;
+  /**
+   * A program that ends in order when it is asked once, however long that takes: it gets one SIGINT, alone and in a process group of its
+   * own, so that a terminal's Ctrl-C does not reach it as well, and is never killed.
+   */
+  gentle?: true;
   /** Standard streams are the caller's own (an interactive `exec`). */
   interactive?: true;
 }
@@ -66,12 +71,14 @@ export async function tryRun(argv: string[], options: RunOptions = {}): Promise<
     stdio: options.interactive ? "inherit" : [options.input === undefined && !options.leash ? "ignore" : "pipe", "pipe", "pipe"],
     prefix: "exec ",
     postfix: "",
+    detached: options.gentle === true,
   })`${argv}`;
   // An empty input is an input: the program must see its end.
   if (options.input === "") child.stdin.end();
   let killing: NodeJS.Timeout | undefined;
   const stop = () => {
     if (options.leash) return void child.stdin.end();
+    if (options.gentle) return void (child.pid && process.kill(child.pid, "SIGINT"));
     void child.kill("SIGTERM").catch(() => {});
     killing = setTimeout(() => void child.kill("SIGKILL").catch(() => {}), 5000);
   };

@@ -69,7 +69,7 @@ await build({
   chunkNames: "chunks/[name]-[hash]",
   plugins: [validators],
   sourcemap: "linked",
-  banner: { js: 'import { createRequire as __require } from "node:module"; const require = __require(import.meta.url);' },
+  banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
 });
 // Tests whose sources are gone must not run any more.
 for (const file of existsSync(join(dist, "tests")) ? readdirSync(join(dist, "tests"), { recursive: true, encoding: "utf8" }) : []) {

@@ -13,12 +13,12 @@ export const help = `Gives the user-data that each machine of a stack gets, with
 
 Without --to: the readable #cloud-config on standard output, sizes on standard error. With --to: <folder>/<host>.user-data holds
 the bytes as the machine gets them, <host>.yaml the readable form. More than ${limit.toLocaleString("en")} bytes is an error (EC2's limit); the readable
-form is compressed by gzip when it is over the limit.`;
+form is compressed by gzip when it is over the limit. With --on aws what is still too large goes to the bucket.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
   const { positionals, values } = parseArgs({ args, allowPositionals: true, options: { to: { type: "string" } } });
   const { plan } = load(only(positionals, "stack", "ingot render <stack>"), io);
-  const hosts = plan.hosts.map((host) => ({ host, data: userDataOf(host) }));
+  const hosts = plan.hosts.map((host) => ({ host, data: userDataOf(host, io.on === "aws" ? "spills" : "stays") }));
   for (const { host, data } of hosts) {
     if (host.artifacts.some((a) => /^0+$/.test(a.sha256)))
       io.progress.say(`${host.host}: a release is not built yet, so its sha256 is all zeros here (\`ingot up\` builds it)`);
@@ -37,6 +37,7 @@ export async function main(args: string[], io: Io): Promise<number> {
           limit,
           compressed: data.compressed,
           readableBytes: Buffer.byteLength(data.text),
+          spilled: data.spilled.map((f) => ({ sha256: f.sha256, bytes: f.bytes.length, resource: f.resource })),
           byResource: data.byResource,
           ...(!values.to && { text: data.text }),
         })),
@@ -50,6 +51,7 @@ export async function main(args: string[], io: Io): Promise<number> {
       console.error(
         `${host.host}: ${data.bytes.length} of ${limit} bytes${data.compressed ? `, by gzip from ${Buffer.byteLength(data.text)}` : ""}`,
       );
+      for (const f of data.spilled) console.error(`  ${f.bytes.length} bytes of ${f.resource} go to the bucket (${f.sha256.slice(0, 12)})`);
       console.error(table(data.byResource.map((r) => ["  ", r.resource, String(r.bytes)])));
     }
   }

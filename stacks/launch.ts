@@ -67,7 +67,7 @@ export async function prepare(
   const plan = compile(model);
   const hosts: HostInput[] = [];
   for (const host of plan.hosts) {
-    const userData = userDataOf(host);
+    const userData = userDataOf(host, target.spills ? "spills" : "stays");
     if (userData.bytes.length > limit)
       throw new RefusedError(
         `the user-data of ${host.host} has ${userData.bytes.length} bytes; EC2 takes ${limit}`,

@@ -80,7 +80,7 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
     if (!target && extent === "all") progress.say(say(verdict));
     refuse(verdict);
     if (replace.length) await allowTermination(aws, shape.stack, replace);
-    await during(progress, `terraform apply of ${shape.stack}`, () => terraform.apply(plan));
+    await during(progress, `terraform apply of ${shape.stack}`, () => terraform.apply());
   };
 
   return {
@@ -229,7 +229,7 @@ export async function foresee(
   const aws = await awsOf(settings.region);
   const store = settings.secrets === "secrets-manager" ? secretsManager(aws) : parameterStore(aws);
   const bucket = await bucketOf(aws, settings.bucket);
-  const hosts = plan.hosts.map((host) => ({ plan: host, userData: userDataOf(host, "spill"), agent: agents.includes(host.host) }));
+  const hosts = plan.hosts.map((host) => ({ plan: host, userData: userDataOf(host, "spills"), agent: agents.includes(host.host) }));
   const inventory = await readInventory(aws, bucket, plan.stack);
   const shape = await resolve(aws, store, plan, hosts, "look");
   const { synthesise } = await import("./synth.ts");

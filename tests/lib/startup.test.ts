@@ -57,7 +57,7 @@ test("validate loads its own code, and no package but what is bundled", () => {
 
 test("validate loads no library that runs programs, compiles schemas or tests", () => {
   // ajv's run-time helpers are part of the validators that it compiled.
-  const heavy = /node_modules\/(zx|ajv\/(?!lib\/runtime\/)|esbuild|uvu|fast-check|typescript)/;
+  const heavy = /node_modules\/(zx|cdktf|@cdktf|constructs|@aws-sdk|@smithy|ajv\/(?!lib\/runtime\/)|esbuild|uvu|fast-check|typescript)/;
   assert.equal(
     sources.filter((s) => heavy.test(s)),
     [],
@@ -74,7 +74,7 @@ test("validate loads nothing of the rooms that launch machines and bake images",
 
 test("what validate loads is small", () => {
   const bytes = loaded.filter((m) => m.endsWith(".js")).reduce((n, m) => n + readFileSync(join(folder, m)).length, 0);
-  assert.ok(bytes < 700_000, `${bytes} bytes`);
+  assert.ok(bytes < 800_000, `${bytes} bytes`);
 });
 
 test("--help loads none of the commands", () => {

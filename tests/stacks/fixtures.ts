@@ -43,7 +43,7 @@ export function hostInput(stack: string, host: string, text: string, more: Parti
     checks: [],
     ...more,
   };
-  const userData: UserData = { bytes: Buffer.from(text), text, compressed: false, byResource: [] };
+  const userData: UserData = { bytes: Buffer.from(text), text, compressed: false, spilled: [], byResource: [] };
   const image: Image = {
     name: "test",
     digest: "1".repeat(64),
