@@ -39,13 +39,19 @@ export function recipeFiles(recipe: Recipe, lock: PackageLock): TreeFile[] {
   ];
 }
 
-/** cloud-init/host/: its units among systemd's, everything else below /usr/lib/ingot, programs executable. */
+/** cloud-init/host/: its units among systemd's, its rules among udev's, everything else below /usr/lib/ingot, programs executable. */
 export function hostFiles(tool: string): TreeFile[] {
   return Object.entries(filesBelow(join(tool, "cloud-init/host"))).map(([path, content]) => ({
-    path: path.startsWith("units/") ? `/usr/lib/systemd/system/${path.slice("units/".length)}` : `/usr/lib/ingot/${path}`,
+    path: placeOf(path),
     mode: content.subarray(0, 2).toString() === "#!" ? "0755" : "0644",
     content,
   }));
+}
+
+function placeOf(path: string): string {
+  const [folder, name] = path.split("/");
+  if (folder === "units") return `/usr/lib/systemd/system/${name}`;
+  return folder === "udev" ? `/usr/lib/udev/rules.d/${name}` : `/usr/lib/ingot/${path}`;
 }
 
 /** The recipe's archives in apt's one-line form: the image's own, whatever mirror it was baked from. */

@@ -90,6 +90,8 @@ export async function tryRun(argv: string[], options: RunOptions = {}): Promise<
   };
   const timer = options.timeoutSeconds === undefined ? undefined : setTimeout(timeUp, options.timeoutSeconds * 1000);
   const { onLine } = options;
+  // zx turns each chunk into text by itself, which breaks characters that lie across two of them.
+  const [stdout, stderr] = options.interactive ? [] : [child.stdout, child.stderr].map(bytesOf);
   const rests = onLine && !options.interactive ? [child.stdout, child.stderr].map((stream) => linesOf(stream, onLine)) : [];
   try {
     const output = await child;
@@ -101,8 +103,8 @@ export async function tryRun(argv: string[], options: RunOptions = {}): Promise<
     return {
       // A shell whose last program we ended may say 0.
       code: late ? 124 : (output.exitCode ?? 128 + (output.signal ? (constants.signals[output.signal] ?? 0) : 0)),
-      stdout: output.stdout,
-      stderr: output.stderr,
+      stdout: stdout?.() ?? "",
+      stderr: stderr?.() ?? "",
       seconds: (performance.now() - began) / 1000,
     };
   } finally {
@@ -110,6 +112,13 @@ export async function tryRun(argv: string[], options: RunOptions = {}): Promise<
     clearTimeout(killing);
     forget();
   }
+}
+
+/** The function given says all that a stream has given so far. */
+function bytesOf(stream: NodeJS.ReadableStream): () => string {
+  const chunks: Buffer[] = [];
+  stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+  return () => Buffer.concat(chunks).toString("utf8");
 }
 
 /** Calls `onLine` for every line of a stream; the function given says what is left at its end. */

@@ -181,7 +181,7 @@ function dependents({ generation }: HostPlan, id: string): string[] {
 async function bringTools(connection: Connection, image: Image): Promise<void> {
   const folder = join(toolFolder, "cloud-init/host");
   const own = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter(
-    (f) => statSync(join(folder, f)).isFile() && !f.startsWith("units/") && !f.includes("__pycache__"),
+    (f) => statSync(join(folder, f)).isFile() && !/^(units|udev)\//.test(f) && !f.includes("__pycache__"),
   );
   if (own.some((f) => image.manifest.files[`/usr/lib/ingot/${f}`] !== sha256(readFileSync(join(folder, f)))))
     await connection.copy(folder, "/usr/lib/ingot");

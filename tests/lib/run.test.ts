@@ -24,6 +24,14 @@ if (part === "sleep") {
     () => {},
     (e: unknown) => console.log(nameOf(e)),
   );
+} else if (part === "gentle") {
+  listenForSignals();
+  // Longer than the five seconds after which another program is killed; a second signal would end it at once.
+  const script = "trap 'trap - INT TERM; sleep 6; echo ended in order; exit 0' INT; echo begun; while :; do sleep 0.1; done";
+  await run(["sh", "-c", script], { gentle: true, onLine: (line) => console.log(line) }).then(
+    () => {},
+    (e: unknown) => console.log(nameOf(e)),
+  );
 } else if (part === "wait") {
   listenForSignals();
   console.log("waiting");
@@ -138,6 +146,20 @@ if (part === "sleep") {
     const pid = Number(await us.line());
     us.child.kill("SIGKILL");
     assert.ok(await until(() => !alive(pid)));
+  });
+
+  test("a gentle program is asked once and waited for, however long it takes", async () => {
+    const us = start(import.meta.url, "gentle");
+    assert.is(await us.line(), "begun");
+    us.child.kill("SIGTERM");
+    assert.is(await us.line(), "ended in order");
+    assert.is(await us.line(), "Cancelled SIGTERM");
+    await us.end();
+  });
+
+  test("characters that lie across two pieces of a program's output stay whole", async () => {
+    const { stdout } = await run(["sh", "-c", "printf '\\303'; sleep 0.2; printf '\\251'"]);
+    assert.is(stdout, "é");
   });
 
   test("waiting ends early too", async () => {

@@ -15,6 +15,7 @@ probe)
 	[ "$unpacked" = "$ARG_ARTIFACT" ]
 	;;
 apply)
+	[ -r "$artifact" ] || "$INGOT/fetch.py" --artifact "$ARG_ARTIFACT"
 	[ -r "$artifact" ] || fail "the release is not here: no $artifact"
 	found=$(sha256sum -- "$artifact")
 	[ "${found%% *}" = "$ARG_ARTIFACT" ] || fail "$artifact differs from its name: its sha256 is ${found%% *}"
