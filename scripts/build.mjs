@@ -12,7 +12,7 @@ const standalone = standaloneModule.default;
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, "dist");
 const external = ["zx", "fast-check", "uvu", "uvu/*"];
-const common = { absWorkingDir: root, bundle: true, platform: "node", target: "node20", format: "esm", external, logLevel: "warning" };
+const common = { absWorkingDir: root, bundle: true, platform: "node", mainFields: ["module", "main"], target: "node20", format: "esm", external, logLevel: "warning" };
 
 /** `import … from "ingot:validators"`: one function for each schema, compiled to plain JavaScript, so that no command loads ajv. */
 async function compileValidators() {

@@ -19,6 +19,9 @@ export interface Aws {
   account(): Promise<string>;
 }
 
+// Ingot runs on Node 20; that later versions of the SDK will not is nothing that an operator can do something about.
+process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= "true";
+
 /** Adaptive retries slow down by themselves while AWS throttles. Source: AWS SDKs and Tools Reference Guide, "Retry behavior". */
 const common = { retryMode: "adaptive", maxAttempts: 6 } as const;
 /** Seconds to connect, and to wait for an answer. */
@@ -45,7 +48,7 @@ export async function awsOf(given: string | undefined): Promise<Aws> {
       async () =>
         new (await import("@aws-sdk/client-s3")).S3Client({
           ...settings,
-          forcePathStyle: Boolean(process.env.AWS_ENDPOINT_URL_S3 ?? process.env.AWS_ENDPOINT_URL),
+          forcePathStyle: endpointOfS3() !== undefined,
         }),
     ),
     sts,
@@ -56,6 +59,9 @@ export async function awsOf(given: string | undefined): Promise<Aws> {
     }),
   };
 }
+
+/** An S3 other than AWS's own. */
+export const endpointOfS3 = (): string | undefined => process.env.AWS_ENDPOINT_URL_S3 ?? process.env.AWS_ENDPOINT_URL;
 
 /** The region of the profile in ~/.aws/config, as the SDK reads it. */
 async function regionOfProfile(): Promise<string | undefined> {

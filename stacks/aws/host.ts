@@ -102,7 +102,7 @@ export class Host extends Construct {
     alarms(this, props, this.instance);
     if (props.snapshotRole !== undefined && volumes.size) snapshots(this, props, props.snapshotRole);
     for (const [output, value] of Object.entries({ instance: this.instance.id, address, private_address: this.instance.privateIp }))
-      named(new TerraformOutput(this, output, { value }), id(host.host, output));
+      named(new TerraformOutput(this, `output-${output}`, { value }), id(host.host, output));
   }
 }
 

@@ -13,7 +13,7 @@ import { publicSshKey, type SecretStore, secretsOf } from "../secrets.ts";
 import { activationLimit, type HostInput, type Machine, type Target, type TargetEvent } from "../target.ts";
 import { type Aws, awsOf } from "./api.ts";
 import { upload } from "./artifacts.ts";
-import { bucketOf, ensureBucket } from "./bucket.ts";
+import { bucketOf, ensureBucket, hasBucket } from "./bucket.ts";
 import { connectTo } from "./connection.ts";
 import { call } from "./errors.ts";
 import { guard, say, type Verdict } from "./guard.ts";
@@ -231,7 +231,9 @@ export async function foresee(
   const bucket = await bucketOf(aws, settings.bucket);
   const hosts = plan.hosts.map((host) => ({ plan: host, userData: userDataOf(host, "spills"), agent: agents.includes(host.host) }));
   const inventory = await readInventory(aws, bucket, plan.stack);
-  const shape = await resolve(aws, store, plan, hosts, "look");
+  const resolved = await resolve(aws, store, plan, hosts, "look");
+  // Before the first launch there is no bucket, and so no state in it.
+  const shape: AwsStack = inventory || (await hasBucket(aws, bucket)) ? resolved : { ...resolved, state: "local" };
   const { synthesise } = await import("./synth.ts");
   const folder = join(project.state, "aws", `${plan.stack}.plan`);
   mkdirSync(folder, { recursive: true });

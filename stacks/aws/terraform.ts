@@ -6,6 +6,7 @@ import { MissingError, RefusedError } from "../../lib/diagnostics.ts";
 import { toolFolder } from "../../lib/paths.ts";
 import type { Progress } from "../../lib/progress.ts";
 import { type RunResult, tryRun } from "../../lib/run.ts";
+import { endpointOfS3 } from "./api.ts";
 
 /** The parts of `terraform show -json <plan>` that are read. Source: "JSON Output Format" in Terraform's documentation. */
 export interface TerraformPlan {
@@ -119,8 +120,7 @@ const did: Record<string, string> = { create: "created", update: "changed", dele
 
 /** An endpoint of one's own (an emulator) is neither a host name for each bucket nor an account that can be asked. */
 function backendAt(bucket: string): string[] {
-  const endpoint = process.env.AWS_ENDPOINT_URL_S3 ?? process.env.AWS_ENDPOINT_URL;
-  const own = endpoint === undefined ? [] : ["use_path_style=true", "skip_credentials_validation=true", "skip_requesting_account_id=true"];
+  const own = endpointOfS3() === undefined ? [] : ["use_path_style=true", "skip_credentials_validation=true", "skip_requesting_account_id=true"];
   return [`bucket=${bucket}`, ...own].map((setting) => `-backend-config=${setting}`);
 }
 
