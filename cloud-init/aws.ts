@@ -104,12 +104,16 @@ export const awsHostSchema = object(
     snapshots: withDefault(
       object(
         {
-          every: withDefault(choice(["6h", "12h", "24h"]), "24h"),
+          every: withDefault(choice(["6h", "12h", "24h", "never"]), "24h"),
           keep: withDefault(integer({ minimum: 1, maximum: 1000 }), 7),
         },
         { description: "Snapshots of data volumes by the Data Lifecycle Manager" },
       ),
       { every: "24h", keep: 7 },
+    ),
+    alarms: withDefault(
+      flag({ description: "CloudWatch alarms: the system's check recovers the instance, the instance's own is told" }),
+      true,
     ),
     restore: withDefault(
       map(text({ pattern: "^snap-[0-9a-f]+$", expected: "a snapshot's id" }), text(), {

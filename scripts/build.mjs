@@ -12,7 +12,16 @@ const standalone = standaloneModule.default;
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, "dist");
 const external = ["zx", "fast-check", "uvu", "uvu/*"];
-const common = { absWorkingDir: root, bundle: true, platform: "node", mainFields: ["module", "main"], target: "node20", format: "esm", external, logLevel: "warning" };
+const common = {
+  absWorkingDir: root,
+  bundle: true,
+  platform: "node",
+  mainFields: ["module", "main"],
+  target: "node20",
+  format: "esm",
+  external,
+  logLevel: "warning",
+};
 
 /** `import … from "ingot:validators"`: one function for each schema, compiled to plain JavaScript, so that no command loads ajv. */
 async function compileValidators() {
@@ -59,7 +68,15 @@ const testFiles = (folder) =>
         : [],
   );
 
-const entries = { ingot: "scripts/ingot.ts", docs: "scripts/docs.ts", test: "tests/run.ts" };
+const entries = {
+  ingot: "scripts/ingot.ts",
+  docs: "scripts/docs.ts",
+  test: "tests/run.ts",
+  // The app of the cdktf CLI.
+  cdktf: "stacks/aws/main.ts",
+  // Programs of the tests' own.
+  "tests/ec2/bodies": "tests/ec2/bodies.ts",
+};
 for (const file of testFiles("tests")) entries[file.replace(/\.ts$/, "")] = file;
 await build({
   ...common,

@@ -87,7 +87,12 @@ function report(error: unknown, json: boolean): number {
   if (error instanceof MissingError) return say(3, "missing", error.message, `install it: ${error.mend}`);
   if (error instanceof UsageError) return say(2, "usage", error.message, error.usage);
   if (error instanceof RefusedError) return say(1, "refused", error.message, error.hint);
-  if (error instanceof Cancelled) return say(error.signal === "SIGTERM" ? 143 : 130, "stopped", "stopped; what was begun has been undone");
+  if (error instanceof Cancelled)
+    return say(
+      error.signal === "SIGTERM" ? 143 : 130,
+      "stopped",
+      process.argv.includes("aws") ? "stopped" : "stopped; what was begun has been undone",
+    );
   if (error instanceof TypeError && (error as NodeJS.ErrnoException).code?.startsWith("ERR_PARSE_ARGS"))
     return say(2, "usage", error.message.split(". To specify")[0] ?? error.message, "see --help");
   if (error instanceof Error && error.name === "RunError") return say(1, "failed", error.message);

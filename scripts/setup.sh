@@ -80,7 +80,7 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
 fi
 
 # The emulator of AWS that the tests talk to, in a virtualenv of its own. Pinned: another version models other things.
-moto=5.2.2
+moto=5.2.5
 if [[ " $* " == *" --tests "* ]] && [ ! -e ".ingot/tools/moto-$moto/bin/moto_server" ]; then
 	echo "installing moto $moto, which stands in for AWS in the tests"
 	mkdir -p .ingot/tools

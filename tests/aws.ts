@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
-import { EC2Client, CreateTagsCommand, RegisterImageCommand } from "@aws-sdk/client-ec2";
+import { CreateTagsCommand, EC2Client, RegisterImageCommand } from "@aws-sdk/client-ec2";
 import { environmentFor, region } from "./moto.ts";
 
 /** The folder that scripts/terraform-provider.sh builds into. */
@@ -21,7 +21,12 @@ export function terraformConfiguration(): { env: Record<string, string>; remove(
   const binary = join(providerFolder(), "terraform-provider-aws");
   if (!existsSync(binary)) return undefined;
   const folder = mkdtempSync(join(tmpdir(), "ingot-terraform-"));
-  const unpacked = join(folder, "mirror/registry.terraform.io/hashicorp/aws", version, `linux_${process.arch === "x64" ? "amd64" : process.arch}`);
+  const unpacked = join(
+    folder,
+    "mirror/registry.terraform.io/hashicorp/aws",
+    version,
+    `linux_${process.arch === "x64" ? "amd64" : process.arch}`,
+  );
   mkdirSync(unpacked, { recursive: true });
   symlinkSync(binary, join(unpacked, `terraform-provider-aws_v${version}_x5`));
   const file = join(folder, "terraformrc");
@@ -36,7 +41,12 @@ export const clientAt = (endpoint: string): EC2Client =>
 export async function registerImage(endpoint: string, digest: string): Promise<string> {
   const ec2 = clientAt(endpoint);
   const { ImageId = "" } = await ec2.send(
-    new RegisterImageCommand({ Name: `ingot ${digest.slice(0, 12)}`, Architecture: "x86_64", RootDeviceName: "/dev/xvda", VirtualizationType: "hvm" }),
+    new RegisterImageCommand({
+      Name: `ingot ${digest.slice(0, 12)}`,
+      Architecture: "x86_64",
+      RootDeviceName: "/dev/xvda",
+      VirtualizationType: "hvm",
+    }),
   );
   await ec2.send(new CreateTagsCommand({ Resources: [ImageId], Tags: [{ Key: "ingot:image", Value: digest }] }));
   return ImageId;

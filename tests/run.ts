@@ -42,8 +42,10 @@ async function runFile(file: string): Promise<Outcome> {
       running.delete(child);
       const total = Number(/^\s*Total:\s+(\d+)/m.exec(output)?.[1] ?? 0);
       const passed = Number(/^\s*Passed:\s+(\d+)/m.exec(output)?.[1] ?? 0);
-      const failed = total === 0 || (code !== 0 && total === passed) ? total - passed + 1 : total - passed;
-      console.log(`${failed ? "FAILED" : "ok    "} ${name}: ${passed} of ${total} (${((performance.now() - began) / 1000).toFixed(1)} s)`);
+      const skipped = Number(/^\s*Skipped:\s+(\d+)/m.exec(output)?.[1] ?? 0);
+      const nothing = total === 0 && !(skipped && code === 0);
+      const failed = nothing || (code !== 0 && total === passed) ? total - passed + 1 : total - passed;
+      console.log(`${failed ? "FAILED" : "ok    "} ${name}: ${passed} of ${total} (${((performance.now() - began) / 1000).toFixed(1)} s)${skipped ? `, ${skipped} skipped` : ""}`);
       if (failed) console.log(output.replace(/^/gm, "    "));
       resolve({ passed, failed });
     });

@@ -65,9 +65,9 @@ export function guard(plan: TerraformPlan, facts: GuardFacts): Verdict {
   const hosts = stack.hosts.map((host) => verdictOf(host, changes, stack, inventory));
   const gone = (inventory?.hosts ?? []).filter((h) => !stack.hosts.some((s) => s.host === h.host));
   for (const { host } of gone) hosts.push({ host, fate: "deleted", words: ["is no longer in the stack: its machine goes"] });
-  const drift = (plan.resource_drift ?? []).map(
-    (r) => `${r.address} was changed by somebody else: ${attributes(r).join(", ") || actionOf(r) || "it is gone"}`,
-  );
+  // Terraform tells as drift whatever it reads anew, also what follows from its own last run: what is meant here is what it would take back.
+  // Terraform tells as drift whatever it reads anew, also what follows from its own last run: what is meant here is what it would take back.
+  const drift = inventory ? (plan.resource_drift ?? []).flatMap((r) => driftOf(r, plan.resource_changes ?? [])) : [];
   return { stack: stack.stack, hosts, changes, drift, refused };
 }
 
@@ -75,6 +75,16 @@ export function guard(plan: TerraformPlan, facts: GuardFacts): Verdict {
 function actionOf({ change: { actions } }: ResourceChange): Action | undefined {
   if (actions.includes("delete") && actions.includes("create")) return "replace";
   return (["create", "update", "delete"] as const).find((a) => actions.includes(a));
+}
+
+/** What somebody else did to a thing, and this plan takes back. */
+function driftOf(drifted: ResourceChange, planned: ResourceChange[]): string[] {
+  const change = planned.find((r) => r.address === drifted.address && actionOf(r));
+  if (!change) return [];
+  if (drifted.change.after === null) return [`${drifted.address} is gone`];
+  const back = new Set(attributes(change).map((a) => a.split(":")[0]));
+  const parts = attributes(drifted).filter((a) => back.has(a.split(":")[0]));
+  return parts.length ? [`${drifted.address}: ${parts.join(", ")}`] : [];
 }
 
 /** Types that hold data, whoever made them. */
@@ -93,7 +103,8 @@ function changeOf(resource: ResourceChange, action: Action): Change {
   const host = tagOf(resource, names.tags.host);
   const volume = tagOf(resource, names.tags.volume);
   const what = volume === undefined ? describe(resource) : `the data volume ${host}/${volume}`;
-  const parts = action === "update" || action === "replace" ? attributes(resource) : [];
+  const reasons = [...new Set((resource.change.replace_paths ?? []).map(([key]) => String(key)))].sort();
+  const parts = action === "update" ? attributes(resource) : action === "replace" ? reasons : [];
   const words = { create: "is made", update: "is changed", replace: "is made anew", delete: "is deleted" }[action];
   return {
     address: resource.address,

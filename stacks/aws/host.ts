@@ -56,8 +56,8 @@ export class Host extends Construct {
         subnetId: props.subnet,
         vpcSecurityGroupIds: [props.group.id],
         ...(host.privateAddress !== undefined && { privateIp: host.privateAddress }),
-        // An Elastic IP comes once the instance runs; until then the first boot must reach the network already.
-        associatePublicIpAddress: host.address !== "private",
+        // Otherwise as the subnet has it: public at once, so that the first boot has a network before the Elastic IP comes.
+        ...(host.address === "private" && { associatePublicIpAddress: false }),
         keyName: props.keyName,
         iamInstanceProfile: profile,
         userDataBase64: host.userData,
@@ -99,8 +99,8 @@ export class Host extends Construct {
           new Route53Record(this, `record-${record}`, { zoneId: props.zoneId, name: record, type: "A", ttl: 60, records: [address] }),
           id(host.host, record.replaceAll(".", "_").replaceAll("*", "any")),
         );
-    alarms(this, props, this.instance);
-    if (props.snapshotRole !== undefined && volumes.size) snapshots(this, props, props.snapshotRole);
+    if (host.alarms) alarms(this, props, this.instance);
+    if (props.snapshotRole !== undefined && host.snapshots && volumes.size) snapshots(this, props, host.snapshots, props.snapshotRole);
     for (const [output, value] of Object.entries({ instance: this.instance.id, address, private_address: this.instance.privateIp }))
       named(new TerraformOutput(this, `output-${output}`, { value }), id(host.host, output));
   }
@@ -165,7 +165,12 @@ function alarms(scope: Construct, { stack, host, account, alarmsTo }: HostProps,
   alarm("status", "StatusCheckFailed_Instance", told);
 }
 
-function snapshots(scope: Construct, { stack, host }: HostProps, role: string): void {
+function snapshots(
+  scope: Construct,
+  { stack, host }: HostProps,
+  { everyHours, keep }: { everyHours: number; keep: number },
+  role: string,
+): void {
   named(
     new DlmLifecyclePolicy(scope, "snapshots", {
       description: `Data volumes of ${stack} ${host.host}`,
@@ -178,8 +183,8 @@ function snapshots(scope: Construct, { stack, host }: HostProps, role: string): 
         schedule: [
           {
             name: "ingot",
-            createRule: { interval: host.snapshots.everyHours, intervalUnit: "HOURS", times: ["03:00"] },
-            retainRule: { count: host.snapshots.keep },
+            createRule: { interval: everyHours, intervalUnit: "HOURS", times: ["03:00"] },
+            retainRule: { count: keep },
             copyTags: true,
           },
         ],

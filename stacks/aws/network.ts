@@ -2,6 +2,7 @@
 import { DataAwsSubnet } from "@cdktf/provider-aws/lib/data-aws-subnet/index.js";
 import { DataAwsVpc } from "@cdktf/provider-aws/lib/data-aws-vpc/index.js";
 import { InternetGateway } from "@cdktf/provider-aws/lib/internet-gateway/index.js";
+import { Route } from "@cdktf/provider-aws/lib/route/index.js";
 import { RouteTable } from "@cdktf/provider-aws/lib/route-table/index.js";
 import { RouteTableAssociation } from "@cdktf/provider-aws/lib/route-table-association/index.js";
 import { Subnet } from "@cdktf/provider-aws/lib/subnet/index.js";
@@ -28,7 +29,22 @@ export class Network extends Construct {
     if (network.kind === "own") {
       [this.vpcId, this.#subnets] = own(this, network.cidr, zones, name);
     } else if (network.kind === "subnets") {
-      const given = network.subnets.map((subnetId, i) => named(new DataAwsSubnet(this, `subnet-${i}`, { id: subnetId }), `given_${i}`));
+      const taken = (i: number) => zones.filter((_, z) => z % network.subnets.length === i);
+      const given = network.subnets.map((subnetId, i) =>
+        named(
+          new DataAwsSubnet(this, `subnet-${i}`, {
+            id: subnetId,
+            // A disk is in a zone, and its host must be in the same: said before anything is made.
+            lifecycle: {
+              postcondition: taken(i).map((zone) => ({
+                condition: `\${self.availability_zone == "${zone}"}`,
+                errorMessage: `${subnetId} is not in ${zone}, where its hosts are to be: give \`subnets:\` in the order of the zones' letters, and the hosts' \`zone:\``,
+              })),
+            },
+          }),
+          `given_${i}`,
+        ),
+      );
       this.vpcId = given[0]?.vpcId ?? "";
       this.#subnets = (zone) => given[zones.indexOf(zone) % given.length]?.id ?? "";
     } else {
@@ -55,14 +71,20 @@ function own(scope: Construct, cidr: string, zones: string[], name: string): [st
   const tags = { Name: name };
   const vpc = named(new Vpc(scope, "vpc", { cidrBlock: around(cidr), enableDnsHostnames: true, enableDnsSupport: true, tags }), "own");
   const gateway = named(new InternetGateway(scope, "gateway", { vpcId: vpc.id, tags }), "own");
-  const routes = named(
-    new RouteTable(scope, "routes", { vpcId: vpc.id, route: [{ cidrBlock: "0.0.0.0/0", gatewayId: gateway.id }], tags }),
-    "own",
-  );
+  // A route of its own, not the table's `route`: there Terraform wants every attribute that the provider knows, and the binding writes those
+  // of the one version that it was made from.
+  const routes = named(new RouteTable(scope, "routes", { vpcId: vpc.id, tags }), "own");
+  named(new Route(scope, "out", { routeTableId: routes.id, destinationCidrBlock: "0.0.0.0/0", gatewayId: gateway.id }), "own");
   const subnets = new Map(
     zones.map((zone, i) => {
       const subnet = named(
-        new Subnet(scope, zone, { vpcId: vpc.id, cidrBlock: nth(cidr, i), availabilityZone: zone, tags: { Name: `${name} ${zone}` } }),
+        new Subnet(scope, zone, {
+          vpcId: vpc.id,
+          cidrBlock: nth(cidr, i),
+          availabilityZone: zone,
+          mapPublicIpOnLaunch: true,
+          tags: { Name: `${name} ${zone}` },
+        }),
         underscored(zone),
       );
       named(new RouteTableAssociation(scope, `${zone}-routes`, { subnetId: subnet.id, routeTableId: routes.id }), underscored(zone));

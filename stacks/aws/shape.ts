@@ -56,7 +56,9 @@ export interface AwsHost {
   /** The image has the SSM agent: its role may be managed by it. */
   agent: boolean;
   dns?: { zone: string; names: string[] };
-  snapshots: { everyHours: number; keep: number };
+  /** undefined: none. */
+  snapshots?: { everyHours: number; keep: number };
+  alarms: boolean;
   /** Of a fleet: path of the target group's health check, and the port that it asks (80 or 443, else the first declared to the world). */
   health?: { path: string; port: number };
 }
@@ -201,7 +203,10 @@ function hostShape(host: HostPlan, resolved: Resolved): AwsHost {
     files: [...(resolved.spilled[host.host] ?? [])].sort(),
     agent: resolved.agent[host.host] ?? false,
     ...(aws.dns && { dns: { zone: aws.dns.zone, names: aws.dns.names.length ? aws.dns.names : [host.fqdn] } }),
-    snapshots: { everyHours: Number(aws.snapshots.every.replace("h", "")), keep: aws.snapshots.keep },
+    ...(aws.snapshots.every !== "never" && {
+      snapshots: { everyHours: Number(aws.snapshots.every.replace("h", "")), keep: aws.snapshots.keep },
+    }),
+    alarms: aws.alarms,
     ...(host.count !== undefined && asked !== undefined && { health: { path: aws.health, port: asked } }),
   };
 }

@@ -1,6 +1,7 @@
 // An AwsStack as Terraform's JSON, through CDKTF: the same in gives the same bytes out. target.ts runs Terraform on it; anybody's own CDKTF
 // app can use the constructs instead (main.ts shows how).
 import { mkdirSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DataAwsCallerIdentity } from "@cdktf/provider-aws/lib/data-aws-caller-identity/index.js";
 import { DataAwsPartition } from "@cdktf/provider-aws/lib/data-aws-partition/index.js";
@@ -11,23 +12,35 @@ import { KeyPair } from "@cdktf/provider-aws/lib/key-pair/index.js";
 import { AwsProvider } from "@cdktf/provider-aws/lib/provider/index.js";
 import { App, TerraformStack, TerraformVariable } from "cdktf";
 import { Construct } from "constructs";
+import { RefusedError } from "../../lib/diagnostics.ts";
 import { disksOf } from "./disks.ts";
 import { groupOf, openPorts } from "./firewall.ts";
 import { Fleet } from "./fleet.ts";
 import { Host } from "./host.ts";
 import { Network, named } from "./network.ts";
 import { type Account, assumedBy } from "./role.ts";
+import { broken } from "./rules.ts";
 import { type AwsStack, type Extent, id, names } from "./shape.ts";
 
 /** Terraform's JSON syntax: block type → … . Source: "JSON Configuration Syntax" of Terraform's language. */
 export type TerraformJson = Record<string, unknown> & { resource?: Record<string, Record<string, Record<string, unknown>>> };
+
+/** What a stack was synthesised from. No secret is in it. */
+export interface Synthesised {
+  stack: AwsStack;
+  extent: Extent;
+  options: SynthOptions;
+}
 
 export interface SynthOptions {
   /** Data volumes that may be deleted: "host/volume". @default none */
   release?: string[];
 }
 
-/** Writes `<folder>/cdk.tf.json`. */
+/**
+ * Writes `<folder>/cdk.tf.json`, which Terraform reads, and `<folder>/shape.json`, which main.ts makes the same from.
+ * @throws RefusedError when rules.ts finds something in it that must not be
+ */
 export function synthesise(
   stack: AwsStack,
   extent: Extent,
@@ -35,14 +48,21 @@ export function synthesise(
   options: SynthOptions = {},
 ): { file: string; json: TerraformJson } {
   const json = jsonOf(stack, extent, options);
+  const found = broken(json, stack);
+  if (found.length)
+    throw new RefusedError(
+      `${stack.stack} is not made like this:\n${found.map((b) => `  ${b.address}: ${b.message}`).join("\n")}`,
+      "when the stack's file asks for none of it, it is a mistake of Ingot's",
+    );
   mkdirSync(folder, { recursive: true });
   const file = join(folder, "cdk.tf.json");
   writeFileSync(file, `${JSON.stringify(json, null, 2)}\n`);
+  writeFileSync(join(folder, "shape.json"), `${JSON.stringify({ stack, extent, options } satisfies Synthesised, null, 2)}\n`);
   return { file, json };
 }
 
 export function jsonOf(stack: AwsStack, extent: Extent, { release = [] }: SynthOptions = {}): TerraformJson {
-  const app = new App({ outdir: "unused", skipValidation: true });
+  const app = new App({ outdir: tmpdir(), skipValidation: true });
   const terraform = new TerraformStack(app, stack.stack);
   declare(terraform, stack, extent, release);
   terraform.prepareStack();
@@ -62,7 +82,7 @@ function withoutMetadata(value: unknown): unknown {
 }
 
 /** The binding asks for the one version that it was made from; any of that major version is right. It knows no `use_lockfile` either. */
-function finish(json: TerraformJson, { stack, state, region }: AwsStack): TerraformJson {
+export function finish(json: TerraformJson, { stack, state, region }: AwsStack): TerraformJson {
   // The bucket and, elsewhere than at AWS, the endpoint are told to `terraform init`.
   const s3 = { key: names.state(stack), region, encrypt: true, use_lockfile: true };
   return {
@@ -99,7 +119,7 @@ export function declare(scope: TerraformStack, stack: AwsStack, extent: Extent, 
     name: stack.stack,
   });
   const key = named(new KeyPair(scope, "operator", { keyNamePrefix: `ingot-${stack.stack}-`, publicKey: stack.operatorKey }), "operator");
-  const snapshotRole = hosts.some((h) => h.volumes.length) ? snapshotRoleOf(scope, stack.stack, account) : undefined;
+  const snapshotRole = hosts.some((h) => h.snapshots && h.volumes.length) ? snapshotRoleOf(scope, stack.stack, account) : undefined;
   const groups = new Map(
     hosts.map((host) => [host.host, groupOf(new Construct(scope, `firewall-${host.host}`), stack.stack, host, network.vpcId)]),
   );

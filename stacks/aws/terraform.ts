@@ -120,7 +120,8 @@ const did: Record<string, string> = { create: "created", update: "changed", dele
 
 /** An endpoint of one's own (an emulator) is neither a host name for each bucket nor an account that can be asked. */
 function backendAt(bucket: string): string[] {
-  const own = endpointOfS3() === undefined ? [] : ["use_path_style=true", "skip_credentials_validation=true", "skip_requesting_account_id=true"];
+  const own =
+    endpointOfS3() === undefined ? [] : ["use_path_style=true", "skip_credentials_validation=true", "skip_requesting_account_id=true"];
   return [`bucket=${bucket}`, ...own].map((setting) => `-backend-config=${setting}`);
 }
 

@@ -1,0 +1,223 @@
+// Gives moto's EC2 instances bodies: each instance that moto says is running is a machine on this computer, made by systemd-nspawn from the
+// baked image that its AMI is tagged with, with the user-data, key, addresses, tags and volumes that moto has for it. What EC2 does and this
+// does not: NVMe disks with serials (the disks are there by the names that Ingot's udev rule would give them), DMI, security groups.
+// A program for tests/ec2/ec2.ts, run in the namespace of the test's network: bodies.js <file with the settings as JSON>.
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { connect, createServer, type Server } from "node:net";
+import { join } from "node:path";
+import {
+  DescribeImagesCommand,
+  DescribeInstanceAttributeCommand,
+  DescribeInstancesCommand,
+  DescribeKeyPairsCommand,
+  DescribeVolumesCommand,
+  type EC2Client,
+  type Instance,
+} from "@aws-sdk/client-ec2";
+import { toolFolder } from "../../lib/paths.ts";
+import { groupThings, inGroup, manager } from "../../stacks/local/cgroup.ts";
+import { nspawnArguments } from "../../stacks/local/nspawn.ts";
+import { clientAt, region } from "../aws.ts";
+import { type InstanceMetadata, startMetadata } from "./metadata.ts";
+
+export interface BodiesSettings {
+  /** The namespace with br0, which this program is in. */
+  network: string;
+  /** Of br0, and moto's: "172.31.255.254". */
+  gateway: string;
+  endpoint: string;
+  /** Where machines and disks are kept. */
+  folder: string;
+  /** `.ingot/images`. */
+  store: string;
+}
+
+interface Body {
+  name: string;
+  folder: string;
+  metadata: InstanceMetadata;
+  doors: Server[];
+}
+
+const script = (name: string): string => join(toolFolder, "stacks/local", name);
+const ip = (...args: string[]): void => void execFileSync("ip", args);
+
+class Bodies {
+  readonly #bodies = new Map<string, Body>();
+  readonly #ec2: EC2Client;
+  #count = 0;
+
+  constructor(readonly settings: BodiesSettings) {
+    this.#ec2 = clientAt(settings.endpoint);
+  }
+
+  async look(): Promise<void> {
+    const { Reservations = [] } = await this.#ec2.send(new DescribeInstancesCommand({}));
+    const instances = Reservations.flatMap((r) => r.Instances ?? []);
+    for (const [id, body] of this.#bodies) {
+      const state = instances.find((i) => i.InstanceId === id)?.State?.Name;
+      if (state !== "running") this.#end(id, body, state === "stopped" ? "keep" : "remove");
+    }
+    for (const instance of instances) {
+      const id = instance.InstanceId ?? "";
+      // Tags come with RunInstances; disks are attached afterwards, and the host waits for them.
+      if (instance.State?.Name === "running" && !this.#bodies.has(id) && (await this.#disksAreThere(instance)))
+        this.#bodies.set(id, await this.#begin(id, instance));
+      const body = this.#bodies.get(id);
+      if (body) this.#open(body, instance);
+    }
+  }
+
+  /** Bind mounts are made at the start, so the start waits for what is declared to be attached. */
+  async #disksAreThere(instance: Instance): Promise<boolean> {
+    const host = tag(instance, "ingot:host");
+    const { Volumes = [] } = await this.#ec2.send(new DescribeVolumesCommand({ Filters: [{ Name: "tag:ingot:host", Values: [host] }] }));
+    const own = Volumes.filter((v) => v.Tags?.some((t) => t.Key === "ingot:stack" && t.Value === tag(instance, "ingot:stack")));
+    return own.every((v) => v.Attachments?.some((a) => a.InstanceId === instance.InstanceId));
+  }
+
+  async #begin(id: string, instance: Instance): Promise<Body> {
+    const { folder: root, network, gateway, endpoint, store } = this.settings;
+    const name = `${network}-${this.#count}`;
+    const folder = join(root, id);
+    const address = instance.PrivateIpAddress ?? "";
+    const first = !existsSync(folder);
+    if (first) await this.#write(folder, id, instance);
+    writeFileSync(join(folder, "aws.env"), `AWS_ENDPOINT_URL=${endpoint}\nAWS_EC2_METADATA_SERVICE_ENDPOINT=http://169.254.169.254\n`);
+    const tags = Object.fromEntries((instance.Tags ?? []).map((t) => [t.Key ?? "", t.Value ?? ""]));
+    const credentials = { AccessKeyId: "role", SecretAccessKey: "role", Token: "token" };
+    const metadata: InstanceMetadata = { instance: id, address, region, tags, role: "host", credentials };
+    const { Images = [] } = await this.#ec2.send(new DescribeImagesCommand({ ImageIds: [instance.ImageId ?? ""] }));
+    const digest = Images[0]?.Tags?.find((t) => t.Key === "ingot:image")?.Value ?? "";
+    const disks = await this.#disks(id);
+    const settings = {
+      NAME: name,
+      NETWORK: network,
+      LINK: `link${this.#count++}`,
+      ADDRESS: `${address}/16`,
+      FOLDER: folder,
+      LOWER: join(store, digest, "root"),
+      MANAGER: manager(),
+    };
+    // On EC2 nobody brings facts, artifacts or a place for reports.
+    const nspawn = nspawnArguments({ name, hostname: "ec2", folder }).filter((a) => !/:\/run\/ingot\//.test(a));
+    const command = [...nspawn, `--bind-ro=${join(folder, "aws.env")}:/etc/ingot/aws.env`];
+    const [run = "", ...rest] = inGroup(name, ["sh", script("start.sh"), ...command]);
+    execFileSync(run, rest, {
+      env: { ...process.env, ...settings },
+      input: disks.map((d) => `${d.name}\t${d.file}\n`).join(""),
+      stdio: ["pipe", "inherit", "inherit"],
+    });
+    ip("-n", name, "route", "add", "default", "via", gateway);
+    return { name, folder, metadata, doors: [] };
+  }
+
+  async #write(folder: string, id: string, instance: Instance): Promise<void> {
+    for (const part of ["seed", "facts/secrets", "artifacts"]) mkdirSync(join(folder, part), { recursive: true });
+    const { UserData } = await this.#ec2.send(new DescribeInstanceAttributeCommand({ InstanceId: id, Attribute: "userData" }));
+    const { KeyPairs = [] } = await this.#ec2.send(
+      new DescribeKeyPairsCommand({ KeyNames: [instance.KeyName ?? ""], IncludePublicKey: true }),
+    );
+    writeFileSync(join(folder, "seed/user-data"), Buffer.from(UserData?.Value ?? "", "base64"));
+    writeFileSync(
+      join(folder, "seed/meta-data"),
+      JSON.stringify({ "instance-id": id, "local-hostname": "ec2", "public-keys": KeyPairs.map((k) => k.PublicKey?.trim()) }),
+    );
+    writeFileSync(join(folder, "seed/network-config"), "config: disabled\n");
+    writeFileSync(join(folder, "console.log"), "");
+  }
+
+  /** Files that are kept by the volume's id, so that what is attached to another instance has its data still. */
+  async #disks(instance: string): Promise<{ name: string; file: string }[]> {
+    const { Volumes = [] } = await this.#ec2.send(
+      new DescribeVolumesCommand({ Filters: [{ Name: "attachment.instance-id", Values: [instance] }] }),
+    );
+    return Volumes.flatMap((volume) => {
+      const name = volume.Tags?.find((t) => t.Key === "ingot:volume")?.Value;
+      if (name === undefined) return [];
+      const file = join(this.settings.folder, `${volume.VolumeId}.disk`);
+      if (!existsSync(file)) writeFileSync(file, "");
+      truncateSync(file, (volume.Size ?? 1) * 2 ** 30);
+      return [{ name, file }];
+    });
+  }
+
+  /** EC2's network address translation: the public address is this namespace's, and what comes to it is handed to the private one. */
+  #open(body: Body, { PublicIpAddress, PrivateIpAddress }: Instance): void {
+    if (!PublicIpAddress || !PrivateIpAddress || body.doors.length) return;
+    if (!PublicIpAddress.startsWith("127.")) ip("addr", "replace", `${PublicIpAddress}/32`, "dev", "lo");
+    for (const port of [22, 80, 443]) {
+      const door = createServer((from) => {
+        const to = connect(port, PrivateIpAddress);
+        for (const [a, b] of [
+          [from, to],
+          [to, from],
+        ] as const) {
+          a.on("error", () => b.destroy());
+          a.pipe(b);
+        }
+      });
+      door.on("error", () => {});
+      door.listen(port, PublicIpAddress);
+      body.doors.push(door);
+    }
+  }
+
+  #end(id: string, body: Body, what: "keep" | "remove"): void {
+    this.#bodies.delete(id);
+    for (const door of body.doors) door.close();
+    const leader = read(join(body.folder, "run/leader"))?.split(" ")[0];
+    if (leader !== undefined) execFileSync("sh", [script("stop.sh"), "10", leader]);
+    execFileSync("sh", [
+      "-c",
+      `umount "$1/root"; ip netns delete "$2"; for f in "$3"/*.disk; do losetup --associated "$f" --noheadings --output NAME | xargs -r losetup --detach; done`,
+      "sh",
+      body.folder,
+      body.name,
+      this.settings.folder,
+    ]);
+    const groups = groupThings(body.name, [body.name]).map((t) => (t.kind === "cgroup" ? `cgroup\t${t.name}\n` : ""));
+    execFileSync("sh", [join(toolFolder, "lib/undo.sh")], { input: groups.join("") });
+    if (what === "keep") {
+      // start.sh makes overlay and network anew for a machine that has none; the upper folder is what it was.
+      throw new Error("a stopped instance is not started again here");
+    }
+    rmSync(body.folder, { recursive: true, force: true });
+  }
+
+  /** The instance that has a private address. */
+  metadataOf(address: string): InstanceMetadata | undefined {
+    return [...this.#bodies.values()].find((b) => b.metadata.address === address)?.metadata;
+  }
+
+  endAll(): void {
+    for (const [id, body] of this.#bodies) this.#end(id, body, "remove");
+  }
+}
+
+const tag = (instance: Instance, key: string): string => instance.Tags?.find((t) => t.Key === key)?.Value ?? "";
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    return undefined;
+  }
+}
+
+const [, program = "", file] = process.argv;
+if (/ec2\/bodies\.js$/.test(program) && file) {
+  const bodies = new Bodies(JSON.parse(readFileSync(file, "utf8")) as BodiesSettings);
+  // Every instance finds it by way of its default route.
+  ip("addr", "add", "169.254.169.254/32", "dev", "lo");
+  await startMetadata("169.254.169.254", 80, (address) => bodies.metadataOf(address));
+  let over = false;
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => (over = true));
+  while (!over) {
+    await bodies.look().catch((error: unknown) => console.error(error));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+  bodies.endAll();
+  process.exit(0);
+}
