@@ -11,7 +11,7 @@ const standalone = standaloneModule.default;
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, "dist");
-const external = ["zx", "fast-check", "uvu", "uvu/*"];
+const external = ["esbuild", "zx", "fast-check", "uvu", "uvu/*"];
 const common = {
   absWorkingDir: root,
   bundle: true,

@@ -255,7 +255,7 @@ class Client:
 
     def put(self, url, body):
         bucket, key = split(url)
-        self.send("s3", "PUT", f"s3:PutObject of {url}", f"/{urllib.parse.quote(key)}", body=body, bucket=bucket)
+        self.send("s3", "PUT", f"s3:PutObject of {url}", f"/{urllib.parse.quote(key)}", {"Content-Type": "application/octet-stream"}, body, bucket)
 
 
 def split(url):

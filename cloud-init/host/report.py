@@ -47,7 +47,7 @@ class Reporter:
     def run(self, url):
         import aws
 
-        client, sent = None, None
+        client, sent = None, b""
         while True:
             last = self.over.wait(EVERY)
             data = content()

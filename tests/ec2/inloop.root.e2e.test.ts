@@ -99,7 +99,7 @@ one("no secret is in user-data, in Terraform's state and plan, or on the machine
   assert.equal(
     found.stdout
       .split("\n")
-      .filter((f) => f && !/\/upper\/(var\/lib\/ingot\/secrets|run|etc\/ingot|etc\/inloop)/.test(f) && !/\/upper\/.*env/.test(f)),
+      .filter((f) => f && !/\/(upper|root)\/var\/lib\/ingot\/(secrets|applications)\//.test(f)),
     [],
   );
 });

@@ -1,0 +1,135 @@
+// What holds of everything that is synthesised: the same goes in and the same comes out, and what a host may do is what it needs.
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { toolFolder } from "../../../../lib/paths.ts";
+import { broken } from "../../../../stacks/aws/rules.ts";
+import { type AwsStack, addresses, type Extent, id } from "../../../../stacks/aws/shape.ts";
+import { jsonOf, synthesise } from "../../../../stacks/aws/synth.ts";
+import { stackOf, stackOfText } from "./fixtures.ts";
+
+const test = suite("synth");
+const text = (stack: AwsStack, extent: Extent = "all") => `${JSON.stringify(jsonOf(stack, extent), null, 2)}\n`;
+const inloop = () => stackOf("inloop");
+const pair = () => stackOf("two-hosts");
+const fleet = () => stackOf("fleet");
+
+test("what `down` leaves has the volumes and nothing else", () => {
+  const json = jsonOf(inloop(), "data");
+  assert.equal(Object.keys(json.resource ?? {}), ["aws_ebs_volume"]);
+  assert.equal(Object.keys(json.resource?.aws_ebs_volume ?? {}), ["web_inloop", "web_postgresql"]);
+  assert.is(jsonOf(inloop(), "nothing").resource, undefined);
+});
+
+test("a data volume can be destroyed only once it is released", () => {
+  const prevented = (release: string[]) =>
+    Object.entries(jsonOf(inloop(), "all", { release }).resource?.aws_ebs_volume ?? {}).map(([name, v]) => [
+      name,
+      (v.lifecycle as { prevent_destroy?: boolean }).prevent_destroy,
+    ]);
+  assert.equal(prevented([]), [
+    ["web_inloop", true],
+    ["web_postgresql", true],
+  ]);
+  assert.equal(prevented(["web/inloop"]), [
+    ["web_inloop", false],
+    ["web_postgresql", true],
+  ]);
+});
+
+test("twice gives the same bytes, wherever it is written, and names no folder", () => {
+  const written = [0, 1].map(() => {
+    const folder = mkdtempSync(join(tmpdir(), "ingot-synth-"));
+    const bytes = readFileSync(synthesise(pair(), "all", folder).file, "utf8");
+    rmSync(folder, { recursive: true });
+    return bytes;
+  });
+  assert.is(written[0], written[1]);
+  assert.not.match(written[0] ?? "", new RegExp(`${toolFolder}|${tmpdir()}/`));
+});
+
+test("its continuation cdktn gives the same as cdktf", async () => {
+  const folder = mkdtempSync(join(toolFolder, "dist/.cdktn-"));
+  try {
+    await build({
+      absWorkingDir: toolFolder,
+      stdin: {
+        contents:
+          'import { jsonOf } from "./stacks/aws/synth.ts"; import { readFileSync } from "node:fs"; console.log(JSON.stringify(jsonOf(JSON.parse(readFileSync(0, "utf8")), "all"), null, 2));',
+        resolveDir: toolFolder,
+        loader: "ts",
+      },
+      outfile: join(folder, "synth.mjs"),
+      bundle: true,
+      platform: "node",
+      format: "esm",
+      logLevel: "error",
+      alias: { cdktf: "cdktn", "@cdktf/provider-aws": "@cdktn/provider-aws" },
+      banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
+    });
+    for (const stack of [inloop(), pair(), fleet()])
+      assert.is(execFileSync(process.execPath, [join(folder, "synth.mjs")], { input: JSON.stringify(stack) }).toString(), text(stack));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("nothing that is synthesised breaks a rule", () => {
+  for (const stack of [inloop(), pair(), fleet()]) assert.equal(broken(jsonOf(stack, "all"), stack), []);
+});
+
+test("ports between hosts are opened by group, and only to the stack's other hosts", () => {
+  const rules = jsonOf(pair(), "all").resource?.aws_vpc_security_group_ingress_rule ?? {};
+  const inner = Object.values(rules).filter((r) => r.from_port === 8100);
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: Terraform's own interpolation
+  assert.equal(
+    inner.map((r) => [r.security_group_id, r.referenced_security_group_id, r.cidr_ipv4]),
+    [["${aws_security_group.database.id}", "${aws_security_group.application.id}", undefined]],
+  );
+});
+
+test("a host may read its own secrets, artifacts and facts, write its own reports, and nothing else", () => {
+  const { Statement } = JSON.parse(String(jsonOf(inloop(), "all").resource?.aws_iam_role_policy?.web?.policy)) as {
+    Statement: { Sid: string; Action: string[]; Resource: string[] }[];
+  };
+  assert.equal(
+    Statement.map((s) => [s.Sid, s.Action]),
+    [
+      ["Parameters", ["ssm:GetParameter", "ssm:GetParameters"]],
+      ["Artifacts", ["s3:GetObject"]],
+      ["Reports", ["s3:PutObject"]],
+    ],
+  );
+  const parameters = Statement[0]?.Resource.map((r) => r.replace(/^.*:parameter/, "")) ?? [];
+  assert.equal(
+    parameters.filter((p) => !p.startsWith("/ingot/inloop/")),
+    [],
+  );
+  assert.ok(parameters.includes("/ingot/inloop/secrets/django"));
+  assert.not.ok(parameters.some((p) => p.includes("*") || p.includes("operator")));
+});
+
+test("a fixed address that EC2 keeps for itself makes the subnet one bit wider, or is refused", () => {
+  const subnetOf = (network: string, address: string) =>
+    stackOfText(`stack: a\nnetwork: ${network}\nhosts:\n  a: { image: debian-12, address: ${address} }\n`).network as { cidr: string };
+  assert.is(subnetOf("10.1.1.0/24", "10.1.1.1").cidr, "10.1.0.0/23");
+  assert.is(subnetOf("10.1.1.0/24", "10.1.1.10").cidr, "10.1.1.0/24");
+  assert.throws(() => subnetOf("10.1.0.0/24", "10.1.0.1"), /keeps the first four addresses/);
+});
+
+test("names of hosts and volumes never meet in one address", () => {
+  const pairs = ["a", "a_b", "a_", "a__b", "1", "_1".slice(1), "a-b"].flatMap((host) =>
+    ["b", "c", "b_c", "1"].map((volume) => id(host, volume)),
+  );
+  assert.is(
+    new Set(pairs).size,
+    new Set(["a", "a_b", "a_", "a__b", "1", "a-b"].flatMap((h) => ["b", "c", "b_c", "1"].map((v) => `${h} ${v}`))).size,
+  );
+  assert.match(addresses.instance("1a"), /^aws_instance\._1a$/);
+});
+
+test.run();
