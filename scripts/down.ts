@@ -27,8 +27,16 @@ export async function main(args: string[], io: Io): Promise<number> {
     io,
   );
   const machines = all.filter((m) => m.stack === stack);
-  if (machines.length) await during(io.progress, `${stack} down`, () => target.down(stack));
+  const released = values["yes-delete-volume"]?.length;
+  if (machines.length || released) await during(io.progress, `${stack} down`, () => target.down(stack));
   if (io.json) io.print(JSON.stringify({ stack, ended: machines.map((m) => m.host) }, null, 2));
-  else io.print(machines.length ? `${stack} is down; its data and secrets stay` : `${stack} is not up`);
+  else
+    io.print(
+      machines.length
+        ? `${stack} is down; its ${released ? "other " : ""}data and secrets stay`
+        : released
+          ? `the volumes are gone`
+          : `${stack} is not up`,
+    );
   return 0;
 }

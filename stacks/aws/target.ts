@@ -20,6 +20,7 @@ import { guard, say, type Verdict } from "./guard.ts";
 import { amiOf } from "./images.ts";
 import { type HostRecord, type Inventory, readInventory, stacksIn, writeInventory } from "./inventory.ts";
 import { lockStack } from "./lock.ts";
+import { removeObject } from "./object.ts";
 import { consoleOf, reportOf } from "./report.ts";
 import { parameterStore, secretsManager } from "./secrets.ts";
 import type { AwsSettings } from "./settings.ts";
@@ -63,20 +64,15 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
   const bucketName = () => (known ??= bucketOf(aws, settings.bucket));
   const locked = async (stack: string, what: string) => lockStack(aws, await bucketName(), stack, what, progress.say);
 
-  const terraformOf = async (shape: AwsStack, extent: Extent): Promise<Terraform> => {
-    const { synthesise } = await import("./synth.ts");
-    const folder = join(project.state, "aws", shape.stack);
-    mkdirSync(folder, { recursive: true });
-    synthesise(shape, extent, folder, { release: deleteVolumes });
-    const terraform = terraformAt(folder, { bucket: await bucketName(), state: shape.state, region: aws.region }, progress);
-    await during(progress, "terraform init", () => terraform.init());
-    return terraform;
-  };
   const apply = async (shape: AwsStack, extent: Extent, inventory: Inventory | undefined, target?: string[]): Promise<void> => {
-    const terraform = await terraformOf(shape, extent);
-    const again = replace.flatMap((host) => replacedBy(shape, host));
-    const plan = await during(progress, `terraform plan of ${shape.stack}`, () => terraform.plan({ replace: again, target }));
-    const verdict = guard(plan, { stack: shape, inventory, replace, deleteVolumes });
+    const folder = join(project.state, "aws", shape.stack);
+    const { terraform, verdict } = await planned(
+      shape,
+      extent,
+      folder,
+      { bucket: await bucketName(), inventory, choices, target },
+      progress,
+    );
     if (!target && extent === "all") progress.say(say(verdict));
     refuse(verdict);
     if (replace.length) await allowTermination(aws, shape.stack, replace);
@@ -120,12 +116,16 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
       try {
         const inventory = await readInventory(aws, bucket, stack);
         if (!inventory) return;
-        const kept = inventory.hosts
-          .flatMap((h) => Object.keys(h.volumes).map((v) => `${h.host}/${v}`))
-          .filter((v) => !deleteVolumes.includes(v));
+        const hosts = inventory.shape.hosts.map((h) => ({
+          ...h,
+          volumes: h.volumes.filter((v) => !deleteVolumes.includes(`${h.host}/${v.name}`)),
+        }));
+        const shape = { ...inventory.shape, hosts };
+        const kept = hosts.some((h) => h.volumes.length);
         await during(progress, `unlock ${stack}`, () => allowTermination(aws, stack));
-        await apply(inventory.shape, kept.length ? "data" : "nothing", { ...inventory, hosts: [] });
-        await writeInventory(aws, bucket, { ...inventory, hosts: [] });
+        await apply(shape, kept ? "data" : "nothing", { ...inventory, hosts: [] });
+        if (kept) await writeInventory(aws, bucket, { ...inventory, shape, hosts: [] });
+        else await removeObject(aws, bucket, names.inventory(stack));
       } finally {
         await held.release();
       }
@@ -225,7 +225,6 @@ export async function foresee(
   agents: string[],
   choices: AwsChoices,
 ): Promise<Verdict> {
-  const { replace = [], deleteVolumes = [] } = choices;
   const aws = await awsOf(settings.region);
   const store = settings.secrets === "secrets-manager" ? secretsManager(aws) : parameterStore(aws);
   const bucket = await bucketOf(aws, settings.bucket);
@@ -234,16 +233,31 @@ export async function foresee(
   const resolved = await resolve(aws, store, plan, hosts, "look");
   // Before the first launch there is no bucket, and so no state in it.
   const shape: AwsStack = inventory || (await hasBucket(aws, bucket)) ? resolved : { ...resolved, state: "local" };
-  const { synthesise } = await import("./synth.ts");
   const folder = join(project.state, "aws", `${plan.stack}.plan`);
+  return (await planned(shape, "all", folder, { bucket, inventory, choices }, progress)).verdict;
+}
+
+/** Terraform's plan of a stack, and what the guard says of it. */
+async function planned(
+  shape: AwsStack,
+  extent: Extent,
+  folder: string,
+  about: { bucket: string; inventory?: Inventory; choices: AwsChoices; target?: string[] },
+  progress: Progress,
+): Promise<{ terraform: Terraform; verdict: Verdict }> {
+  const { replace = [], deleteVolumes = [] } = about.choices;
+  const { synthesise } = await import("./synth.ts");
   mkdirSync(folder, { recursive: true });
-  synthesise(shape, "all", folder, { release: deleteVolumes });
-  const terraform = terraformAt(folder, { bucket, state: shape.state, region: aws.region }, progress);
+  // With `prevent_destroy` Terraform would give up before it says what it would do: here the guard decides, and says it in words. What is
+  // left in the folder afterwards is for whoever runs Terraform by hand.
+  const all = [...shape.hosts, ...(about.inventory?.shape.hosts ?? [])].flatMap((h) => h.volumes.map((v) => `${h.host}/${v.name}`));
+  synthesise(shape, extent, folder, { release: all });
+  const terraform = terraformAt(folder, { bucket: about.bucket, state: shape.state, region: shape.region }, progress);
   await during(progress, "terraform init", () => terraform.init());
-  const planned = await during(progress, `terraform plan of ${plan.stack}`, () =>
-    terraform.plan({ replace: replace.flatMap((h) => replacedBy(shape, h)) }),
-  );
-  return guard(planned, { stack: shape, inventory, replace, deleteVolumes });
+  const again = replace.flatMap((host) => replacedBy(shape, host));
+  const plan = await during(progress, `terraform plan of ${shape.stack}`, () => terraform.plan({ replace: again, target: about.target }));
+  synthesise(shape, extent, folder, { release: deleteVolumes });
+  return { terraform, verdict: guard(plan, { stack: shape, inventory: about.inventory, replace, deleteVolumes }) };
 }
 
 /** @throws RefusedError with all that the guard refuses */

@@ -3,7 +3,7 @@
 // does not: NVMe disks with serials (the disks are there by the names that Ingot's udev rule would give them), DMI, security groups.
 // A program for tests/ec2/ec2.ts, run in the namespace of the test's network: bodies.js <file with the settings as JSON>.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import {
@@ -38,6 +38,10 @@ interface Body {
   folder: string;
   metadata: InstanceMetadata;
   doors: Server[];
+  /** Starts its supervisor, at first and after it was stopped. */
+  start(): void;
+  off: boolean;
+  disks: string[];
 }
 
 const script = (name: string): string => join(toolFolder, "stacks/local", name);
@@ -57,7 +61,11 @@ class Bodies {
     const instances = Reservations.flatMap((r) => r.Instances ?? []);
     for (const [id, body] of this.#bodies) {
       const state = instances.find((i) => i.InstanceId === id)?.State?.Name;
-      if (state !== "running") this.#end(id, body, state === "stopped" ? "keep" : "remove");
+      if (state === "running" && body.off) {
+        body.start();
+        body.off = false;
+      } else if (state === "stopped" && !body.off) this.#powerOff(body);
+      else if (state !== "running" && state !== "stopped" && state !== "stopping" && state !== "pending") this.#end(id, body);
     }
     for (const instance of instances) {
       const id = instance.InstanceId ?? "";
@@ -104,13 +112,16 @@ class Bodies {
     const nspawn = nspawnArguments({ name, hostname: "ec2", folder }).filter((a) => !/:\/run\/ingot\//.test(a));
     const command = [...nspawn, `--bind-ro=${join(folder, "aws.env")}:/etc/ingot/aws.env`];
     const [run = "", ...rest] = inGroup(name, ["sh", script("start.sh"), ...command]);
-    execFileSync(run, rest, {
-      env: { ...process.env, ...settings },
-      input: disks.map((d) => `${d.name}\t${d.file}\n`).join(""),
-      stdio: ["pipe", "inherit", "inherit"],
-    });
+    const start = (): void => {
+      execFileSync(run, rest, {
+        env: { ...process.env, ...settings },
+        input: disks.map((d) => `${d.name}\t${d.file}\n`).join(""),
+        stdio: ["pipe", "inherit", "inherit"],
+      });
+    };
+    start();
     ip("-n", name, "route", "add", "default", "via", gateway);
-    return { name, folder, metadata, doors: [] };
+    return { name, folder, metadata, doors: [], start, off: false, disks: disks.map((d) => d.file) };
   }
 
   async #write(folder: string, id: string, instance: Instance): Promise<void> {
@@ -164,26 +175,20 @@ class Bodies {
     }
   }
 
-  #end(id: string, body: Body, what: "keep" | "remove"): void {
-    this.#bodies.delete(id);
-    for (const door of body.doors) door.close();
+  #powerOff(body: Body): void {
+    for (const door of body.doors.splice(0)) door.close();
     const leader = read(join(body.folder, "run/leader"))?.split(" ")[0];
     if (leader !== undefined) execFileSync("sh", [script("stop.sh"), "10", leader]);
-    execFileSync("sh", [
-      "-c",
-      `umount "$1/root"; ip netns delete "$2"; for f in "$3"/*.disk; do losetup --associated "$f" --noheadings --output NAME | xargs -r losetup --detach; done`,
-      "sh",
-      body.folder,
-      body.name,
-      this.settings.folder,
-    ]);
+    body.off = true;
+  }
+
+  #end(id: string, body: Body): void {
+    this.#bodies.delete(id);
+    if (!body.off) this.#powerOff(body);
     const groups = groupThings(body.name, [body.name]).map((t) => (t.kind === "cgroup" ? `cgroup\t${t.name}\n` : ""));
-    execFileSync("sh", [join(toolFolder, "lib/undo.sh")], { input: groups.join("") });
-    if (what === "keep") {
-      // start.sh makes overlay and network anew for a machine that has none; the upper folder is what it was.
-      throw new Error("a stopped instance is not started again here");
-    }
-    rmSync(body.folder, { recursive: true, force: true });
+    const folder = `folder\t${body.folder}\nnetns\t${body.name}\n`;
+    const loops = body.disks.map((file) => `loop\t${file}\n`);
+    execFileSync("sh", [join(toolFolder, "lib/undo.sh")], { input: [...groups, folder, ...loops].join("") });
   }
 
   /** The instance that has a private address. */
@@ -192,7 +197,7 @@ class Bodies {
   }
 
   endAll(): void {
-    for (const [id, body] of this.#bodies) this.#end(id, body, "remove");
+    for (const [id, body] of this.#bodies) this.#end(id, body);
   }
 }
 

@@ -97,9 +97,7 @@ one("no secret is in user-data, in Terraform's state and plan, or on the machine
   assert.match(secret.stdout, /^[0-9a-f]{64}$/);
   const found = await ec2.run(["grep", "-rlF", secret.stdout.trim(), join(ec2.folder, ".ingot/aws"), join(ec2.folder, "ec2")]);
   assert.equal(
-    found.stdout
-      .split("\n")
-      .filter((f) => f && !/\/(upper|root)\/var\/lib\/ingot\/(secrets|applications)\//.test(f)),
+    found.stdout.split("\n").filter((f) => f && !/\/(upper|root)\/var\/lib\/ingot\/(secrets|applications)\//.test(f)),
     [],
   );
 });
