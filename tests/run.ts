@@ -45,7 +45,9 @@ async function runFile(file: string): Promise<Outcome> {
       const skipped = Number(/^\s*Skipped:\s+(\d+)/m.exec(output)?.[1] ?? 0);
       const nothing = total === 0 && !(skipped && code === 0);
       const failed = nothing || (code !== 0 && total === passed) ? total - passed + 1 : total - passed;
-      console.log(`${failed ? "FAILED" : "ok    "} ${name}: ${passed} of ${total} (${((performance.now() - began) / 1000).toFixed(1)} s)${skipped ? `, ${skipped} skipped` : ""}`);
+      console.log(
+        `${failed ? "FAILED" : "ok    "} ${name}: ${passed} of ${total} (${((performance.now() - began) / 1000).toFixed(1)} s)${skipped ? `, ${skipped} skipped` : ""}`,
+      );
       if (failed) console.log(output.replace(/^/gm, "    "));
       resolve({ passed, failed });
     });
