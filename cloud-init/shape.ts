@@ -1,5 +1,6 @@
 // What cannot be, of the shape of hosts: how many of them, at which addresses, on which instances. model.ts calls it with the others.
 import { type Diagnostic, diagnostic } from "../lib/diagnostics.ts";
+import { numberOf } from "../lib/ipv4.ts";
 import type { HostModel, StackModel } from "./model.ts";
 import { postgresql } from "./resources/postgresql.ts";
 import { volume } from "./resources/volume.ts";
@@ -15,7 +16,6 @@ function dataOf(host: HostModel): string | undefined {
  * the AWS Nitro System": all but these older families. */
 export const isNitro = (type: string): boolean => !/^(t1|t2|m[1-4]|c[134]|cc2|cr1|r3|r4|i2|d2|g2|g3s?|p2|p3|x1e?|f1|h1|hs1)\./.test(type);
 
-const number = (address: string): number => address.split(".").reduce((n, part) => n * 256 + Number(part), 0);
 const isAddress = (address: string): boolean => address.split(".").every((part) => Number(part) < 256);
 
 /** First address of a network and how many it has; undefined for what is none. */
@@ -23,7 +23,7 @@ export function rangeOf(network: string): { first: number; count: number } | und
   const [address = "", bits = ""] = network.split("/");
   const count = 2 ** (32 - Number(bits));
   if (!isAddress(address) || Number(bits) < 8 || Number(bits) > 30) return undefined;
-  return number(address) % count === 0 ? { first: number(address), count } : undefined;
+  return numberOf(address) % count === 0 ? { first: numberOf(address), count } : undefined;
 }
 
 export function checkShape({ yaml, hosts, network }: Omit<StackModel, "warnings">, found: Diagnostic[]): void {
@@ -45,7 +45,7 @@ export function checkShape({ yaml, hosts, network }: Omit<StackModel, "warnings"
       const there = taken.get(address);
       if (network === undefined)
         say("ING1602", ["address"], "a fixed address needs the stack's `network:`", "add `network: 10.1.1.0/24` beside `hosts:`");
-      else if (range && (number(address) <= range.first || number(address) >= range.first + range.count - 1))
+      else if (range && (numberOf(address) <= range.first || numberOf(address) >= range.first + range.count - 1))
         say("ING1602", ["address"], `${address} is not an address of a host in ${network}`);
       if (there !== undefined) say("ING1602", ["address"], `${there} has the address ${address} already`);
       taken.set(address, host.name);

@@ -8,6 +8,7 @@ import { RouteTableAssociation } from "@cdktf/provider-aws/lib/route-table-assoc
 import { Subnet } from "@cdktf/provider-aws/lib/subnet/index.js";
 import { Vpc } from "@cdktf/provider-aws/lib/vpc/index.js";
 import { Construct } from "constructs";
+import { addressOf, networkOf } from "../../lib/ipv4.ts";
 import type { AwsNetwork } from "./shape.ts";
 
 export interface NetworkProps {
@@ -102,16 +103,12 @@ export function named<T extends { overrideLogicalId(id: string): void }>(element
 
 const underscored = (zone: string): string => zone.replaceAll("-", "_");
 
-const number = (address: string): number => address.split(".").reduce((n, part) => n * 256 + Number(part), 0);
-const text = (n: number): string => [24, 16, 8, 0].map((shift) => Math.floor(n / 2 ** shift) % 256).join(".");
-
 /** The /16 that a network lies in: room for the subnets of other zones. EC2's VPCs have 16 to 28 bits. */
-const around = (cidr: string): string => `${text(Math.floor(number(cidr.split("/")[0] ?? "") / 65536) * 65536)}/16`;
+const around = (cidr: string): string => `${addressOf(Math.floor(networkOf(cidr).first / 65536) * 65536)}/16`;
 
 /** The network itself, the next one of its size, and so on round the /16. */
 function nth(cidr: string, i: number): string {
-  const [base = "", bits = ""] = cidr.split("/");
-  const count = 2 ** (32 - Number(bits));
-  const start = Math.floor(number(base) / 65536) * 65536;
-  return `${text(start + ((number(base) - start + i * count) % 65536))}/${bits}`;
+  const { first, count, bits } = networkOf(cidr);
+  const start = Math.floor(first / 65536) * 65536;
+  return `${addressOf(start + ((first - start + i * count) % 65536))}/${bits}`;
 }

@@ -2,6 +2,7 @@
 // gives the same bytes of Terraform out; nothing here knows CDKTF. shapeOf() makes it; synth.ts builds it, guard.ts speaks of it.
 import type { HostPlan, Port, StackPlan } from "../../cloud-init/plan.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
+import { addressOf, networkOf, numberOf } from "../../lib/ipv4.ts";
 
 /** One stack on EC2. */
 export interface AwsStack {
@@ -212,21 +213,17 @@ function hostShape(host: HostPlan, resolved: Resolved): AwsHost {
 }
 
 const usualNetwork = "10.1.1.0/24";
-const number = (address: string): number => address.split(".").reduce((n, part) => n * 256 + Number(part), 0);
-const text = (n: number): string => [24, 16, 8, 0].map((shift) => Math.floor(n / 2 ** shift) % 256).join(".");
-
 /**
  * The subnet of a VPC of the stack's own. EC2 keeps the first four addresses of a subnet and its last one (Amazon VPC User Guide,
  * "Subnet CIDR blocks"); where a host is to have one of them, the subnet is made one bit wider, which frees those at one end.
  */
 function ownNetwork({ stack, network = usualNetwork, hosts }: StackPlan): { cidr: string } {
-  const [base = "", given = ""] = network.split("/");
+  const [base, given] = network.split("/");
   const fixed = hosts.flatMap((h) => (h.address === undefined ? [] : [h.address]));
   for (const bits of [Number(given), Number(given) - 1]) {
-    const count = 2 ** (32 - bits);
-    const first = Math.floor(number(base) / count) * count;
-    const kept = (address: string) => number(address) < first + 4 || number(address) === first + count - 1;
-    if (bits >= 17 && bits <= 28 && !fixed.some(kept)) return { cidr: `${text(first)}/${bits}` };
+    const { first, count } = networkOf(`${base}/${bits}`);
+    const kept = (address: string) => numberOf(address) < first + 4 || numberOf(address) === first + count - 1;
+    if (bits >= 17 && bits <= 28 && !fixed.some(kept)) return { cidr: `${addressOf(first)}/${bits}` };
   }
   throw new RefusedError(
     `${stack}: EC2 keeps the first four addresses and the last one of a subnet for itself, and ${fixed.join(", ")} cannot all be had in ${network}`,

@@ -1,4 +1,5 @@
 // Addresses of a stack's machines. Every stack has a network of its own that leads nowhere, so all may use the same ones.
+import { addressOf, networkOf } from "../../lib/ipv4.ts";
 
 export interface AddressPlan {
   /** Of `operator`, who stands at the bridge. */
@@ -10,23 +11,18 @@ export interface AddressPlan {
 
 const usual = "10.83.0.0/24";
 
-const number = (address: string): number => address.split(".").reduce((n, part) => n * 256 + Number(part), 0);
-const text = (n: number): string => [24, 16, 8, 0].map((shift) => Math.floor(n / 2 ** shift) % 256).join(".");
-
 /**
  * Hosts with an address of their own have that one; the others have the next free ones from the tenth on, in the order of the plan.
  * The operator has the network's last one, or its first where nobody else has it.
  * @param network "10.83.0.0/24"
  */
 export function addressPlan(hosts: { host: string; address?: string }[], network: string = usual): AddressPlan {
-  const [base = "", bits = ""] = network.split("/");
-  const first = number(base);
-  const count = 2 ** (32 - Number(bits));
+  const { first, count, bits } = networkOf(network);
   const fixed = new Set(hosts.flatMap((h) => (h.address === undefined ? [] : [h.address])));
-  const operator = [1, count - 2].map((n) => text(first + n)).find((a) => !fixed.has(a));
-  const free = Array.from({ length: count - 2 }, (_, i) => (i + 9) % (count - 2)).map((i) => text(first + 1 + i));
+  const operator = [1, count - 2].map((n) => addressOf(first + n)).find((a) => !fixed.has(a));
+  const free = Array.from({ length: count - 2 }, (_, i) => (i + 9) % (count - 2)).map((i) => addressOf(first + 1 + i));
   const others = free.filter((a) => !fixed.has(a) && a !== operator);
   const wanting = hosts.filter((h) => h.address === undefined).length;
   if (operator === undefined || wanting > others.length) throw new RangeError(`${hosts.length} hosts do not fit into ${network}`);
-  return { operator, prefix: Number(bits), machines: new Map(hosts.map((h) => [h.host, h.address ?? others.shift() ?? ""])) };
+  return { operator, prefix: bits, machines: new Map(hosts.map((h) => [h.host, h.address ?? others.shift() ?? ""])) };
 }
