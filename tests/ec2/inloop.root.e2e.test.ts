@@ -1,9 +1,10 @@
 // INLOOP on EC2 as far as this computer can show it: the real Terraform and AWS provider against moto, and the very bytes of user-data that moto
 // was given booted as a machine, which asks the metadata service, SSM and S3 for the rest and reports there. Skipped without the provider.
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { toolFolder } from "../../lib/paths.ts";
 import { bakedDigest, Ec2 } from "./ec2.ts";
 
 const test = suite("inloop on ec2");
@@ -48,11 +49,27 @@ one("before the first launch the plan says what will be made, and makes nothing"
   assert.equal(await ec2.ask(there), { instances: [], volumes: [] });
 });
 
+one("a launch that is killed in the middle leaves Terraform's state in order, and the next one goes on", async () => {
+  const { child, ended } = ec2.begin([process.execPath, join(toolFolder, "dist/ingot.js"), "up", "inloop", "--on", "aws"]);
+  const log = join(ec2.folder, ".ingot/aws/inloop/terraform.log");
+  const until = performance.now() + 120_000;
+  while (!(existsSync(log) && readFileSync(log, "utf8").includes("aws_instance.web: Creating"))) {
+    assert.ok(performance.now() < until, "Terraform never came to the instance");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  child.kill("SIGKILL");
+  await ended;
+  const { instances } = (await ec2.ask(there)) as There;
+  assert.ok(instances.length <= 1);
+});
+
 one("up launches it, follows its own report to the end, and verifies it through ssh", async () => {
   const up = await ec2.ingot(["up", "inloop"]);
   assert.is(up.code, 0, failed(up));
   assert.match(up.stderr, /changed +web: |changed +application\/inloop/);
   assert.match(up.stdout, /checks: (\d+) of \1 passed/);
+  // Of the one that was killed nothing is there twice.
+  assert.is(((await ec2.ask(there)) as There).instances.length, 1);
 });
 
 one("a second plan is empty but for what the emulator forgets", async () => {
