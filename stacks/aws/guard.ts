@@ -171,6 +171,8 @@ function refusals(resource: ResourceChange, action: Action, change: Change, fact
   if (own?.volumes.length && !facts.replace.includes(own.host)) {
     // The stack as a whole is taken down, or the host is out of it: its machine goes and its volumes stay, as was asked.
     if (action === "delete") return [];
+    // Half made by a run that was killed: Terraform marks it, and no inventory has ever known it, so nothing was written by it.
+    if (resource.action_reason === "replace_because_tainted" && !facts.inventory?.hosts.some((h) => h.host === own.host)) return [];
     return [
       {
         address,

@@ -75,7 +75,10 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
     );
     if (!target && extent === "all") progress.say(say(verdict));
     refuse(verdict);
-    if (replace.length) await allowTermination(aws, shape.stack, replace);
+    const ending = verdict.changes.filter(
+      (c) => c.address.startsWith("aws_instance.") && (c.action === "replace" || c.action === "delete"),
+    );
+    if (ending.length) await allowTermination(aws, shape.stack, [...replace, ...ending.flatMap((c) => c.host ?? [])]);
     await during(progress, `terraform apply of ${shape.stack}`, () => terraform.apply());
   };
 

@@ -77,6 +77,13 @@ test("a host with data is made anew only when it is named; its volumes stay", ()
   assert.match(say(named), /its data volumes \(inloop, postgresql\) stay and are attached again/);
 });
 
+test("what a killed launch left half made is made anew; a machine that the inventory knows is not", () => {
+  const tainted = { ...change("aws_instance.web", ["delete", "create"], {}, {}), action_reason: "replace_because_tainted" };
+  assert.equal(judge([tainted], { inventory: undefined }).refused, []);
+  assert.is(judge([tainted]).refused.length, 1);
+  assert.is(judge([{ ...tainted, action_reason: "replace_because_cannot_update" }], { inventory: undefined }).refused.length, 1);
+});
+
 test("a data volume goes only when it is named", () => {
   const gone = change("aws_ebs_volume.web_postgresql", ["delete"], disk, null);
   assert.match(judge([gone]).refused[0]?.unless ?? "", /--yes-delete-volume web\/postgresql/);
