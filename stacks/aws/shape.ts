@@ -152,6 +152,12 @@ export function shapeOf(plan: StackPlan, resolved: Resolved): AwsStack {
       : aws.network === "own" || plan.network !== undefined
         ? { kind: "own", ...ownNetwork(plan) }
         : { kind: "default" };
+  const hidden = plan.hosts.find((h) => h.aws.address === "private");
+  if (hidden && network.kind !== "subnets")
+    throw new RefusedError(
+      `${plan.stack}/${hidden.host} has \`address: private\`, and the subnet has no way out but by a public address: it could not fetch its secrets, nor report`,
+      "write `address: dynamic` (its ports are open to nobody but who is declared), or name subnets that have a NAT gateway: `aws: { network: { subnets: [...] } }`",
+    );
   return {
     stack: plan.stack,
     region: resolved.region,

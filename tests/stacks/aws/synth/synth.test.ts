@@ -121,6 +121,13 @@ test("a fixed address that EC2 keeps for itself makes the subnet one bit wider, 
   assert.throws(() => subnetOf("10.1.0.0/24", "10.1.0.1"), /keeps the first four addresses/);
 });
 
+test("a host that could reach nothing is refused; in subnets of one's own it may be private", () => {
+  const text = (network: string) =>
+    `stack: a\naws: { network: ${network} }\nhosts:\n  a: { image: debian-12, aws: { address: private } }\n`;
+  for (const network of ["own", "default"]) assert.throws(() => stackOfText(text(network)), /no way out but by a public address/);
+  assert.is(stackOfText(text("{ subnets: [subnet-0a1b2c3d] }")).hosts[0]?.address, "private");
+});
+
 test("names of hosts and volumes never meet in one address", () => {
   const pairs = ["a", "a_b", "a_", "a__b", "1", "_1".slice(1), "a-b"].flatMap((host) =>
     ["b", "c", "b_c", "1"].map((volume) => id(host, volume)),
