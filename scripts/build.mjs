@@ -74,7 +74,10 @@ const entries = {
   test: "tests/run.ts",
   // The app of the cdktf CLI.
   cdktf: "stacks/aws/main.ts",
+  // ssh's way through SSM.
+  tunnel: "stacks/aws/tunnel.ts",
   // Programs of the tests' own.
+  "tests/stacks/aws/sdk/launch": "tests/stacks/aws/sdk/launch.ts",
   "tests/ec2/bodies": "tests/ec2/bodies.ts",
 };
 for (const file of testFiles("tests")) entries[file.replace(/\.ts$/, "")] = file;

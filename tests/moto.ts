@@ -50,7 +50,13 @@ export async function startMoto(): Promise<Moto> {
   // What moto itself would load of AMIs is not wanted, and takes a second.
   const child = spawn(program, ["--host", "127.0.0.1", "--port", String(port)], {
     stdio: "ignore",
-    env: { ...process.env, ...env, MOTO_EC2_LOAD_DEFAULT_AMIS: "false", MOTO_IAM_LOAD_MANAGED_POLICIES: "true" },
+    env: {
+      ...process.env,
+      ...env,
+      MOTO_EC2_LOAD_DEFAULT_AMIS: "false",
+      MOTO_IAM_LOAD_MANAGED_POLICIES: "true",
+      S3_UPLOAD_PART_MIN_SIZE: "1024", // S3 itself wants 5 MiB
+    },
   });
   const end = () => child.kill("SIGKILL");
   process.on("exit", end);

@@ -25,7 +25,7 @@ process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= "true";
 /** Adaptive retries slow down by themselves while AWS throttles. Source: AWS SDKs and Tools Reference Guide, "Retry behavior". */
 const common = { retryMode: "adaptive", maxAttempts: 6 } as const;
 /** Seconds to connect, and to wait for an answer. */
-const limits = { connectionTimeout: 10_000, requestTimeout: 60_000 };
+const limits = { connectionTimeout: 10_000, requestTimeout: 60_000, throwOnRequestTimeout: true };
 
 /** @throws RefusedError when nobody says which region */
 export async function awsOf(given: string | undefined): Promise<Aws> {

@@ -7,13 +7,17 @@ import { call, isMissing } from "./errors.ts";
 /** Above this many bytes an object is sent in parts. S3 takes 5 GiB in one, and 10,000 parts. */
 const partBytes = 64 * 2 ** 20;
 
-/** @param sha256 hex; S3 verifies it where it is sent in one, and the host does in any case */
+/**
+ * @param sha256 hex; S3 verifies it where it is sent in one, and the host does in any case
+ * @param partSize bytes of a part, of what is larger than one
+ */
 export async function upload(
   aws: Aws,
   bucket: string,
   key: string,
   from: { path: string } | { bytes: Uint8Array },
   sha256: string,
+  partSize: number = partBytes,
 ): Promise<"there" | "uploaded"> {
   const sdk = await import("@aws-sdk/client-s3");
   const s3 = await aws.s3();
@@ -26,7 +30,7 @@ export async function upload(
     if (!isMissing(error)) return call(`look at s3://${bucket}/${key}`, () => Promise.reject(error));
   }
   const Metadata = { sha256 };
-  if (size <= partBytes || "bytes" in from) {
+  if (size <= partSize || "bytes" in from) {
     await call(`upload s3://${bucket}/${key}`, () =>
       s3.send(
         new sdk.PutObjectCommand({
@@ -51,9 +55,9 @@ export async function upload(
   const file = openSync(from.path, "r");
   try {
     const Parts: { ETag?: string; PartNumber: number }[] = [];
-    for (let offset = 0; offset < size; offset += partBytes) {
+    for (let offset = 0; offset < size; offset += partSize) {
       if (stopped) break;
-      const Body = Buffer.alloc(Math.min(partBytes, size - offset));
+      const Body = Buffer.alloc(Math.min(partSize, size - offset));
       readSync(file, Body, 0, Body.length, offset);
       const PartNumber = Parts.length + 1;
       const { ETag } = await call(`upload part ${PartNumber} of s3://${bucket}/${key}`, () =>

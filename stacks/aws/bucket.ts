@@ -1,4 +1,5 @@
 // The bucket of an account and region: Terraform's state, artifacts, reports, the inventory. Made by the first launch, kept for good.
+import type { S3Client } from "@aws-sdk/client-s3";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { type Aws, endpointOfS3 } from "./api.ts";
 import { call, codeOf, isMissing } from "./errors.ts";
@@ -43,16 +44,7 @@ export async function ensureBucket(aws: Aws, bucket: string): Promise<void> {
       );
     const there = code === "NoSuchTagSet";
     if (!there && !isMissing(error)) await call(`look at the bucket ${bucket}`, () => Promise.reject(error));
-    if (!there)
-      await call(`make the bucket ${bucket}`, () =>
-        s3.send(
-          new s3sdk.CreateBucketCommand({
-            Bucket: bucket,
-            // us-east-1 is the one region that may not be named here.
-            ...(aws.region !== "us-east-1" && { CreateBucketConfiguration: { LocationConstraint: aws.region as "eu-central-1" } }),
-          }),
-        ),
-      );
+    if (!there) await call(`make the bucket ${bucket}`, () => create(s3sdk, s3, bucket, aws.region));
   }
   const tag = (state: string) =>
     s3.send(new s3sdk.PutBucketTaggingCommand({ ...owner, Tagging: { TagSet: [{ Key: "ingot:bucket", Value: state }] } }));
@@ -107,6 +99,17 @@ export async function ensureBucket(aws: Aws, bucket: string): Promise<void> {
     () => tag("made"),
   ];
   for (const part of parts) await call(`set up the bucket ${bucket}`, part);
+}
+
+async function create(sdk: typeof import("@aws-sdk/client-s3"), s3: S3Client, bucket: string, region: string): Promise<void> {
+  // us-east-1 is the one region that may not be named here.
+  const place = region !== "us-east-1" && { CreateBucketConfiguration: { LocationConstraint: region as "eu-central-1" } };
+  try {
+    await s3.send(new sdk.CreateBucketCommand({ Bucket: bucket, ...place }));
+  } catch (error) {
+    // The call was done, its answer was lost, and the client asked again.
+    if (codeOf(error) !== "BucketAlreadyOwnedByYou") throw error;
+  }
 }
 
 const tlsOnly = (bucket: string, region: string) => {

@@ -1,5 +1,5 @@
-// Into an EC2 instance, by ssh. Its host key is known beforehand, because Ingot made it; the operator's key is the stack's, from the
-// secrets' store, and lies on this computer only while a command runs.
+// Into an EC2 instance, by ssh, straight or through SSM's agent on it. Its host key is known beforehand, because Ingot made it; the operator's
+// key is the stack's, from the secrets' store, and lies on this computer only while a command runs.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ import { run, tryRun } from "../../lib/run.ts";
 import { parseLine } from "../local/report.ts";
 import { publicSshKey, type SecretStore } from "../secrets.ts";
 import type { Connection, ExecOptions, ExecResult, Machine } from "../target.ts";
-import { names } from "./shape.ts";
+import { names, type Way } from "./shape.ts";
 
 /** Seconds between two looks at the report of a running activation. */
 const lookSeconds = 0.3;
@@ -21,8 +21,9 @@ const loginOf: Record<string, string> = { debian: "debian", ubuntu: "ubuntu" };
 
 export interface Access {
   store: SecretStore;
-  /** Of the image: "debian", "ubuntu". */
-  distro(): Promise<string>;
+  region: string;
+  /** The image's distribution, "debian" or "ubuntu", and by which way the host lets ssh in. */
+  about(): Promise<{ distro: string; way: Way }>;
   console(): Promise<string>;
 }
 
@@ -45,6 +46,10 @@ async function keysOf(machine: Machine, store: SecretStore): Promise<string> {
   return folder;
 }
 
+/** ssh gives ProxyCommand to a shell, and reads `%` itself. */
+const tunnelTo = ({ instance }: Machine, region: string): string =>
+  [process.execPath, join(toolFolder, "dist/tunnel.js"), region, instance].map((word) => shell(word).replaceAll("%", "%%")).join(" ");
+
 const alias = ({ stack, host }: Machine): string => `${stack}.${host}.ingot`;
 
 export function connectTo(machine: Machine, access: Access): Connection {
@@ -55,7 +60,9 @@ export function connectTo(machine: Machine, access: Access): Connection {
     let folder = folders.get(id);
     if (!folder) folders.set(id, (folder = keysOf(machine, access.store)));
     const at = await folder;
+    const { distro, way } = await access.about();
     const settings = {
+      ...(way === "ssm" && { ProxyCommand: tunnelTo(machine, access.region) }),
       IdentityFile: join(at, "key"),
       IdentitiesOnly: "yes",
       UserKnownHostsFile: join(at, "known_hosts"),
@@ -64,7 +71,7 @@ export function connectTo(machine: Machine, access: Access): Connection {
       HostKeyAlgorithms: "ssh-ed25519",
       StrictHostKeyChecking: "yes",
       BatchMode: "yes",
-      ConnectTimeout: "10",
+      ConnectTimeout: way === "ssm" ? "30" : "10",
       ServerAliveInterval: "15",
       LogLevel: "ERROR",
       ControlMaster: "auto",
@@ -72,7 +79,7 @@ export function connectTo(machine: Machine, access: Access): Connection {
       // The connection stays open beside this process for a few seconds at most.
       ControlPersist: "10",
     };
-    const login = `${loginOf[await access.distro()] ?? "admin"}@${machine.address}`;
+    const login = `${loginOf[distro] ?? "admin"}@${way === "ssm" ? machine.instance : machine.address}`;
     return ["ssh", ...Object.entries(settings).flatMap(([k, v]) => ["-o", `${k}=${v}`]), ...options, login, "--"];
   };
   /** One command line for the login's shell: every word quoted. */
@@ -85,7 +92,7 @@ export function connectTo(machine: Machine, access: Access): Connection {
     const pty = options.interactive && process.stdin.isTTY && process.stdout.isTTY;
     const command = [...(await ssh(pty ? ["-t"] : [])), asRoot(argv, options.timeoutSeconds)];
     const { code, stdout, stderr } = await tryRun(command, { input: options.input || undefined, interactive: options.interactive });
-    if (code === 255 && /^(ssh:|Host key verification|kex_exchange|Connection |.*Permission denied \(publickey)/m.test(stderr))
+    if (code === 255 && /^(ssh:|tunnel:|Host key verification|kex_exchange|Connection |.*Permission denied \(publickey)/m.test(stderr))
       throw new RefusedError(`no ssh to ${id} (${machine.address}): ${stderr.trim()}`, sshHint(stderr, machine));
     return { code, stdout, stderr };
   };
@@ -100,19 +107,9 @@ export function connectTo(machine: Machine, access: Access): Connection {
     },
     console: () => access.console(),
     async reboot() {
-      const boot = async () => (await exec(["cat", "/proc/sys/kernel/random/boot_id"], { timeoutSeconds: 20 })).stdout.trim();
-      const before = await boot();
+      const before = await bootOf(exec);
       await exec(["systemctl", "reboot"], { timeoutSeconds: 30 }); // its exit code tells nothing: the machine goes away below it
-      for (const end = performance.now() + rebootSeconds * 1000; performance.now() < end; await sleep(2)) {
-        const now = await boot().catch((error: unknown) => {
-          if (error instanceof RefusedError) return before; // it is away
-          throw error;
-        });
-        if (now === before || now === "") continue;
-        const state = await exec(["systemctl", "is-system-running", "--wait"], { timeoutSeconds: rebootSeconds });
-        if (["running", "degraded"].includes(state.stdout.trim())) return;
-      }
-      throw new RefusedError(`${id} did not come back within ${rebootSeconds} s`, `its console: ingot logs ${id} --console --on aws`);
+      await untilUp({ exec }, machine, rebootSeconds, before);
     },
     async beside(argv, options = {}) {
       const { code, stdout, stderr } = await tryRun(argv, { input: options.input, timeoutSeconds: options.timeoutSeconds });
@@ -134,7 +131,35 @@ export function connectTo(machine: Machine, access: Access): Connection {
   };
 }
 
+type Exec = Pick<Connection, "exec">;
+
+const bootOf = async (exec: Exec["exec"]): Promise<string> =>
+  (await exec(["cat", "/proc/sys/kernel/random/boot_id"], { timeoutSeconds: 20 })).stdout.trim();
+
+/**
+ * Waits until a machine lets somebody in and systemd has started everything.
+ * @param before the boot that it is no longer to be in
+ * @throws RefusedError after `seconds`
+ */
+export async function untilUp({ exec }: Exec, { stack, host }: Machine, seconds: number, before = ""): Promise<void> {
+  for (const end = performance.now() + seconds * 1000; performance.now() < end; await sleep(2)) {
+    const now = await bootOf(exec).catch((error: unknown) => {
+      if (error instanceof RefusedError) return ""; // it is away
+      throw error;
+    });
+    if (now === before || now === "") continue;
+    const state = await exec(["systemctl", "is-system-running", "--wait"], { timeoutSeconds: seconds });
+    if (["running", "degraded"].includes(state.stdout.trim())) return;
+  }
+  throw new RefusedError(
+    `${stack}/${host} did not come back within ${seconds} s`,
+    `its console: ingot logs ${stack}/${host} --console --on aws`,
+  );
+}
+
 function sshHint(stderr: string, { stack }: Machine): string {
+  const [, said] = /^tunnel: (.*)$/m.exec(stderr) ?? [];
+  if (said) return said;
   if (/Host key verification/.test(stderr))
     return "what answers there is not the host that Ingot made: is the address somebody else's now? `ingot status --on aws` says which it has";
   if (/Permission denied/.test(stderr)) return "the instance has another key: it was launched before the secrets' store had this one";

@@ -1,9 +1,9 @@
 // A host's data volumes. They outlive the instance: replaced or gone, they stay, and are found again by their tags.
 import { EbsVolume } from "@cdktf/provider-aws/lib/ebs-volume/index.js";
 import type { Construct } from "constructs";
-import { snapshotTag, tagsOf } from "./host.ts";
+import { snapshotTag } from "./host.ts";
 import { named } from "./network.ts";
-import { type AwsHost, id, names } from "./shape.ts";
+import { type AwsHost, id, names, tagsOf } from "./shape.ts";
 
 /** @param release volumes that may be deleted: "host/volume" */
 export function disksOf(scope: Construct, stack: string, host: AwsHost, release: string[]): Map<string, EbsVolume> {

@@ -22,8 +22,10 @@ export async function call<T>(what: string, work: () => Promise<T>): Promise<T> 
 
 /** The code of an error of the SDK: "AccessDenied", "ThrottlingException"; also behind a message of ours. */
 export function codeOf(error: unknown): string {
-  const { name, Code, code } = (error instanceof RefusedError ? (error.cause ?? {}) : error) as Failure;
-  return Code ?? (name && name !== "Error" ? name : (code ?? ""));
+  const { name, Code, code, $metadata } = (error instanceof RefusedError ? (error.cause ?? {}) : error) as Failure;
+  // S3's answer to HEAD has no body, and so no code: then its status says what it can.
+  const named = name && !/^(Error|Unknown|UnknownError)$/.test(name) ? name : undefined;
+  return Code ?? named ?? code ?? String($metadata?.httpStatusCode ?? "");
 }
 
 export const isMissing = (error: unknown): boolean =>

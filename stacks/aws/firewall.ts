@@ -5,7 +5,7 @@ import { VpcSecurityGroupIngressRule } from "@cdktf/provider-aws/lib/vpc-securit
 import type { Construct } from "constructs";
 import type { Port } from "../../cloud-init/plan.ts";
 import { named } from "./network.ts";
-import { type AwsHost, id } from "./shape.ts";
+import { type AwsHost, id, tagsOf } from "./shape.ts";
 
 const world = ["0.0.0.0/0", "::/0"];
 const version = (cidr: string): "cidrIpv4" | "cidrIpv6" => (cidr.includes(":") ? "cidrIpv6" : "cidrIpv4");
@@ -17,7 +17,7 @@ export function groupOf(scope: Construct, stack: string, host: AwsHost, vpcId: s
       namePrefix: `${stack}-${host.host}-`,
       description: `Ports of ${stack}/${host.host}`,
       vpcId,
-      tags: { Name: `${stack}/${host.host}` },
+      tags: tagsOf(stack, host),
       // Another description or network makes another group, which must be there before the instance leaves the old one.
       lifecycle: { createBeforeDestroy: true },
     }),
@@ -25,14 +25,19 @@ export function groupOf(scope: Construct, stack: string, host: AwsHost, vpcId: s
   );
   for (const cidr of world)
     named(
-      new VpcSecurityGroupEgressRule(scope, `out-${version(cidr)}`, { securityGroupId: group.id, ipProtocol: "-1", [version(cidr)]: cidr }),
+      new VpcSecurityGroupEgressRule(scope, `out-${version(cidr)}`, {
+        securityGroupId: group.id,
+        ipProtocol: "-1",
+        [version(cidr)]: cidr,
+        tags: tagsOf(stack, host),
+      }),
       id(host.host, version(cidr) === "cidrIpv4" ? "ipv4" : "ipv6"),
     );
   return group;
 }
 
 /** @param others groups of the stack's other hosts, by host */
-export function openPorts(scope: Construct, host: AwsHost, group: SecurityGroup, others: Map<string, SecurityGroup>): void {
+export function openPorts(scope: Construct, stack: string, host: AwsHost, group: SecurityGroup, others: Map<string, SecurityGroup>): void {
   const rule = (port: Port, source: string, from: Record<string, string>) =>
     named(
       new VpcSecurityGroupIngressRule(scope, `in-${port.protocol}-${port.port}-${source}`, {
@@ -41,6 +46,7 @@ export function openPorts(scope: Construct, host: AwsHost, group: SecurityGroup,
         fromPort: port.port,
         toPort: port.port,
         description: `${port.resource} from ${source}`,
+        tags: tagsOf(stack, host),
         ...from,
       }),
       id(host.host, `${port.protocol}_${port.port}_${source.replace(/[^A-Za-z0-9_-]/g, "_")}`),

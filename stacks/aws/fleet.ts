@@ -9,10 +9,10 @@ import { LbTargetGroup } from "@cdktf/provider-aws/lib/lb-target-group/index.js"
 import { Route53Record } from "@cdktf/provider-aws/lib/route53-record/index.js";
 import { TerraformOutput } from "cdktf";
 import { Construct } from "constructs";
-import { factsOf, type HostProps, tagsOf } from "./host.ts";
+import { factsOf, type HostProps } from "./host.ts";
 import { named } from "./network.ts";
 import { roleOf } from "./role.ts";
-import { id, names } from "./shape.ts";
+import { id, names, tagsOf } from "./shape.ts";
 
 export interface FleetProps extends Omit<HostProps, "subnet" | "volumes" | "snapshotRole"> {
   /** A subnet in each of the host's zones. */
@@ -81,6 +81,7 @@ export class Fleet extends Construct {
             protocol: "TCP",
             vpcId: props.vpcId,
             deregistrationDelay: "60",
+            tags: tagsOf(stack, host),
             healthCheck: {
               protocol: health.port === 443 ? "HTTPS" : "HTTP",
               port: String(health.port),
@@ -161,6 +162,7 @@ export class Fleet extends Construct {
         evaluationPeriods: 5,
         treatMissingData: "notBreaching",
         alarmActions: alarmsTo === undefined ? [] : [alarmsTo],
+        tags: tagsOf(stack, host),
       }),
       id(host.host, "unwell"),
     );

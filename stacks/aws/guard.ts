@@ -66,7 +66,6 @@ export function guard(plan: TerraformPlan, facts: GuardFacts): Verdict {
   const gone = (inventory?.hosts ?? []).filter((h) => !stack.hosts.some((s) => s.host === h.host));
   for (const { host } of gone) hosts.push({ host, fate: "deleted", words: ["is no longer in the stack: its machine goes"] });
   // Terraform tells as drift whatever it reads anew, also what follows from its own last run: what is meant here is what it would take back.
-  // Terraform tells as drift whatever it reads anew, also what follows from its own last run: what is meant here is what it would take back.
   const drift = inventory ? (plan.resource_drift ?? []).flatMap((r) => driftOf(r, plan.resource_changes ?? [])) : [];
   return { stack: stack.stack, hosts, changes, drift, refused };
 }
@@ -105,17 +104,30 @@ function changeOf(resource: ResourceChange, action: Action): Change {
   const what = volume === undefined ? describe(resource) : `the data volume ${host}/${volume}`;
   const reasons = [...new Set((resource.change.replace_paths ?? []).map(([key]) => String(key)))].sort();
   const parts = action === "update" ? attributes(resource) : action === "replace" ? reasons : [];
-  const words = { create: "is made", update: "is changed", replace: "is made anew", delete: "is deleted" }[action];
+  const words = verbs(resource)[action];
   return {
     address: resource.address,
     action,
     ...(host !== undefined && { host }),
-    words: `${what} ${words}${parts.length ? ` (${parts.join(", ")})` : ""}${downtime(resource, action)}`,
+    words: `${what} ${words}${parts.length ? ` (${parts.join(", ")})` : ""}${consequence(resource, action)}`,
     data: holdsData.test(resource.type),
   };
 }
 
-const describe = ({ type, name }: ResourceChange): string => `${type.replace(/^aws_/, "").replaceAll("_", " ")} ${name}`;
+const isPort = ({ type }: ResourceChange): boolean => type === "aws_vpc_security_group_ingress_rule";
+
+const verbs = (resource: ResourceChange): Record<Action, string> =>
+  isPort(resource)
+    ? { create: "is opened", update: "is changed", replace: "is opened anew", delete: "is closed" }
+    : { create: "is made", update: "is changed", replace: "is made anew", delete: "is deleted" };
+
+function describe(resource: ResourceChange): string {
+  const { type, name, change } = resource;
+  const rule = change.after ?? change.before ?? {};
+  // Its own words, as firewall.ts wrote them: "site/web from 0.0.0.0/0".
+  if (isPort(resource) && rule.description) return `port ${rule.to_port}/${rule.ip_protocol} of ${rule.description}`;
+  return `${type.replace(/^aws_/, "").replaceAll("_", " ")} ${name}`;
+}
 
 /** Attributes that differ, with both values where they are short; what a plan marks as sensitive has none. */
 function attributes({ change: { before, after, after_unknown } }: ResourceChange): string[] {
@@ -132,9 +144,12 @@ function attributes({ change: { before, after, after_unknown } }: ResourceChange
     .sort();
 }
 
-/** What the machine is stopped for. Source: the AWS provider's documentation of aws_instance, `instance_type`. */
-function downtime({ type, change }: ResourceChange, action: Action): string {
-  if (type !== "aws_instance" || action !== "update") return "";
+/** What a change means for the machine. Source: the AWS provider's documentation of aws_instance, `instance_type`. */
+function consequence({ type, change }: ResourceChange, action: Action): string {
+  if (action !== "update") return "";
+  if (type === "aws_ebs_volume" && Number(change.after?.size) > Number(change.before?.size))
+    return ": its file system grows with `ingot apply`";
+  if (type !== "aws_instance") return "";
   return ["instance_type", "ebs_optimized", "cpu_options"].some(
     (k) => JSON.stringify(change.before?.[k]) !== JSON.stringify(change.after?.[k]),
   )

@@ -15,7 +15,7 @@ import { Construct } from "constructs";
 import type { AwsFacts } from "../../cloud-init/plan.ts";
 import { named } from "./network.ts";
 import { type Account, roleOf } from "./role.ts";
-import { type AwsHost, id, names } from "./shape.ts";
+import { type AwsHost, id, names, tagsOf } from "./shape.ts";
 
 export interface HostProps {
   /** The stack's name: first part of names and tags. */
@@ -108,12 +108,6 @@ export class Host extends Construct {
 
 const tagged = (tag: string): string[] => [`tags["${tag}"]`, `tags_all["${tag}"]`];
 
-export const tagsOf = (stack: string, { host }: AwsHost): Record<string, string> => ({
-  Name: `${stack}/${host}`,
-  [names.tags.stack]: stack,
-  [names.tags.host]: host,
-});
-
 /** The parameter that tells the machine its disks and where everything is. It is not in user-data, so that another disk changes no bytes there. */
 export function factsOf(
   scope: Construct,
@@ -128,7 +122,12 @@ export function factsOf(
     report: `s3://${account.bucket}/${names.reports(stack, host.host)}`,
   } satisfies AwsFacts;
   return named(
-    new SsmParameter(scope, "facts", { name: names.facts(stack, host.host), type: "String", value: Fn.jsonencode(facts) }),
+    new SsmParameter(scope, "facts", {
+      name: names.facts(stack, host.host),
+      type: "String",
+      value: Fn.jsonencode(facts),
+      tags: tagsOf(stack, host),
+    }),
     id(host.host),
   );
 }
@@ -157,6 +156,7 @@ function alarms(scope: Construct, { stack, host, account, alarmsTo }: HostProps,
         period: 60,
         evaluationPeriods: 2,
         alarmActions: actions,
+        tags: tagsOf(stack, host),
       }),
       id(host.host, kind),
     );
@@ -174,6 +174,7 @@ function snapshots(
   named(
     new DlmLifecyclePolicy(scope, "snapshots", {
       description: `Data volumes of ${stack} ${host.host}`,
+      tags: tagsOf(stack, host),
       executionRoleArn: role,
       state: "ENABLED",
       policyDetails: {

@@ -47,6 +47,11 @@ export async function lockStack(aws: Aws, bucket: string, stack: string, what: s
     const there = await readObject(aws, bucket, key);
     if (!there) continue; // it was let go between the two calls
     const holder = JSON.parse(there.text) as Holder;
+    if (holder.id === id) {
+      // It was written; only the answer had been lost, and the call was made again.
+      etag = there.etag;
+      break;
+    }
     if (Date.parse(holder.until) < Date.now()) {
       etag = await writeObject(aws, bucket, key, content(), { etag: there.etag });
       if (etag === undefined) continue;
@@ -67,8 +72,10 @@ export async function lockStack(aws: Aws, bucket: string, stack: string, what: s
   timer.unref();
   const renew = async () => {
     const next = etag === undefined ? undefined : await writeObject(aws, bucket, key, content(), { etag });
-    if (next === undefined) lost = "somebody else took it, because it had not been renewed in time";
-    else etag = next;
+    const there = next === undefined ? await readObject(aws, bucket, key) : undefined;
+    if (next !== undefined) etag = next;
+    else if (there && (JSON.parse(there.text) as Holder).id === id) etag = there.etag;
+    else lost = "somebody else took it, because it had not been renewed in time";
   };
   return {
     async release() {

@@ -5,7 +5,7 @@ import { IamRolePolicy } from "@cdktf/provider-aws/lib/iam-role-policy/index.js"
 import { IamRolePolicyAttachment } from "@cdktf/provider-aws/lib/iam-role-policy-attachment/index.js";
 import type { Construct } from "constructs";
 import { named } from "./network.ts";
-import { type AwsHost, id, names } from "./shape.ts";
+import { type AwsHost, id, names, tagsOf } from "./shape.ts";
 
 /** What stands in every ARN of the account, as Terraform's expressions. */
 export interface Account {
@@ -30,6 +30,7 @@ export function roleOf(scope: Construct, { stack, host, secrets, account }: Role
       namePrefix: `ingot-${stack}-${host.host}-`.slice(0, 38),
       assumeRolePolicy: assumedBy("ec2.amazonaws.com"),
       description: `What ${stack}/${host.host} may read and write`,
+      tags: tagsOf(stack, host),
     }),
     name,
   );
@@ -50,7 +51,11 @@ export function roleOf(scope: Construct, { stack, host, secrets, account }: Role
       name,
     );
   const profile = named(
-    new IamInstanceProfile(scope, "profile", { namePrefix: `ingot-${stack}-${host.host}-`.slice(0, 38), role: role.name }),
+    new IamInstanceProfile(scope, "profile", {
+      namePrefix: `ingot-${stack}-${host.host}-`.slice(0, 38),
+      role: role.name,
+      tags: tagsOf(stack, host),
+    }),
     name,
   );
   return { profile: profile.name, policy };

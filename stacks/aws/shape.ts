@@ -86,6 +86,11 @@ export interface AwsVolume {
 /** What of a stack is to be there after an apply. `data`: only what holds data (`down`: volumes stay); `nothing`: all goes. */
 export type Extent = "all" | "data" | "nothing";
 
+/** How an operator gets to a host's ssh: straight, or through SSM, whose agent on it calls out and needs no open port. */
+export type Way = "ssh" | "ssm";
+export const wayTo = ({ agent, address, sshFrom }: Pick<AwsHost, "agent" | "address" | "sshFrom">): Way =>
+  agent && (address === "private" || sshFrom.length === 0) ? "ssm" : "ssh";
+
 /** Names in the account that several rooms must agree on. `bucket` prefixes end with "/". */
 export const names = {
   /** SSM parameter with the host's AwsFacts. */
@@ -120,6 +125,13 @@ export const id = (host: string, part?: string): string => {
   // Names hold single `_`, and begin with none: doubled in the first part, an odd one divides the two.
   return part === undefined ? name : `${name.replaceAll("_", "__")}_${part}`;
 };
+
+/** On everything that is a host's: by them it is found again, in the account and in Terraform's plan. */
+export const tagsOf = (stack: string, { host }: AwsHost): Record<string, string> => ({
+  Name: `${stack}/${host}`,
+  [names.tags.stack]: stack,
+  [names.tags.host]: host,
+});
 
 /** Addresses of what Terraform makes, in the synthesised file: the guard, `-replace` and `-target` find them by these. */
 export const addresses = {
@@ -157,6 +169,12 @@ export function shapeOf(plan: StackPlan, resolved: Resolved): AwsStack {
     throw new RefusedError(
       `${plan.stack}/${hidden.host} has \`address: private\`, and the subnet has no way out but by a public address: it could not fetch its secrets, nor report`,
       "write `address: dynamic` (its ports are open to nobody but who is declared), or name subnets that have a NAT gateway: `aws: { network: { subnets: [...] } }`",
+    );
+  const closed = plan.hosts.find((h) => h.aws.ssh_from.length === 0 && !resolved.agent[h.host]);
+  if (closed)
+    throw new RefusedError(
+      `${plan.stack}/${closed.host} has \`ssh_from: []\`, and its image no SSM agent: nobody could come in, not even to verify it`,
+      "say from where: `ssh_from: [203.0.113.0/24]`; or put the package amazon-ssm-agent into the image's recipe",
     );
   return {
     stack: plan.stack,

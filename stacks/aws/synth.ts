@@ -126,7 +126,13 @@ export function declare(scope: TerraformStack, stack: AwsStack, extent: Extent, 
   for (const host of hosts) {
     const group = groups.get(host.host);
     if (!group) continue;
-    openPorts(new Construct(scope, `ports-${host.host}`), host, group, new Map([...groups].filter(([other]) => other !== host.host)));
+    openPorts(
+      new Construct(scope, `ports-${host.host}`),
+      stack.stack,
+      host,
+      group,
+      new Map([...groups].filter(([other]) => other !== host.host)),
+    );
     const zoneId = host.dns && named(new DataAwsRoute53Zone(scope, `zone-${host.host}`, { name: host.dns.zone }), id(host.host)).zoneId;
     const common = {
       stack: stack.stack,

@@ -10,11 +10,11 @@ import { sha256, short } from "../../lib/digest.ts";
 import type { Project } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
 import { publicSshKey, type SecretStore, secretsOf } from "../secrets.ts";
-import { activationLimit, type HostInput, type Machine, type Target, type TargetEvent } from "../target.ts";
+import { activationLimit, type Connection, type HostInput, type Machine, type Target, type TargetEvent } from "../target.ts";
 import { type Aws, awsOf } from "./api.ts";
 import { upload } from "./artifacts.ts";
 import { bucketOf, ensureBucket, hasBucket } from "./bucket.ts";
-import { connectTo } from "./connection.ts";
+import { connectTo, untilUp } from "./connection.ts";
 import { call } from "./errors.ts";
 import { guard, say, type Verdict } from "./guard.ts";
 import { amiOf } from "./images.ts";
@@ -24,7 +24,7 @@ import { removeObject } from "./object.ts";
 import { consoleOf, reportOf } from "./report.ts";
 import { parameterStore, secretsManager } from "./secrets.ts";
 import type { AwsSettings } from "./settings.ts";
-import { type AwsImage, type AwsStack, addresses, type Extent, names, shapeOf } from "./shape.ts";
+import { type AwsImage, type AwsStack, addresses, type Extent, names, shapeOf, wayTo } from "./shape.ts";
 import { type Terraform, terraformAt } from "./terraform.ts";
 
 export interface AwsChoices {
@@ -80,6 +80,32 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
     );
     if (ending.length) await allowTermination(aws, shape.stack, [...replace, ...ending.flatMap((c) => c.host ?? [])]);
     await during(progress, `terraform apply of ${shape.stack}`, () => terraform.apply());
+  };
+
+  const connect = (machine: Machine): Connection =>
+    connectTo(machine, {
+      store,
+      region: aws.region,
+      about: async () => {
+        const inventory = await readInventory(aws, await bucketName(), machine.stack);
+        const shape = inventory?.shape.hosts.find((h) => h.host === machine.host);
+        const distro = inventory?.hosts.find((h) => h.host === machine.host)?.distro ?? "debian";
+        return { distro, way: shape ? wayTo(shape) : "ssh" };
+      },
+      console: () => consoleOf(aws, machine.instance),
+    });
+  const find = async (stack?: string): Promise<Machine[]> => {
+    const bucket = await bucketName();
+    const stacks = stack === undefined ? await stacksIn(aws, bucket) : [stack];
+    const found = await Promise.all(
+      stacks.map(async (name) => {
+        const inventory = await readInventory(aws, bucket, name);
+        if (!inventory?.hosts.length) return [];
+        const instances = await instancesOf(aws, name);
+        return Promise.all(inventory.hosts.map((record) => machineOf(aws, bucket, name, record, instances)));
+      }),
+    );
+    return found.flat();
   };
 
   return {
@@ -147,36 +173,21 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
       const held = await locked(stack, "start");
       try {
         await power(aws, await instancesOf(aws, stack), "start", progress);
+        // EC2 says "running" as soon as the machine has power.
+        const machines = await find(stack);
+        await during(progress, `boot of ${stack}`, () => Promise.all(machines.map((m) => untilUp(connect(m), m, bootSeconds))));
       } finally {
         await held.release();
       }
     },
 
-    async find(stack) {
-      const bucket = await bucketName();
-      const stacks = stack === undefined ? await stacksIn(aws, bucket) : [stack];
-      const found = await Promise.all(
-        stacks.map(async (name) => {
-          const inventory = await readInventory(aws, bucket, name);
-          if (!inventory?.hosts.length) return [];
-          const instances = await instancesOf(aws, name);
-          return Promise.all(inventory.hosts.map((record) => machineOf(aws, bucket, name, record, instances)));
-        }),
-      );
-      return found.flat();
-    },
+    find,
+    connect,
 
-    connect: (machine) =>
-      connectTo(machine, {
-        store,
-        distro: async () => {
-          const inventory = await readInventory(aws, await bucketName(), machine.stack);
-          return inventory?.hosts.find((h) => h.host === machine.host)?.distro ?? "debian";
-        },
-        console: () => consoleOf(aws, machine.instance),
-      }),
-
-    /** The role of a host names what it may read, so a new release or secret is Terraform's matter: the permissions, and nothing else. */
+    /**
+     * The role of a host names what it may read, so a new release or secret is Terraform's matter: the permissions, and nothing else but the
+     * size of its volumes, which grow while they are in use.
+     */
     async refresh(stack, hosts) {
       const bucket = await bucketName();
       const held = await locked(stack.stack, "apply");
@@ -188,7 +199,7 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
           shape,
           "all",
           inventory,
-          shape.hosts.flatMap((h) => addresses.permissions(h.host)),
+          shape.hosts.flatMap((h) => [...addresses.permissions(h.host), ...h.volumes.map((v) => addresses.volume(h.host, v.name))]),
         );
         if (inventory) {
           const generations = new Map(hosts.map((h) => [h.plan.host, h.plan.generation.digest]));

@@ -143,7 +143,8 @@ export function containerTarget(project: Project, progress: Progress, options: C
         if (!record) throw new RefusedError(`${stack.stack}/${input.plan.host} is not up`, `ingot up ${stack.stack}`);
         addArtifacts(folder, input);
         writeFacts(join(folder, "staging"), machineFacts(input.plan, record.instance, record.address), input.secrets);
-        await run(asRoot(["sh", script("refresh.sh"), folder]));
+        const volumes = input.plan.volumes.map((v) => ensureVolume(project, stack.stack, input.plan.host, v));
+        await run(asRoot(["sh", script("refresh.sh"), folder, ...volumes]));
       }
     },
 

@@ -75,6 +75,25 @@ test("files and folders are copied to a machine and from it", async () => {
   assert.not.ok(existsSync(join(back, "file")));
 });
 
+test("a volume that grows takes its file system along, on the running machine and with the next launch", async () => {
+  const size = async () => Number((await project.on("pair/database", "df --output=size -B1M /srv/data | tail -n 1")).stdout);
+  const grow = (to: string) => {
+    const file = join(project.folder, "stacks/pair.yaml");
+    writeFileSync(file, readFileSync(file, "utf8").replace(/size: \d+MiB/, `size: ${to}`));
+  };
+  const before = await size();
+  grow("128MiB");
+  const apply = await project.ingot(["apply", "pair"]);
+  assert.is(apply.code, 0, apply.stderr);
+  const between = await size();
+  assert.ok(between > before + 50, `${before} MiB, then ${between}`);
+  assert.is((await project.ingot(["down", "pair"])).code, 0);
+  grow("256MiB");
+  assert.is((await project.ingot(["up", "pair"])).code, 0);
+  assert.ok((await size()) > between + 100);
+  assert.is((await project.on("pair/database", "cat /srv/data/row")).stdout, "kept\n");
+});
+
 test("down leaves the volume, and up has it again", async () => {
   assert.is((await project.ingot(["down", "pair"])).code, 0);
   assert.is((await project.ingot(["up", "pair"])).code, 0);

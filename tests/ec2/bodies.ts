@@ -3,7 +3,7 @@
 // does not: NVMe disks with serials (the disks are there by the names that Ingot's udev rule would give them), DMI, security groups.
 // A program for tests/ec2/ec2.ts, run in the namespace of the test's network: bodies.js <file with the settings as JSON>.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import {
@@ -24,8 +24,6 @@ import { type InstanceMetadata, startMetadata } from "./metadata.ts";
 export interface BodiesSettings {
   /** The namespace with br0, which this program is in. */
   network: string;
-  /** Of br0, and moto's: "172.31.255.254". */
-  gateway: string;
   endpoint: string;
   /** Where machines and disks are kept. */
   folder: string;
@@ -38,6 +36,8 @@ interface Body {
   folder: string;
   metadata: InstanceMetadata;
   doors: Server[];
+  /** The public address at which they are. */
+  door?: string;
   /** Starts its supervisor, at first and after it was stopped. */
   start(): void;
   off: boolean;
@@ -49,6 +49,8 @@ const ip = (...args: string[]): void => void execFileSync("ip", args);
 
 class Bodies {
   readonly #bodies = new Map<string, Body>();
+  /** Also those that could not be made: nothing is tried twice. */
+  readonly #begun = new Set<string>();
   readonly #ec2: EC2Client;
   #count = 0;
 
@@ -70,10 +72,14 @@ class Bodies {
     for (const instance of instances) {
       const id = instance.InstanceId ?? "";
       // Tags come with RunInstances; disks are attached afterwards, and the host waits for them.
-      if (instance.State?.Name === "running" && !this.#bodies.has(id) && (await this.#disksAreThere(instance)))
+      if (instance.State?.Name === "running" && !this.#begun.has(id) && (await this.#disksAreThere(instance))) {
+        this.#begun.add(id);
         this.#bodies.set(id, await this.#begin(id, instance));
+      }
       const body = this.#bodies.get(id);
-      if (body) this.#open(body, instance);
+      if (!body) continue;
+      this.#open(body, instance);
+      if (!body.off) await this.#disks(id); // one may have grown
     }
   }
 
@@ -86,7 +92,7 @@ class Bodies {
   }
 
   async #begin(id: string, instance: Instance): Promise<Body> {
-    const { folder: root, network, gateway, endpoint, store } = this.settings;
+    const { folder: root, network, endpoint, store } = this.settings;
     const name = `${network}-${this.#count}`;
     const folder = join(root, id);
     const address = instance.PrivateIpAddress ?? "";
@@ -120,7 +126,8 @@ class Bodies {
       });
     };
     start();
-    ip("-n", name, "route", "add", "default", "via", gateway);
+    // The bridge has the last address of each network of instances.
+    ip("-n", name, "route", "add", "default", "via", address.replace(/\.\d+\.\d+$/, ".255.254"));
     return { name, folder, metadata, doors: [], start, off: false, disks: disks.map((d) => d.file) };
   }
 
@@ -149,14 +156,26 @@ class Bodies {
       if (name === undefined) return [];
       const file = join(this.settings.folder, `${volume.VolumeId}.disk`);
       if (!existsSync(file)) writeFileSync(file, "");
-      truncateSync(file, (volume.Size ?? 1) * 2 ** 30);
+      const size = (volume.Size ?? 1) * 2 ** 30;
+      if (statSync(file).size < size) {
+        truncateSync(file, size);
+        execFileSync("sh", [
+          "-c",
+          `losetup --associated "$1" --noheadings --output NAME | xargs -r -n1 losetup --set-capacity`,
+          "sh",
+          file,
+        ]);
+      }
       return [{ name, file }];
     });
   }
 
   /** EC2's network address translation: the public address is this namespace's, and what comes to it is handed to the private one. */
   #open(body: Body, { PublicIpAddress, PrivateIpAddress }: Instance): void {
-    if (!PublicIpAddress || !PrivateIpAddress || body.doors.length) return;
+    if (!PublicIpAddress || !PrivateIpAddress || body.door === PublicIpAddress) return;
+    // An Elastic IP takes the place of the address that the instance was launched with.
+    for (const door of body.doors.splice(0)) door.close();
+    body.door = PublicIpAddress;
     if (!PublicIpAddress.startsWith("127.")) ip("addr", "replace", `${PublicIpAddress}/32`, "dev", "lo");
     for (const port of [22, 80, 443]) {
       const door = createServer((from) => {
@@ -177,6 +196,7 @@ class Bodies {
 
   #powerOff(body: Body): void {
     for (const door of body.doors.splice(0)) door.close();
+    body.door = undefined;
     const leader = read(join(body.folder, "run/leader"))?.split(" ")[0];
     if (leader !== undefined) execFileSync("sh", [script("stop.sh"), "10", leader]);
     body.off = true;

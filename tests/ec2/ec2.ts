@@ -1,7 +1,7 @@
 // EC2 on this computer for the end-to-end tests: a network namespace with moto in it, machines as bodies of its instances (bodies.ts), and the
 // built `ingot` run there. Nothing in it can reach any other address. Needs root.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { toolFolder } from "../../lib/paths.ts";
 import { terraformConfiguration } from "../aws.ts";
@@ -63,7 +63,6 @@ export class Ec2 {
     }
     const settings: BodiesSettings = {
       network: this.#network,
-      gateway,
       endpoint: this.endpoint,
       folder: join(this.folder, "ec2"),
       store: join(toolFolder, ".ingot/images"),
@@ -118,15 +117,54 @@ export class Ec2 {
     const file = join(this.folder, "ask.mjs");
     writeFileSync(
       file,
-      script.replaceAll('"@aws-sdk/client-ec2"', `"${join(toolFolder, "node_modules/@aws-sdk/client-ec2/dist-cjs/index.js")}"`),
+      script.replace(/"(@aws-sdk\/[a-z0-9-]+)"/g, (_, name: string) => `"${join(toolFolder, "node_modules", name, "dist-cjs/index.js")}"`),
     );
     const { code, stdout, stderr } = await this.run([process.execPath, file]);
     if (code !== 0) throw new Error(stderr);
     return JSON.parse(stdout);
   }
 
-  consoles(): string {
-    return execFileSync("sh", ["-c", `tail -n 40 "$1"/*/console.log 2>/dev/null || true`, "sh", join(this.folder, "ec2")]).toString();
+  /** Registers an AMI for each image of a stack's hosts, as if their recipes had been baked for EC2. */
+  async register(stack: string): Promise<void> {
+    const out = execFileSync(process.execPath, [join(toolFolder, "dist/ingot.js"), "plan", stack, "--json"], { cwd: this.folder });
+    const { hosts } = JSON.parse(out.toString()) as { hosts: { image: { digest: string } }[] };
+    for (const digest of new Set(hosts.map((h) => h.image.digest)))
+      await this.ask(`
+        import { EC2Client, RegisterImageCommand, CreateTagsCommand } from "@aws-sdk/client-ec2";
+        const ec2 = new EC2Client({});
+        const { ImageId } = await ec2.send(new RegisterImageCommand({ Name: "${digest}", Architecture: "x86_64", RootDeviceName: "/dev/xvda", VirtualizationType: "hvm" }));
+        await ec2.send(new CreateTagsCommand({ Resources: [ImageId], Tags: [{ Key: "ingot:image", Value: "${digest}" }] }));
+        console.log(JSON.stringify(ImageId));`);
+  }
+
+  /** A zone of Route53's. */
+  async hostedZone(name: string): Promise<void> {
+    const { code, stderr } = await this.run([
+      ..."curl -sSf --aws-sigv4 aws:amz:us-east-1:route53 --user test:test -H content-type:application/xml".split(" "),
+      "--data",
+      `<CreateHostedZoneRequest xmlns="https://route53.amazonaws.com/doc/2013-04-01/"><Name>${name}</Name><CallerReference>1</CallerReference></CreateHostedZoneRequest>`,
+      `${this.endpoint}/2013-04-01/hostedzone`,
+    ]);
+    if (code !== 0) throw new Error(stderr);
+  }
+
+  /** Ids of the machines that run, and of the data volumes that are there. */
+  async there(): Promise<{ instances: string[]; volumes: string[] }> {
+    return (await this.ask(`
+      import { EC2Client, DescribeInstancesCommand, DescribeVolumesCommand } from "@aws-sdk/client-ec2";
+      const ec2 = new EC2Client({});
+      const { Reservations } = await ec2.send(new DescribeInstancesCommand({ Filters: [{ Name: "instance-state-name", Values: ["running", "pending"] }] }));
+      const { Volumes } = await ec2.send(new DescribeVolumesCommand({ Filters: [{ Name: "tag-key", Values: ["ingot:volume"] }] }));
+      console.log(JSON.stringify({ instances: Reservations.flatMap((r) => r.Instances).map((i) => i.InstanceId).sort(), volumes: Volumes.map((v) => v.VolumeId).sort() }));`)) as {
+      instances: string[];
+      volumes: string[];
+    };
+  }
+
+  /** All that is known of a run, for the message of an assertion. */
+  said({ stdout, stderr }: Outcome): string {
+    const consoles = execFileSync("sh", ["-c", `tail -n 40 "$1"/*/console.log 2>/dev/null || true`, "sh", join(this.folder, "ec2")]);
+    return `${stdout}\n${stderr}\n${consoles.toString()}`;
   }
 
   async end(): Promise<void> {
@@ -141,13 +179,3 @@ export class Ec2 {
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
-
-/** The digest of the image that a recipe gives, once baked. */
-export function bakedDigest(): string {
-  const out = execFileSync(process.execPath, [join(toolFolder, "dist/ingot.js"), "plan", "inloop", "--json"], {
-    cwd: toolFolder,
-  }).toString();
-  return (JSON.parse(out) as { hosts: { image: { digest: string } }[] }).hosts[0]?.image.digest ?? "";
-}
-
-export const readText = (path: string): string => readFileSync(path, "utf8");

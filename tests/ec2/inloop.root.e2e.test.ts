@@ -5,30 +5,12 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
-import { bakedDigest, Ec2 } from "./ec2.ts";
+import { Ec2, type Outcome } from "./ec2.ts";
 
 const test = suite("inloop on ec2");
 const ec2 = new Ec2();
 const one = ec2.hasProvider ? test : test.skip;
 const stack = () => join(ec2.folder, "stacks/inloop.yaml");
-
-const register = (digest: string) => `
-import { EC2Client, RegisterImageCommand, CreateTagsCommand } from "@aws-sdk/client-ec2";
-const ec2 = new EC2Client({});
-const { ImageId } = await ec2.send(new RegisterImageCommand({ Name: "ingot", Architecture: "x86_64", RootDeviceName: "/dev/xvda", VirtualizationType: "hvm" }));
-await ec2.send(new CreateTagsCommand({ Resources: [ImageId], Tags: [{ Key: "ingot:image", Value: "${digest}" }] }));
-console.log(JSON.stringify(ImageId));`;
-
-const there = `
-import { EC2Client, DescribeInstancesCommand, DescribeVolumesCommand } from "@aws-sdk/client-ec2";
-const ec2 = new EC2Client({});
-const { Reservations } = await ec2.send(new DescribeInstancesCommand({ Filters: [{ Name: "instance-state-name", Values: ["running", "pending"] }] }));
-const { Volumes } = await ec2.send(new DescribeVolumesCommand({ Filters: [{ Name: "tag-key", Values: ["ingot:volume"] }] }));
-console.log(JSON.stringify({ instances: Reservations.flatMap((r) => r.Instances).map((i) => i.InstanceId), volumes: Volumes.map((v) => v.VolumeId).sort() }));`;
-interface There {
-  instances: string[];
-  volumes: string[];
-}
 
 test.before(async () => {
   if (!ec2.hasProvider) return;
@@ -36,17 +18,17 @@ test.before(async () => {
   const text = readFileSync(stack(), "utf8").replace(/^( {4}domain: .*)$/m, "$1\n    aws: { alarms: false, snapshots: { every: never } }");
   writeFileSync(stack(), text);
   await ec2.start();
-  await ec2.ask(register(bakedDigest()));
+  await ec2.register(stack());
 });
 test.after(() => ec2.end());
 
-const failed = (outcome: { stdout: string; stderr: string }): string => `${outcome.stdout}\n${outcome.stderr}\n${ec2.consoles()}`;
+const failed = (outcome: Outcome): string => ec2.said(outcome);
 
 one("before the first launch the plan says what will be made, and makes nothing", async () => {
   const plan = await ec2.ingot(["plan", "inloop"]);
   assert.is(plan.code, 0, failed(plan));
   assert.match(plan.stdout, /inloop\/web is created\n {2}a new machine, t3\.small in eu-central-1a, image [0-9a-f]{12}/);
-  assert.equal(await ec2.ask(there), { instances: [], volumes: [] });
+  assert.equal(await ec2.there(), { instances: [], volumes: [] });
 });
 
 one("a launch that is killed in the middle leaves Terraform's state in order, and the next one goes on", async () => {
@@ -59,7 +41,7 @@ one("a launch that is killed in the middle leaves Terraform's state in order, an
   }
   child.kill("SIGKILL");
   await ended;
-  const { instances } = (await ec2.ask(there)) as There;
+  const { instances } = await ec2.there();
   assert.ok(instances.length <= 1);
 });
 
@@ -69,7 +51,7 @@ one("up launches it, follows its own report to the end, and verifies it through 
   assert.match(up.stderr, /changed +web: |changed +application\/inloop/);
   assert.match(up.stdout, /checks: (\d+) of \1 passed/);
   // Of the one that was killed nothing is there twice.
-  assert.is(((await ec2.ask(there)) as There).instances.length, 1);
+  assert.is((await ec2.there()).instances.length, 1);
 });
 
 one("a second plan is empty but for what the emulator forgets", async () => {
@@ -121,7 +103,7 @@ one("no secret is in user-data, in Terraform's state and plan, or on the machine
 
 one("what holds data is not replaced unless it is named; then its data is on the new machine", async () => {
   await ec2.ingot(["exec", "inloop", "--", "sh", "-c", "echo kept >/var/lib/inloop/kept"]);
-  const before = (await ec2.ask(there)) as There;
+  const before = await ec2.there();
   const zone = readFileSync(stack(), "utf8");
   writeFileSync(stack(), zone.replace("aws: { alarms", "aws: { zone: b, alarms"));
   const refused = await ec2.ingot(["up", "inloop"]);
@@ -130,21 +112,21 @@ one("what holds data is not replaced unless it is named; then its data is on the
   writeFileSync(stack(), zone);
   const again = await ec2.ingot(["up", "inloop", "--replace", "web"]);
   assert.is(again.code, 0, failed(again));
-  const after = (await ec2.ask(there)) as There;
+  const after = await ec2.there();
   assert.equal(after.volumes, before.volumes);
   assert.is.not(after.instances[0], before.instances[0]);
   assert.is((await ec2.ingot(["exec", "inloop", "--", "cat", "/var/lib/inloop/kept"])).stdout, "kept\n");
 });
 
 one("down leaves the volumes, and nothing else", async () => {
-  const before = (await ec2.ask(there)) as There;
+  const before = await ec2.there();
   const down = await ec2.ingot(["down", "inloop"]);
   assert.is(down.code, 0, failed(down));
-  assert.equal(await ec2.ask(there), { instances: [], volumes: before.volumes });
+  assert.equal(await ec2.there(), { instances: [], volumes: before.volumes });
   assert.is((await ec2.ingot(["status", "inloop"])).code, 1);
   const gone = await ec2.ingot(["down", "inloop", "--yes-delete-volume", "web/inloop", "--yes-delete-volume", "web/postgresql"]);
   assert.is(gone.code, 0, failed(gone));
-  assert.equal(await ec2.ask(there), { instances: [], volumes: [] });
+  assert.equal(await ec2.there(), { instances: [], volumes: [] });
 });
 
 test.run();

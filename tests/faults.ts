@@ -1,0 +1,85 @@
+// A proxy before the emulator by which one call of many goes wrong, in the ways in which AWS and the network do.
+import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
+
+export type Fault =
+  | "throttled"
+  | "broken"
+  | "denied"
+  /** No answer ever comes. */
+  | "silent"
+  /** The call is done, and its answer gets lost. */
+  | "lost";
+
+export interface Faulty {
+  endpoint: string;
+  /** Calls that came so far. */
+  count(): number;
+  /** Resolves when the call that goes wrong has come. */
+  met: Promise<void>;
+  stop(): void;
+}
+
+/** @param at which call goes wrong, from 1; 0: none. Later ones are answered. */
+export async function faultyProxy(target: string, at: number, fault: Fault): Promise<Faulty> {
+  let count = 0;
+  let meet = () => {};
+  const met = new Promise<void>((resolve) => (meet = resolve));
+  const server = createServer((from, to) => {
+    const wrong = ++count === at;
+    const pass = (answer: (back: IncomingMessage) => void) => {
+      const forward = request(new URL(from.url ?? "/", target), { method: from.method, headers: from.headers }, answer);
+      forward.on("error", () => to.destroy());
+      from.pipe(forward);
+    };
+    if (!wrong) {
+      pass((back) => {
+        to.writeHead(back.statusCode ?? 500, back.headers);
+        back.pipe(to);
+      });
+      return;
+    }
+    if (fault === "lost")
+      pass((back) => {
+        back.resume();
+        back.on("end", () => to.destroy());
+      });
+    else if (fault === "silent") from.resume();
+    else {
+      from.resume();
+      from.on("end", () => say(from, to, fault));
+    }
+    meet();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  const port = address && typeof address === "object" ? address.port : 0;
+  return {
+    endpoint: `http://127.0.0.1:${port}`,
+    count: () => count,
+    met,
+    stop() {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+/** In the words of each protocol: S3's XML, the query protocol's (EC2, STS), and JSON's (SSM, Secrets Manager). */
+const codes = {
+  throttled: { s3: ["SlowDown", 503], query: ["RequestLimitExceeded", 503], json: ["ThrottlingException", 400] },
+  broken: { s3: ["InternalError", 500], query: ["InternalError", 500], json: ["InternalServerError", 500] },
+  denied: { s3: ["AccessDenied", 403], query: ["UnauthorizedOperation", 403], json: ["AccessDeniedException", 400] },
+} as const;
+
+function say(from: IncomingMessage, to: ServerResponse, fault: keyof typeof codes): void {
+  const type = String(from.headers["content-type"]);
+  const protocol = from.headers["x-amz-target"] ? "json" : type.includes("x-www-form-urlencoded") ? "query" : "s3";
+  const [code, status] = codes[fault][protocol];
+  const message =
+    fault === "denied" ? "User: arn:aws:iam::123456789012:user/ops is not authorized to perform: some:Action on resource: it" : "no";
+  const error = `<Error><Code>${code}</Code><Message>${message}</Message></Error>`;
+  to.writeHead(status, { "content-type": protocol === "json" ? "application/x-amz-json-1.1" : "text/xml" });
+  if (protocol === "json") to.end(JSON.stringify({ __type: code, message }));
+  else if (protocol === "query") to.end(`<?xml version="1.0"?><Response><Errors>${error}</Errors><RequestID>r-1</RequestID></Response>`);
+  else to.end(from.method === "HEAD" ? undefined : `<?xml version="1.0"?>${error}`);
+}

@@ -1,0 +1,168 @@
+// Each call of the SDK's side of a launch goes wrong in turn: what is said is right, nothing is left behind but what `gc` finds, and the next
+// launch goes on from there.
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { EC2Client } from "@aws-sdk/client-ec2";
+import { ListMultipartUploadsCommand, S3Client } from "@aws-sdk/client-s3";
+import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
+import { SSMClient } from "@aws-sdk/client-ssm";
+import { STSClient } from "@aws-sdk/client-sts";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { RefusedError } from "../../../../lib/diagnostics.ts";
+import { toolFolder } from "../../../../lib/paths.ts";
+import { silent } from "../../../../lib/progress.ts";
+import { type Aws, awsOf } from "../../../../stacks/aws/api.ts";
+import { type Leftover, leftovers, removeLeftovers } from "../../../../stacks/aws/gc.ts";
+import { readInventory } from "../../../../stacks/aws/inventory.ts";
+import { readObject, writeObject } from "../../../../stacks/aws/object.ts";
+import { parameterStore, secretsManager } from "../../../../stacks/aws/secrets.ts";
+import { registerImage } from "../../../aws.ts";
+import { type Fault, faultyProxy } from "../../../faults.ts";
+import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
+import { launch } from "./launch.ts";
+
+const test = suite("failing calls");
+const one = motoProgram() ? test : test.skip;
+const digest = "d".repeat(64);
+const folder = mkdtempSync(join(tmpdir(), "ingot-failing-"));
+const file = join(folder, "artifact");
+let moto: Moto;
+let calls = 0;
+
+/** Clients at an endpoint that try once. */
+function at(endpoint: string, milliseconds = 30_000): Aws {
+  const settings = { region, endpoint, maxAttempts: 1, requestHandler: { requestTimeout: milliseconds, throwOnRequestTimeout: true } };
+  return {
+    region,
+    ec2: async () => new EC2Client(settings),
+    ssm: async () => new SSMClient(settings),
+    secretsManager: async () => new SecretsManagerClient(settings),
+    s3: async () => new S3Client({ ...settings, forcePathStyle: true }),
+    sts: async () => new STSClient(settings),
+    account: async () => "123456789012",
+  };
+}
+
+/** As many at a time as moto has use for. */
+async function each(count: number, work: (index: number) => Promise<void>): Promise<void> {
+  let next = 1;
+  const worker = async () => {
+    while (next <= count) await work(next++);
+  };
+  await Promise.all([worker(), worker(), worker(), worker()]);
+}
+
+/**
+ * After a failure: the next launch does it all, once, and leaves nothing unfinished.
+ * @param left kinds of what may lie about before, where nobody could take it back: `gc` finds it
+ */
+async function goesOn(bucket: string, left: Leftover["kind"][] = []): Promise<void> {
+  const what = bucket;
+  const aws = at(moto.endpoint);
+  const unfinished = async () => (await (await aws.s3()).send(new ListMultipartUploadsCommand({ Bucket: bucket }))).Uploads ?? [];
+  await expire(bucket);
+  const found = (await leftovers(aws, bucket)).filter((l) => l.kind !== "lock");
+  assert.equal(
+    found.filter((l) => !left.includes(l.kind)),
+    [],
+    what,
+  );
+  await removeLeftovers(aws, bucket, found, [], silent);
+  await launch(aws, bucket, digest, file);
+  assert.equal(await leftovers(aws, bucket), [], what);
+  assert.equal(await unfinished(), [], what);
+  assert.ok(await readInventory(aws, bucket, bucket), what);
+  for (const store of [parameterStore(aws), secretsManager(aws)]) assert.is(await store.get(bucket, "web/key"), "generated", what);
+}
+
+test.before(async () => {
+  if (!motoProgram()) return;
+  moto = await startMoto();
+  await registerImage(moto.endpoint, digest);
+  writeFileSync(file, "x".repeat(5000));
+  const proxy = await faultyProxy(moto.endpoint, 0, "denied");
+  await launch(at(proxy.endpoint), "smooth", digest, file);
+  proxy.stop();
+  calls = proxy.count();
+});
+test.after(async () => {
+  rmSync(folder, { recursive: true });
+  await moto?.stop();
+});
+
+one("a launch has its calls: one of each kind at least", () => assert.ok(calls >= 20, String(calls)));
+
+const words: Record<Fault, RegExp> = {
+  // Where the answer has no body (HEAD), 503 is all that is said.
+  throttled: /asks too much|AWS failed/,
+  broken: /AWS failed/,
+  denied: /may not|closed to these credentials/,
+  silent: /cannot be reached/,
+  lost: /cannot be reached/,
+};
+for (const fault of ["throttled", "broken", "denied", "silent", "lost"] as const) {
+  one(`${fault}: each call in turn ends the launch with the right words, and the next goes on`, async () => {
+    await each(calls, async (call) => {
+      const bucket = `${fault}-${call}`;
+      const proxy = await faultyProxy(moto.endpoint, call, fault);
+      const error = await launch(at(proxy.endpoint, fault === "silent" ? 1000 : undefined), bucket, digest, file).then(
+        () => undefined,
+        (e: unknown) => e,
+      );
+      proxy.stop();
+      assert.instance(error, RefusedError, `${bucket}: ${error}`);
+      assert.match((error as RefusedError).message, words[fault], bucket);
+      assert.ok((error as RefusedError).hint, bucket);
+      // Whose beginning was done, and its answer lost, has a name that nobody here ever knew.
+      await goesOn(bucket, fault === "lost" ? ["upload"] : []);
+    });
+  });
+}
+
+one("an answer that gets lost once is asked for again, and nobody hears of it", async () => {
+  for (let call = 1; call <= calls; call++) {
+    const bucket = `once-${call}`;
+    const proxy = await faultyProxy(moto.endpoint, call, "lost");
+    process.env.AWS_ENDPOINT_URL = proxy.endpoint;
+    try {
+      await launch(await awsOf(region), bucket, digest, file);
+    } finally {
+      process.env.AWS_ENDPOINT_URL = moto.endpoint;
+      proxy.stop();
+    }
+    await goesOn(bucket, ["upload"]);
+  }
+});
+
+one("killed at each call in turn, the next launch goes on; what was in the air is found by gc", async () => {
+  await each(calls, async (call) => {
+    const bucket = `killed-${call}`;
+    const proxy = await faultyProxy(moto.endpoint, call, "silent");
+    const program = join(toolFolder, "dist/tests/stacks/aws/sdk/launch.js");
+    const child = spawn(process.execPath, [program, bucket, digest, file], {
+      stdio: "ignore",
+      env: { ...process.env, ...moto.env, AWS_ENDPOINT_URL: proxy.endpoint },
+    });
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    const first = await Promise.race([proxy.met.then(() => "met"), ended.then(() => "ended")]);
+    assert.is(first, "met", `${bucket}: the launch ended before its call ${call}`);
+    child.kill("SIGKILL");
+    await ended;
+    proxy.stop();
+    await goesOn(bucket, ["upload"]);
+  });
+});
+
+/** As if the lease of a run that is over had ended: nobody waits a minute for it here. */
+async function expire(bucket: string): Promise<void> {
+  const aws = at(moto.endpoint);
+  const key = `stacks/${bucket}/lock.json`;
+  const there = await readObject(aws, bucket, key);
+  if (there)
+    await writeObject(aws, bucket, key, JSON.stringify({ ...JSON.parse(there.text), until: new Date(0).toISOString() }), "anything");
+}
+
+test.run();
