@@ -91,6 +91,14 @@ await build({
   sourcemap: "linked",
   banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
 });
+// The constructs for other people's CDKTF apps, which bring cdktf, constructs and the provider's binding themselves: there is one of each.
+await build({
+  ...common,
+  entryPoints: { constructs: "stacks/aws/constructs.ts" },
+  outdir: dist,
+  external: ["cdktf", "constructs", "@cdktf/provider-aws/*"],
+  sourcemap: "linked",
+});
 // Tests whose sources are gone must not run any more.
 for (const file of existsSync(join(dist, "tests")) ? readdirSync(join(dist, "tests"), { recursive: true, encoding: "utf8" }) : []) {
   if (file.endsWith(".test.js") && !existsSync(join(root, "tests", file.replace(/\.js$/, ".ts")))) rmSync(join(dist, "tests", file));

@@ -10,8 +10,8 @@ half-made images. Running machines stay. Every other command does the same befor
   ingot gc
   ingot gc --on aws [--yes] [--yes-delete-volume <volume id>]
 
-On EC2 it shows what would go: what the ledger in the bucket has and nobody works on, and what bears Ingot's tags and belongs to no stack.
---yes removes it; a data volume goes only when it is named.`;
+On EC2 it shows what would go: what bears Ingot's tags and belongs to no stack, and what is in the bucket that a run began and never ended.
+What somebody works on now is left alone. --yes removes it; a data volume goes only when it is named.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
   const options = { yes: { type: "boolean" }, "yes-delete-volume": guardOptions["yes-delete-volume"] } as const;

@@ -37,6 +37,9 @@ ${Object.entries(commands)
 \`ingot <command> --help\` says more. A stack is given by its name or its file. Commands work in any folder
 that has images/ and stacks/, or below it.`;
 
+/** The target of this run, once it is known. */
+let where: Io["on"] = "container";
+
 async function main(argv: string[]): Promise<number> {
   const [name, ...rest] = argv;
   if (name === undefined || name === "help" || name === "--help" || name === "-h") {
@@ -59,6 +62,7 @@ async function main(argv: string[]): Promise<number> {
   }
   const json = own.includes("--json");
   const { on, others } = whereOf(own.filter((a) => a !== "--json"));
+  where = on;
   const io: Io = { json, on, project: findProject(), progress: progressOn(), print: (text) => void process.stdout.write(`${text}\n`) };
   return run([...others, ...(end < 0 ? [] : rest.slice(end))], io);
 }
@@ -88,11 +92,7 @@ function report(error: unknown, json: boolean): number {
   if (error instanceof UsageError) return say(2, "usage", error.message, error.usage);
   if (error instanceof RefusedError) return say(1, "refused", error.message, error.hint);
   if (error instanceof Cancelled)
-    return say(
-      error.signal === "SIGTERM" ? 143 : 130,
-      "stopped",
-      process.argv.includes("aws") ? "stopped" : "stopped; what was begun has been undone",
-    );
+    return say(error.signal === "SIGTERM" ? 143 : 130, "stopped", where === "aws" ? "stopped" : "stopped; what was begun has been undone");
   if (error instanceof TypeError && (error as NodeJS.ErrnoException).code?.startsWith("ERR_PARSE_ARGS"))
     return say(2, "usage", error.message.split(". To specify")[0] ?? error.message, "see --help");
   if (error instanceof Error && error.name === "RunError") return say(1, "failed", error.message);

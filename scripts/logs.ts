@@ -9,20 +9,32 @@ import { hostOf, load } from "./stack.ts";
 export const help = `Says what a machine wrote: its journal, or what concerns one resource: the log of its steps, and of its unit when it is a service.
 
   ingot logs <stack>[/<host>] [resource] [--lines <n>]
+  ingot logs <stack>[/<host>] --console
+
+--console says what the machine wrote on its console since its start, also where nobody can come in.
 
   ingot logs inloop application/inloop
   ingot logs inloop/web service/gunicorn --lines 50`;
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const { positionals, values } = parseArgs({ args, allowPositionals: true, options: { lines: { type: "string", default: "200" } } });
+  const { positionals, values } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { lines: { type: "string", default: "200" }, console: { type: "boolean" } },
+  });
   const [name, resource, extra] = positionals;
-  if (name === undefined || extra !== undefined || !/^\d+$/.test(values.lines))
-    throw new UsageError("which machine?", "ingot logs <stack>[/<host>] [resource] [--lines <n>]");
+  if (name === undefined || extra !== undefined || !/^\d+$/.test(values.lines) || (values.console && resource !== undefined))
+    throw new UsageError("which machine?", "ingot logs <stack>[/<host>] [resource] [--lines <n>] | --console");
   const { stack, host } = splitName(name);
   const { plan } = load(stack, io);
   const hostPlan = hostOf(plan, host);
   const target = await targetOf(io, stack);
   const connection = target.connect(await machineOf(target, plan.stack, hostPlan.host));
+  if (values.console) {
+    const lines = (await connection.console()).trimEnd().split("\n").slice(-Number(values.lines));
+    io.print(io.json ? JSON.stringify({ stack: plan.stack, host: hostPlan.host, console: lines }, null, 2) : lines.join("\n"));
+    return 0;
+  }
   const filters: string[] = [];
   if (resource !== undefined) {
     if (!(resource in hostPlan.origins))

@@ -31,11 +31,14 @@ export async function mend(io: Io): Promise<void> {
   await undoAbandoned(io.project, io.progress);
 }
 
-/** The machine of a host; of a stack with one machine the host may be left out. @throws RefusedError with what to do */
-export async function machineOf(target: Target, stack: string, host: string | undefined): Promise<Machine> {
-  const machines = await target.find(stack);
-  const names = machines.map((m) => m.host);
-  const machine = host === undefined ? (machines.length === 1 ? machines[0] : undefined) : machines.find((m) => m.host === host);
+/**
+ * The machine of a host, of a fleet the first one; of a stack with one host its name may be left out.
+ * @throws RefusedError with what to do
+ */
+export async function machineOf(target: Target, stack: string, host: string | undefined, there?: Machine[]): Promise<Machine> {
+  const machines = there ?? (await target.find(stack));
+  const names = [...new Set(machines.map((m) => m.host))];
+  const machine = host === undefined ? (names.length === 1 ? machines[0] : undefined) : machines.find((m) => m.host === host);
   if (machine) return machine;
   if (!machines.length) throw new RefusedError(`${stack} is not up`, `launch it: ingot up ${stack}`);
   const near = host === undefined ? undefined : nearest(host, names);
@@ -52,10 +55,13 @@ export function splitName(given: string): { stack: string; host?: string } {
 }
 
 export async function verifyAll(plan: StackPlan, target: Target, io: Io): Promise<CheckResult[]> {
+  const machines = await target.find(plan.stack);
   const results = await Promise.all(
     plan.hosts.map(async (host) => {
-      const machine = await machineOf(target, plan.stack, host.host);
-      return verifyHost(host, machine, target.connect(machine), target.secrets);
+      await machineOf(target, plan.stack, host.host, machines);
+      const own = machines.filter((m) => m.host === host.host);
+      const found = await Promise.all(own.map((machine) => verifyHost(host, machine, target.connect(machine), target.secrets)));
+      return own.length === 1 ? found.flat() : found.flatMap((all, i) => all.map((r) => ({ ...r, host: `${r.host} ${own[i]?.instance}` })));
     }),
   );
   const all = results.flat();

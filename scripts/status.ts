@@ -32,7 +32,7 @@ export async function main(args: string[], io: Io): Promise<number> {
       table([
         ["machine", "state", "image", "generation", "address", "since", "on this computer"],
         ...machines.map((m) => [
-          `${m.stack}/${m.host}`,
+          `${m.stack}/${m.host}${machines.filter((o) => o.stack === m.stack && o.host === m.host).length > 1 ? ` ${m.instance}` : ""}`,
           m.state,
           short(m.imageDigest),
           short(m.generation),

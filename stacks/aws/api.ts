@@ -1,5 +1,6 @@
 // The SDK's clients: made when first asked for, since each takes its time to load. Credentials, profile, region and endpoint come from
 // the SDK's default chain; AWS_ENDPOINT_URL leads all of them elsewhere.
+import type { AutoScalingClient } from "@aws-sdk/client-auto-scaling";
 import type { EC2Client } from "@aws-sdk/client-ec2";
 import type { S3Client } from "@aws-sdk/client-s3";
 import type { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
@@ -15,6 +16,7 @@ export interface Aws {
   secretsManager(): Promise<SecretsManagerClient>;
   s3(): Promise<S3Client>;
   sts(): Promise<STSClient>;
+  autoScaling(): Promise<AutoScalingClient>;
   /** The account's number, asked once. */
   account(): Promise<string>;
 }
@@ -52,6 +54,7 @@ export async function awsOf(given: string | undefined): Promise<Aws> {
         }),
     ),
     sts,
+    autoScaling: once(async () => new (await import("@aws-sdk/client-auto-scaling")).AutoScalingClient(settings)),
     account: once(async () => {
       const [{ GetCallerIdentityCommand }, client] = [await import("@aws-sdk/client-sts"), await sts()];
       const { Account } = await call("ask whose credentials these are", () => client.send(new GetCallerIdentityCommand({})));

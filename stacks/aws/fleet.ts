@@ -105,7 +105,7 @@ export class Fleet extends Construct {
         return { port, group };
       });
     const [asked] = targets.filter((t) => t.port === health.port);
-    const unwell = asked && this.#unwell(props, balancer, asked.group);
+    const unwell = asked && host.alarms && this.#unwell(props, balancer, asked.group);
     this.group = named(
       new AutoscalingGroup(this, "machines", {
         namePrefix: `${stack}-${host.host}-`,

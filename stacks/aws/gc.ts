@@ -4,11 +4,12 @@ import type { Aws } from "./api.ts";
 import { call, isMissing } from "./errors.ts";
 import { stacksIn } from "./inventory.ts";
 import { keysBelow, readObject, removeObject } from "./object.ts";
+import { generated } from "./secrets.ts";
 import { names } from "./shape.ts";
 
 export interface Leftover {
-  kind: "instance" | "volume" | "address" | "upload" | "lock";
-  /** i-…, vol-…, eipalloc-…, an object's key. */
+  kind: "instance" | "volume" | "address" | "parameter" | "secret" | "upload" | "lock";
+  /** i-…, vol-…, eipalloc-…, the name of a parameter or secret, an object's key. */
   name: string;
   stack?: string;
   why: string;
@@ -20,13 +21,17 @@ export interface Leftover {
 export async function leftovers(aws: Aws, bucket: string): Promise<Leftover[]> {
   const known = await stacksIn(aws, bucket);
   const states = (await keysBelow(aws, bucket, "stacks/")).flatMap((key) => /^stacks\/([^/]+)\/terraform\.tfstate$/.exec(key)?.[1] ?? []);
-  const owned = new Set([...known, ...states]);
+  const held = await holders(aws, bucket);
+  const busy = held.filter((h) => h.alive).map((h) => h.stack);
+  const owned = new Set([...known, ...states, ...busy]);
   const found = await Promise.all([
     instances(aws, owned),
     volumes(aws, owned),
     addressesLeft(aws, owned),
-    uploads(aws, bucket),
-    locks(aws, bucket),
+    parameters(aws, owned),
+    secrets(aws, owned),
+    uploads(aws, bucket, busy.length > 0),
+    held.flatMap((h): Leftover[] => (h.alive ? [] : [{ kind: "lock", name: h.key, stack: h.stack, why: h.why, data: false }])),
   ]);
   return found.flat();
 }
@@ -77,7 +82,40 @@ async function addressesLeft(aws: Aws, owned: Set<string>): Promise<Leftover[]> 
   }));
 }
 
-async function uploads(aws: Aws, bucket: string): Promise<Leftover[]> {
+/** What was generated for a stack that never came to be: with it, nothing was ever made. What somebody put there by hand has no such tag. */
+async function parameters(aws: Aws, owned: Set<string>): Promise<Leftover[]> {
+  const { paginateDescribeParameters } = await import("@aws-sdk/client-ssm");
+  const found: Leftover[] = [];
+  await call("look for generated parameters", async () => {
+    const ParameterFilters = [{ Key: `tag:${generated.Key}`, Values: [generated.Value] }];
+    for await (const page of paginateDescribeParameters({ client: await aws.ssm() }, { ParameterFilters })) {
+      for (const { Name = "" } of page.Parameters ?? []) {
+        const [, , stack = ""] = Name.split("/");
+        if (!owned.has(stack)) found.push({ kind: "parameter", name: Name, stack, why: nobody(stack), data: false });
+      }
+    }
+  });
+  return found;
+}
+
+async function secrets(aws: Aws, owned: Set<string>): Promise<Leftover[]> {
+  const { paginateListSecrets } = await import("@aws-sdk/client-secrets-manager");
+  const found: Leftover[] = [];
+  await call("look for generated secrets", async () => {
+    const Filters = [{ Key: "tag-key" as const, Values: [generated.Key] }];
+    for await (const page of paginateListSecrets({ client: await aws.secretsManager() }, { Filters })) {
+      for (const { Name = "" } of page.SecretList ?? []) {
+        const [, stack = ""] = Name.split("/");
+        if (!owned.has(stack)) found.push({ kind: "secret", name: Name, stack, why: nobody(stack), data: false });
+      }
+    }
+  });
+  return found;
+}
+
+/** @param busy somebody is at a stack now: what is on its way may be theirs */
+async function uploads(aws: Aws, bucket: string, busy: boolean): Promise<Leftover[]> {
+  if (busy) return [];
   const { ListMultipartUploadsCommand } = await import("@aws-sdk/client-s3");
   const s3 = await aws.s3();
   try {
@@ -94,22 +132,16 @@ async function uploads(aws: Aws, bucket: string): Promise<Leftover[]> {
   }
 }
 
-async function locks(aws: Aws, bucket: string): Promise<Leftover[]> {
+/** Who is, or was, at which stack. */
+async function holders(aws: Aws, bucket: string): Promise<{ key: string; stack: string; alive: boolean; why: string }[]> {
   const keys = (await keysBelow(aws, bucket, "stacks/")).filter((key) => key.endsWith("/lock.json"));
-  const found: Leftover[] = [];
-  for (const key of keys) {
-    const stored = await readObject(aws, bucket, key);
-    const holder = stored && (JSON.parse(stored.text) as { until: string; who: string; what: string });
-    if (holder && Date.parse(holder.until) < Date.now())
-      found.push({
-        kind: "lock",
-        name: key,
-        stack: key.split("/")[1],
-        why: `of a run that ended without a word: ${holder.what} by ${holder.who}`,
-        data: false,
-      });
-  }
-  return found;
+  const stored = await Promise.all(keys.map(async (key) => ({ key, text: (await readObject(aws, bucket, key))?.text })));
+  return stored.flatMap(({ key, text }) => {
+    if (text === undefined) return []; // let go between the two calls
+    const { until, who, what } = JSON.parse(text) as { until: string; who: string; what: string };
+    const alive = Date.parse(until) >= Date.now();
+    return [{ key, stack: key.split("/")[1] ?? "", alive, why: `of a run that ended without a word: ${what} by ${who}` }];
+  });
 }
 
 /** @param named ids of data volumes that may go as well */
@@ -146,6 +178,19 @@ async function remove(aws: Aws, bucket: string, { kind, name }: Leftover): Promi
     case "address":
       await call(what, () => ec2.send(new sdk.ReleaseAddressCommand({ AllocationId: name })));
       return;
+    case "parameter": {
+      const { DeleteParameterCommand } = await import("@aws-sdk/client-ssm");
+      const ssm = await aws.ssm();
+      await call(what, () => ssm.send(new DeleteParameterCommand({ Name: name })));
+      return;
+    }
+    case "secret": {
+      const { DeleteSecretCommand } = await import("@aws-sdk/client-secrets-manager");
+      const client = await aws.secretsManager();
+      // It can be asked back for 30 days.
+      await call(what, () => client.send(new DeleteSecretCommand({ SecretId: name })));
+      return;
+    }
     case "upload": {
       const { AbortMultipartUploadCommand } = await import("@aws-sdk/client-s3");
       const s3 = await aws.s3();

@@ -24,7 +24,7 @@ export interface HostRecord {
   ami: string;
   /** What it was last told to become, by first boot or `apply`. */
   generation: string;
-  /** sha256 of the user-data that it was launched with. */
+  /** sha256 of the user-data that says so. */
   userData: string;
   /** Data volume's name → vol-… */
   volumes: Record<string, string>;

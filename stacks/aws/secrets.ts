@@ -4,10 +4,9 @@ import type { Aws } from "./api.ts";
 import { call, codeOf, isMissing } from "./errors.ts";
 import { names } from "./shape.ts";
 
-const tags = (stack: string) => [
-  { Key: names.tags.stack, Value: stack },
-  { Key: "ingot:made-by", Value: "generate" },
-];
+/** The tag of what Ingot generated; what somebody put there has none. */
+export const generated = { Key: "ingot:made-by", Value: "generate" };
+const tags = (stack: string) => [{ Key: names.tags.stack, Value: stack }, generated];
 
 /** Source of the limits: AWS Systems Manager User Guide, "Managing parameter tiers": 4 KB in the standard tier, 8 KB in the advanced one. */
 export function parameterStore(aws: Aws): SecretStore {
@@ -71,10 +70,11 @@ export function secretsManager(aws: Aws): SecretStore {
       try {
         await client.send(new CreateSecretCommand({ Name, SecretString: value, Tags: tags(stack) }));
       } catch (error) {
-        const code = codeOf(error);
-        if (code === "InvalidRequestException")
+        if (!/^(InvalidRequestException|ResourceExistsException)$/.test(codeOf(error)))
+          return call(`make the secret ${Name}`, () => Promise.reject(error));
+        // It is there: somebody's who was faster, or one that is scheduled for deletion, which is asked back.
+        if ((await get(stack, name)) === undefined)
           await call(`restore the secret ${Name}`, () => client.send(new RestoreSecretCommand({ SecretId: Name })));
-        else if (code !== "ResourceExistsException") return call(`make the secret ${Name}`, () => Promise.reject(error));
       }
       return (await get(stack, name)) ?? value;
     },

@@ -21,6 +21,7 @@ import { amiOf } from "./images.ts";
 import { type HostRecord, type Inventory, readInventory, stacksIn, writeInventory } from "./inventory.ts";
 import { lockStack } from "./lock.ts";
 import { removeObject } from "./object.ts";
+import { untilRefreshed } from "./refresh.ts";
 import { consoleOf, reportOf } from "./report.ts";
 import { parameterStore, secretsManager } from "./secrets.ts";
 import type { AwsSettings } from "./settings.ts";
@@ -64,7 +65,7 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
   const bucketName = () => (known ??= bucketOf(aws, settings.bucket));
   const locked = async (stack: string, what: string) => lockStack(aws, await bucketName(), stack, what, progress.say);
 
-  const apply = async (shape: AwsStack, extent: Extent, inventory: Inventory | undefined, target?: string[]): Promise<void> => {
+  const apply = async (shape: AwsStack, extent: Extent, inventory: Inventory | undefined, target?: string[]): Promise<Verdict> => {
     const folder = join(project.state, "aws", shape.stack);
     const { terraform, verdict } = await planned(
       shape,
@@ -80,6 +81,7 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
     );
     if (ending.length) await allowTermination(aws, shape.stack, [...replace, ...ending.flatMap((c) => c.host ?? [])]);
     await during(progress, `terraform apply of ${shape.stack}`, () => terraform.apply());
+    return verdict;
   };
 
   const connect = (machine: Machine): Connection =>
@@ -102,7 +104,14 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
         const inventory = await readInventory(aws, bucket, name);
         if (!inventory?.hosts.length) return [];
         const instances = await instancesOf(aws, name);
-        return Promise.all(inventory.hosts.map((record) => machineOf(aws, bucket, name, record, instances)));
+        return Promise.all(
+          inventory.hosts.flatMap((record) => {
+            const own = instances.filter((i) => i.host === record.host);
+            // Of a fleet each machine is one; a host whose instance is gone is said to be stopped.
+            const shown = isFleet(inventory, record.host) ? own : [own.find((i) => i.id === record.instance) ?? own[0]];
+            return shown.map((instance) => machineOf(aws, bucket, name, record, instance));
+          }),
+        );
       }),
     );
     return found.flat();
@@ -121,7 +130,10 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
         const before = await readInventory(aws, bucket, stack.stack);
         const shape = await resolve(aws, store, stack, hosts.map(wanted), "make");
         await uploads(aws, bucket, hosts, progress);
-        await apply(shape, "all", before);
+        const verdict = await apply(shape, "all", before);
+        for (const { host, fate } of verdict.hosts)
+          if (fate === "changed" && shape.hosts.some((h) => h.host === host && h.count !== undefined))
+            await untilRefreshed(aws, stack.stack, host, progress);
         const instances = await instancesOf(aws, stack.stack);
         await writeInventory(aws, bucket, inventoryOf(shape, hosts, instances, before));
         yield* watch(aws, bucket, hosts, instances, before, bootSeconds);
@@ -161,6 +173,13 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
     },
 
     async stop(stack) {
+      const inventory = await readInventory(aws, await bucketName(), stack);
+      const fleet = inventory?.hosts.find((h) => isFleet(inventory, h.host));
+      if (fleet)
+        throw new RefusedError(
+          `${stack}/${fleet.host} is a fleet: its Auto Scaling group would put new machines in the place of stopped ones`,
+          `\`ingot down ${stack} --on aws\` ends it; data volumes and secrets stay`,
+        );
       const held = await locked(stack, "stop");
       try {
         await power(aws, await instancesOf(aws, stack), "stop", progress);
@@ -202,10 +221,10 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
           shape.hosts.flatMap((h) => [...addresses.permissions(h.host), ...h.volumes.map((v) => addresses.volume(h.host, v.name))]),
         );
         if (inventory) {
-          const generations = new Map(hosts.map((h) => [h.plan.host, h.plan.generation.digest]));
+          const become = new Map(shape.hosts.map((h) => [h.host, { generation: h.generation, userData: sha256(h.userData) }]));
           await writeInventory(aws, bucket, {
             ...inventory,
-            hosts: inventory.hosts.map((h) => ({ ...h, generation: generations.get(h.host) ?? h.generation })),
+            hosts: inventory.hosts.map((h) => ({ ...h, ...become.get(h.host) })),
           });
         }
       } finally {
@@ -214,6 +233,11 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
     },
 
     beyondApply(plan, machine, image) {
+      if (plan.count !== undefined)
+        throw new RefusedError(
+          `${plan.stack}/${plan.host} is a fleet: what is applied to its machines would not be on those that come after them`,
+          `\`ingot up ${plan.stack} --on aws\` makes them anew, one after the other`,
+        );
       const lacking = plan.volumes.filter((v) => !machine.volumes.includes(v.name));
       if (lacking.length)
         throw new RefusedError(
@@ -390,9 +414,9 @@ function inventoryOf(shape: AwsStack, hosts: HostInput[], instances: Instance[],
 
 const volumesOf = (volumes: { name: string }[]): Record<string, string> => Object.fromEntries(volumes.map((v) => [v.name, ""]));
 
-async function machineOf(aws: Aws, bucket: string, stack: string, record: HostRecord, instances: Instance[]): Promise<Machine> {
-  const own = instances.filter((i) => i.host === record.host);
-  const instance = own.find((i) => i.id === record.instance) ?? own[0];
+const isFleet = ({ shape }: Inventory, host: string): boolean => shape.hosts.some((h) => h.host === host && h.count !== undefined);
+
+async function machineOf(aws: Aws, bucket: string, stack: string, record: HostRecord, instance: Instance | undefined): Promise<Machine> {
   const report = instance && (await reportOf(aws, bucket, stack, record.host, instance.id).read()).findLast((e) => e.event === "activated");
   const outcome = report?.event === "activated" ? report.activation.outcome : undefined;
   const state = (): Machine["state"] => {
@@ -429,7 +453,9 @@ async function* watch(
     const own = instances.filter((i) => i.host === host);
     if (!own.length) yield { event: "lost", host, reason: "EC2 has no instance of it", console: "" };
     for (const instance of own) {
-      const stood = before?.hosts.some((h) => h.instance === instance.id);
+      const was = before?.hosts.find((h) => h.host === host);
+      // Of a fleet the record has one machine, and the time of its launch.
+      const stood = was && (was.instance === instance.id || (input.plan.count !== undefined && instance.began <= was.launched));
       yield { event: "machine", host, text: `${instance.id} ${stood ? "stays" : "launched"} at ${instance.address}` };
       waiting.add({ input, instance, report: reportOf(aws, bucket, stack, host, instance.id), begun: false, looked: 0 });
     }

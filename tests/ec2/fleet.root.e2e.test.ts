@@ -32,12 +32,43 @@ one("each of its machines boots, reports and is verified", async () => {
   const up = await ec2.ingot(["up", "fleet"]);
   assert.is(up.code, 0, ec2.said(up));
   assert.is((await ec2.there()).instances.length, 3);
-  assert.is([...up.stderr.matchAll(/web: i-[0-9a-f]+ launched at/g)].length, 3);
+  assert.is([...up.stderr.matchAll(/ {2}i-[0-9a-f]+ launched at/g)].length, 3);
   const status = JSON.parse((await ec2.ingot(["status", "fleet", "--json"])).stdout) as { state: string }[];
   assert.equal(
     status.map((m) => m.state),
     ["running", "running", "running"],
   );
+});
+
+one("the second plan is empty, and another command is a new generation for all of them", async () => {
+  const plan = async () =>
+    JSON.parse((await ec2.ingot(["plan", "fleet", "--json"])).stdout) as {
+      hosts: { fate: string; words: string[] }[];
+      changes: { words: string }[];
+    };
+  // moto keeps neither the tags of network interfaces nor the groups of what an Auto Scaling group launches.
+  assert.equal((await plan()).changes, []);
+  const before = readFileSync(stack, "utf8");
+  edit("8001, listens", "8001 -p HTTP/1.1, listens");
+  const { hosts } = await plan();
+  assert.is(hosts[0]?.fate, "changed");
+  assert.match(hosts[0]?.words.join("\n") ?? "", /launch template web is changed/);
+  writeFileSync(stack, before);
+});
+
+one("what would not last on a fleet is refused; exec goes to one of its machines", async () => {
+  for (const command of ["apply", "stop"]) {
+    const refused = await ec2.ingot([command, "fleet"]);
+    assert.is(refused.code, 1, ec2.said(refused));
+    assert.match(refused.stderr, /fleet\/web is a fleet/);
+  }
+  assert.match((await ec2.ingot(["exec", "fleet", "--", "hostname"])).stdout, /^web$/m);
+});
+
+one("down ends all of it", async () => {
+  const down = await ec2.ingot(["down", "fleet"]);
+  assert.is(down.code, 0, ec2.said(down));
+  assert.equal(await ec2.there(), { instances: [], volumes: [] });
 });
 
 test.run();

@@ -77,6 +77,17 @@ test("what validate loads is small", () => {
   assert.ok(bytes < 800_000, `${bytes} bytes`);
 });
 
+for (const command of [["plan", "inloop"], ["status"], ["render", "inloop", "--json"]])
+  test(`${command[0]} loads nothing of CDKTF, nor of AWS, on this computer`, () => {
+    const all = loadedBy(command);
+    assert.equal(
+      [...all, ...all.filter((m) => m.endsWith(".js")).flatMap(sourcesOf)].filter((m) =>
+        /cdktf|constructs|aws-sdk|@smithy|^stacks\/aws\//.test(m),
+      ),
+      [],
+    );
+  });
+
 test("--help loads none of the commands", () => {
   const help = loadedBy(["--help"])
     .filter((m) => m.endsWith(".js"))

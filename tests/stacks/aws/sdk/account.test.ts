@@ -254,4 +254,30 @@ one("what interrupted runs left is found by its tags, shown, and removed; data o
   assert.equal(await leftovers(aws, bucket), []);
 });
 
+one(
+  "generated secrets of a stack that never came to be are left over, unless somebody is at it now; given ones are nobody's to take",
+  async () => {
+    await parameterStore(aws).create("never", "web/key", "a");
+    await secretsManager(aws).create("never", "web/key", "b");
+    await (await aws.ssm()).send(new PutParameterCommand({ Name: "/ingot/never/secrets/smtp", Type: "SecureString", Value: "given" }));
+    const lock = await lockStack(aws, bucket, "never", "up", () => {});
+    assert.equal(await leftovers(aws, bucket), []);
+    await lock.release();
+    const found = await leftovers(aws, bucket);
+    assert.equal(
+      found.map((l) => [l.kind, l.name]),
+      [
+        ["parameter", "/ingot/never/secrets/web/key"],
+        ["secret", "ingot/never/web/key"],
+      ],
+    );
+    await removeLeftovers(aws, bucket, found, [], silent);
+    assert.equal(await leftovers(aws, bucket), []);
+    assert.is(await parameterStore(aws).get("never", "smtp"), "given");
+    // Secrets Manager keeps what was deleted for 30 days, name and all.
+    assert.is(await secretsManager(aws).get("never", "web/key"), undefined);
+    assert.is(await secretsManager(aws).create("never", "web/key", "c"), "b");
+  },
+);
+
 test.run();

@@ -1,6 +1,6 @@
 // What holds of everything that is synthesised: the same goes in and the same comes out, and what a host may do is what it needs.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
@@ -111,6 +111,49 @@ test("a host may read its own secrets, artifacts and facts, write its own report
   );
   assert.ok(parameters.includes("/ingot/inloop/secrets/django"));
   assert.not.ok(parameters.some((p) => p.includes("*") || p.includes("operator")));
+});
+
+test("Network, Host and declare are parts of anybody's own CDKTF app", () => {
+  const folder = mkdtempSync(join(tmpdir(), "ingot-app-"));
+  try {
+    mkdirSync(join(folder, "node_modules/@ingot-host"), { recursive: true });
+    symlinkSync(toolFolder, join(folder, "node_modules/@ingot-host/ingot"));
+    for (const name of ["cdktf", "constructs", "@cdktf"])
+      symlinkSync(join(toolFolder, "node_modules", name), join(folder, "node_modules", name));
+    writeFileSync(join(folder, "shape.json"), JSON.stringify(pair()));
+    writeFileSync(
+      join(folder, "main.mjs"),
+      `import { readFileSync } from "node:fs";
+      import { App, TerraformStack } from "cdktf";
+      import { SecurityGroup } from "@cdktf/provider-aws/lib/security-group/index.js";
+      import { AwsProvider } from "@cdktf/provider-aws/lib/provider/index.js";
+      import { declare, Host, Network } from "@ingot-host/ingot/constructs";
+      const shape = JSON.parse(readFileSync("shape.json", "utf8"));
+      const app = new App();
+      declare(new TerraformStack(app, "whole"), shape, "all");
+      const parts = new TerraformStack(app, "parts");
+      new AwsProvider(parts, "aws", { region: "eu-central-1" });
+      const network = new Network(parts, "network", { network: { kind: "own", cidr: "10.7.0.0/24" }, zones: ["eu-central-1b"], name: "mine" });
+      const group = new SecurityGroup(parts, "group", { vpcId: network.vpcId });
+      const account = { partition: "aws", region: "eu-central-1", number: "123456789012", bucket: "mine" };
+      const host = { ...shape.hosts[1], dns: undefined, alarms: false };
+      new Host(parts, "web", { stack: "mine", host, secrets: "parameter-store", account, subnet: network.subnetOf("eu-central-1b"), group, keyName: "mine", volumes: new Map() });
+      app.synth();`,
+    );
+    execFileSync(process.execPath, ["main.mjs"], { cwd: folder });
+    const made = (name: string) =>
+      JSON.parse(readFileSync(join(folder, "cdktf.out/stacks", name, "cdk.tf.json"), "utf8")) as {
+        resource: Record<string, Record<string, Record<string, unknown>>>;
+      };
+    const kinds = (json: { resource?: object }) => Object.keys(json.resource ?? {}).sort();
+    assert.equal(kinds(made("whole")), kinds(jsonOf(pair(), "all")));
+    const { resource } = made("parts");
+    assert.equal(Object.keys(resource.aws_instance ?? {}), ["application"]);
+    assert.is(resource.aws_instance?.application?.private_ip, "10.1.1.2");
+    assert.is(Object.values(resource.aws_subnet ?? {})[0]?.cidr_block, "10.7.0.0/24");
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("a fixed address that EC2 keeps for itself makes the subnet one bit wider, or is refused", () => {
