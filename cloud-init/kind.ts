@@ -89,6 +89,8 @@ export interface Host {
   image: ImageOffer;
   /** Absolute; paths in the YAML are relative to it. */
   stackFolder: string;
+  /** The stack's other hosts that have a fixed address. */
+  peers: { name: string; hostname: string; fqdn: string; address: string }[];
   /** Whether there is a resource of that id. */
   has(id: string): boolean;
   all<T>(kind: Kind<T>): Resource<T>[];
@@ -139,10 +141,11 @@ export const owned = (
 
 /** What is wrong when not exactly one of these keys is given; undefined when one is. */
 export function onlyOne(what: string, given: Record<string, unknown>): string | undefined {
-  const [a, b] = Object.keys(given).map((key) => `\`${key}:\``);
-  const there = Object.values(given).filter((value) => value !== undefined).length;
-  if (there === 1) return undefined;
-  return there === 0 ? `${what} has neither ${a} nor ${b}` : `${what} has both ${a} and ${b}, and can have only one of them`;
+  const keys = Object.keys(given).map((key) => `\`${key}:\``);
+  const there = keys.filter((_, i) => Object.values(given)[i] !== undefined);
+  if (there.length === 1) return undefined;
+  if (there.length === 0) return `${what} has ${keys.length === 2 ? `neither ${keys[0]} nor ${keys[1]}` : `none of ${keys.join(", ")}`}`;
+  return `${what} has ${there.length === 2 ? "both " : ""}${there.join(" and ")}, and can have only one of them`;
 }
 
 /**

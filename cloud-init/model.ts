@@ -96,6 +96,10 @@ export function modelOf(yaml: YamlFile, folder: string, around: Surroundings): S
   const hosts = Object.entries(stack.hosts)
     .filter(([, declared]) => isMap(declared))
     .map(([name, declared]) => hostOf(stack.stack, name, declared, yaml, folder, around, found, sources));
+  for (const host of hosts)
+    host.peers = hosts.flatMap(({ name, hostname, fqdn, address }) =>
+      name === host.name || address === undefined ? [] : [{ name, hostname, fqdn, address }],
+    );
   for (const host of hosts) {
     // What is malformed is left out of the rest, so that one run says everything that can be said.
     for (const { id, path, implied } of host.resources.values())
@@ -194,6 +198,7 @@ function hostOf(
     image: offer ?? { name: image, packages: {}, users: new Set(), groups: new Set(), locales: [] },
     imageKnown: offer !== undefined,
     stackFolder: folder,
+    peers: [],
     resources,
     after: new Map(),
     broken: new Set(),

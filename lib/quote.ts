@@ -54,6 +54,12 @@ export function nginx(word: string): string {
   return /^[A-Za-z0-9_./:=@%+,*~^-]+$/.test(word) ? word : `"${word.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
 }
 
+/** A path in logrotate's configuration; `*`, `?` and `[…]` stay what they are there. Nothing in quotes can be escaped. */
+export function logrotatePath(path: string): string {
+  refuse(path, /[\0\n\r"\\{}]/, "logrotate's configuration");
+  return `"${path}"`;
+}
+
 /** A value in postgresql.conf. */
 export function postgresqlSetting(value: string | number | boolean): string {
   if (typeof value === "boolean") return value ? "on" : "off";

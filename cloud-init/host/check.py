@@ -247,6 +247,30 @@ def hostname(hostname, fqdn):
 
 
 @check
+def resolves(name, address):
+    code, output, _ = run(["getent", "ahostsv4", name])
+    seen = sorted({line.split()[0] for line in output.splitlines() if line.strip()})
+    if code != 0 or address not in seen:
+        raise Wrong(f"{name} leads to {', '.join(seen) or 'nothing'}, expected {address}", seen)
+    return seen
+
+
+@check
+def timer(name):
+    """It waits for its next time, and what it last started has ended well."""
+    keys = "LoadState,ActiveState,NextElapseUSecRealtime,NextElapseUSecMonotonic,Result"
+    _, output, _ = run(["systemctl", "show", f"--property={keys}", "--", f"{name}.timer"])
+    seen = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+    if seen.get("ActiveState") != "active":
+        raise Wrong(f"{name}.timer is {seen.get('ActiveState')}, expected active", seen)
+    _, output, _ = run(["systemctl", "show", "--property=ActiveState,Result,ExecMainStatus,ExecMainExitTimestamp", "--", f"{name}.service"])
+    last = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+    if last.get("Result") != "success":
+        raise Wrong(f"{name} failed when it last ran ({last.get('Result')}, exit code {last.get('ExecMainStatus')}, {last.get('ExecMainExitTimestamp')})", last)
+    return last.get("ExecMainExitTimestamp") or "not yet run"
+
+
+@check
 def package(name, version=None):
     code, output, _ = run(["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Version}", name])
     if code != 0 or not output.startswith("ii"):

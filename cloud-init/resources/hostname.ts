@@ -7,7 +7,7 @@ export const hostname = kind({
   key: "hostname",
   shape: "one",
   summary:
-    "The short name of the host; together with `domain` its fully qualified one (`hostname -f`). It is the host's own name when left out. The ssh host key comes from the secrets' store, so that a rebuilt host is known to its operators.",
+    "The short name of the host; together with `domain` its fully qualified one (`hostname -f`). It is the host's own name when left out. The ssh host key comes from the secrets' store, so that a rebuilt host is known to its operators. Other hosts of the stack that have an address are found by their names.",
   schema: text({
     pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
     expected: "a host name: lower-case letters, digits and `-`, at most 63",
@@ -31,7 +31,16 @@ export const hostname = kind({
       },
     ],
     steps: [
-      { action: "hostname", args: { hostname: host.hostname, fqdn: host.fqdn }, done: "probe", after: { parts: [], references: false } },
+      {
+        action: "hostname",
+        args: {
+          hostname: host.hostname,
+          fqdn: host.fqdn,
+          ...(host.peers.length && { peers: host.peers.map((p) => [p.address, ...new Set([p.fqdn, p.hostname])].join(" ")) }),
+        },
+        done: "probe",
+        after: { parts: [], references: false },
+      },
       {
         part: "ssh",
         action: "ssh-host-key",
@@ -44,6 +53,7 @@ export const hostname = kind({
   checks: (_, host) => [
     inside("hostname", { hostname: host.hostname, fqdn: host.fqdn }),
     inside("unit", { name: "ssh.service", active: true, enabled: true }, "ssh"),
+    ...host.peers.map((p) => inside("resolves", { name: p.fqdn, address: p.address }, `peer-${p.name}`)),
     stranger("tcp", { port: 22, open: true }, "ssh-open"),
   ],
 });

@@ -4,11 +4,15 @@ import type { Kind } from "../kind.ts";
 import { application } from "./application.ts";
 import { certificate } from "./certificate.ts";
 import { check } from "./check.ts";
+import { clock } from "./clock.ts";
+import { command } from "./command.ts";
 import { database } from "./database.ts";
 import { directory } from "./directory.ts";
 import { file } from "./file.ts";
 import { group } from "./group.ts";
 import { hostname } from "./hostname.ts";
+import { link } from "./link.ts";
+import { logrotate } from "./logrotate.ts";
 import { nginx } from "./nginx.ts";
 import { packageKind } from "./package.ts";
 import { postgresql } from "./postgresql.ts";
@@ -16,16 +20,20 @@ import { redis } from "./redis.ts";
 import { role } from "./role.ts";
 import { service } from "./service.ts";
 import { site } from "./site.ts";
+import { timer } from "./timer.ts";
+import { unit } from "./unit.ts";
 import { user } from "./user.ts";
 import { volume } from "./volume.ts";
 
 export const kinds: readonly Kind[] = [
   hostname,
+  clock,
   group,
   user,
   volume,
   directory,
   file,
+  link,
   packageKind,
   postgresql,
   role,
@@ -33,6 +41,10 @@ export const kinds: readonly Kind[] = [
   redis,
   application,
   service,
+  timer,
+  unit,
+  command,
+  logrotate,
   certificate,
   nginx,
   site,

@@ -10,7 +10,8 @@ import { directory } from "./directory.ts";
 import { versionIn } from "./postgresql.ts";
 import { proxiesOf, site } from "./site.ts";
 
-const schema = object({
+/** The keys that say what a program runs with. */
+export const programKeys = {
   command: text({
     description: "What runs: a program of the application's virtualenv or of the system, and its arguments. No shell reads it",
   }),
@@ -23,6 +24,15 @@ const schema = object({
     }),
     {},
   ),
+  writable: withDefault(
+    list(text({ pattern: "^/", expected: "an absolute path" }), {
+      description: "Paths it may write to, beside the directories that its user owns",
+    }),
+    [],
+  ),
+};
+const schema = object({
+  ...programKeys,
   listens: optional(
     text({
       pattern: "^[0-9.]+:[0-9]{1,5}$",
@@ -35,12 +45,6 @@ const schema = object({
       description: "Who may reach what it listens on, when that is not loopback: anybody, or the stack's other hosts",
     }),
     "world",
-  ),
-  writable: withDefault(
-    list(text({ pattern: "^/", expected: "an absolute path" }), {
-      description: "Paths it may write to, beside the directories that its user owns",
-    }),
-    [],
   ),
   start_seconds: withDefault(integer({ minimum: 1, maximum: 600, description: "How long it may take to start" }), 60),
 });
@@ -84,19 +88,17 @@ const sandbox = [
   "UMask=0027",
 ];
 
-function unitOf(self: Resource<Service>, host: Host): string {
-  const { name, value } = self;
+/** What services and scheduled jobs have in common. */
+export type Program = Pick<Service, "command" | "user" | "groups" | "application" | "env" | "writable">;
+
+/** The lines of [Service] that say what runs, as whom, with what around it, and what it may do. */
+export function programLines(value: Program, host: Host): string[] {
   const app = value.application;
   const own = host.all(directory).filter((d) => d.value.owner === value.user);
   const writable = [...new Set([...own.map((d) => d.name), ...(app ? [sharedOf(app)] : []), ...value.writable])];
   const search = app ? [`${currentOf(app)}/venv/bin`] : [];
   const path = [...search, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].join(":");
   return [
-    "[Unit]",
-    `Description=${name}${app && app !== name ? ` of ${app}` : ""}`,
-    `After=network.target postgresql@${versionIn(host)}-main.service redis-server.service`,
-    "",
-    "[Service]",
     `User=${value.user}`,
     ...(value.groups.length ? [`SupplementaryGroups=${value.groups.join(" ")}`] : []),
     ...(app ? [`WorkingDirectory=${unitPath(`${currentOf(app)}/app`)}`, `EnvironmentFile=${unitPath(envPath(app))}`] : []),
@@ -104,18 +106,50 @@ function unitOf(self: Resource<Service>, host: Host): string {
     ...Object.entries(value.env).map(([k, v]) => `Environment=${unitEnvironment(k, host.parts(v).join(""))}`),
     `ExecSearchPath=${path}`,
     `ExecStart=${commandOf(value.command).map(unitWord).join(" ")}`,
+    ...sandbox,
+    ...(writable.length ? [`ReadWritePaths=${writable.map((p) => `-${unitPath(p)}`).join(" ")}`] : []),
+  ];
+}
+
+/** What is wrong with a program's command and environment. */
+export function programProblems(value: Program, host: Host): Problem[] {
+  const problems: Problem[] = [...environmentProblems(value.env), ...commandProblems(value.command, ["command"])];
+  for (const [key, v] of Object.entries(value.env) as [string, Value][]) {
+    if (isSensitive(host.parts(v)))
+      problems.push({
+        code: "ING1410",
+        path: ["env", key],
+        message: "a service's own environment stands in its unit, which everybody may read",
+        hint: "put it into the application's `env:`",
+      });
+  }
+  return problems;
+}
+
+/** Directories that its user owns come first. */
+export const programAfter = (value: Program, host: Host): string[] =>
+  host
+    .all(directory)
+    .filter((d) => d.value.owner === value.user)
+    .map((d) => d.id);
+
+const unitOf = ({ name, value }: Resource<Service>, host: Host): string =>
+  [
+    "[Unit]",
+    `Description=${name}${value.application && value.application !== name ? ` of ${value.application}` : ""}`,
+    `After=network.target postgresql@${versionIn(host)}-main.service redis-server.service`,
+    "",
+    "[Service]",
+    ...programLines(value, host),
     "Restart=always",
     "RestartSec=1",
     `TimeoutStartSec=${value.start_seconds}`,
     "KillMode=mixed",
-    ...sandbox,
-    ...(writable.length ? [`ReadWritePaths=${writable.map((p) => `-${unitPath(p)}`).join(" ")}`] : []),
     "",
     "[Install]",
     "WantedBy=multi-user.target",
     "",
   ].join("\n");
-}
 
 export const service = kind<Service>({
   kind: "service",
@@ -128,23 +162,10 @@ export const service = kind<Service>({
     "users:\n  hello: { system: true }\nservices:\n  hello: { user: hello, command: python3 -m http.server --bind 127.0.0.1 8001, listens: 127.0.0.1:8001 }\n",
   ],
   outputs: ({ value }) => ({ ...(value.listens && { address: { parts: [value.listens], description: "Where it listens" } }) }),
-  after: ({ value }, host) =>
-    host
-      .all(directory)
-      .filter((d) => d.value.owner === value.user)
-      .map((d) => d.id),
+  after: ({ value }, host) => programAfter(value, host),
   problems: (self, host) => {
     const { name, value } = self;
-    const problems: Problem[] = [...environmentProblems(value.env), ...commandProblems(value.command, ["command"])];
-    for (const [key, v] of Object.entries(value.env) as [string, Value][]) {
-      if (isSensitive(host.parts(v)))
-        problems.push({
-          code: "ING1410",
-          path: ["env", key],
-          message: "a service's own environment stands in its unit, which everybody may read",
-          hint: "put it into the application's `env:`",
-        });
-    }
+    const problems = programProblems(value, host);
     if (host.image.units?.has(`${name}.service`))
       problems.push({
         code: "ING1507",

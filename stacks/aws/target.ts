@@ -290,7 +290,9 @@ async function planned(
   // left in the folder afterwards is for whoever runs Terraform by hand.
   const all = [...shape.hosts, ...(about.inventory?.shape.hosts ?? [])].flatMap((h) => h.volumes.map((v) => `${h.host}/${v.name}`));
   synthesise(shape, extent, folder, { release: all });
-  const terraform = terraformAt(folder, { bucket: about.bucket, state: shape.state, region: shape.region }, progress);
+  const own = join(folder, "..", shape.stack);
+  const stateFile = own === folder ? undefined : join(own, "terraform.tfstate");
+  const terraform = terraformAt(folder, { bucket: about.bucket, state: shape.state, stateFile, region: shape.region }, progress);
   await during(progress, "terraform init", () => terraform.init());
   const again = replace.flatMap((host) => replacedBy(shape, host));
   const plan = await during(progress, `terraform plan of ${shape.stack}`, () => terraform.plan({ replace: again, target: about.target }));

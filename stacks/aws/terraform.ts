@@ -40,6 +40,11 @@ export interface Terraform {
 export interface TerraformSettings {
   bucket: string;
   state: "s3" | "local";
+  /**
+   * Of `local`, where the folder itself has none: a plan that is only looked at is made in a folder of its own, from the same state. Never a
+   * file of the folder itself: Terraform would take it for one that is to be moved to itself, and empty it.
+   */
+  stateFile?: string;
   region: string;
 }
 
@@ -59,7 +64,7 @@ function program(): string {
   return found;
 }
 
-export function terraformAt(folder: string, { bucket, state }: TerraformSettings, progress: Progress): Terraform {
+export function terraformAt(folder: string, { bucket, state, stateFile }: TerraformSettings, progress: Progress): Terraform {
   const planFile = join(folder, "plan.tfplan");
   const log = join(folder, "terraform.log");
   const cache = join(folder, "../plugins");
@@ -93,7 +98,7 @@ export function terraformAt(folder: string, { bucket, state }: TerraformSettings
   return {
     async init() {
       // Where state is does not change under a stack: what an earlier version had written is told anew.
-      const backend = state === "s3" ? backendAt(bucket) : [];
+      const backend = state === "s3" ? backendAt(bucket) : stateFile === undefined ? [] : [`-backend-config=path=${stateFile}`];
       await must("prepare", ["init", "-json", "-upgrade=false", "-reconfigure", ...backend]);
     },
     async plan({ replace = [], target = [] } = {}) {

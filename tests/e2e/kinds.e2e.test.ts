@@ -1,0 +1,124 @@
+// Every kind that the other end-to-end tests have no use for: booted, verified, applied again, changed, taken away, rebooted.
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { toolFolder } from "../../lib/paths.ts";
+import { type TestProject, testProject } from "./project.ts";
+
+const test = suite("kinds");
+let project: TestProject;
+const file = () => join(project.folder, "stacks/kinds.yaml");
+const edit = (from: string | RegExp, to: string): void => {
+  const text = readFileSync(file(), "utf8");
+  assert.ok(text.replace(from, to) !== text, `nothing in the file is like ${from}`);
+  writeFileSync(file(), text.replace(from, to));
+};
+const first = async (script: string) => (await project.on("kinds/first", script)).stdout;
+
+interface Applied {
+  ok: boolean;
+  changed: string[];
+  files: { written: number; removed: number };
+}
+
+test.before(async () => {
+  project = await testProject();
+  cpSync(join(toolFolder, "tests/e2e/kinds.yaml"), file());
+});
+test.after(() => project?.remove());
+
+test("all of them boot, and every check holds", async () => {
+  const up = await project.ingot(["up", "kinds"]);
+  assert.is(up.code, 0, up.stderr + up.stdout);
+});
+
+test("they do what they are for", async () => {
+  assert.match(await first("date +%Z"), /^CES?T$/m);
+  assert.match(await first("getent hosts second.example.org second"), /10\.1\.2\.6/);
+  assert.is(await first("cat /srv/greeting /srv/words /srv/clerk/mark"), "good morning\ngood morning\n/nonexistent\n");
+  assert.is(await first("readlink /usr/local/bin/tell"), "/usr/bin/logger\n");
+  assert.is(
+    await first("for i in 1 2 3 4 5 6 7 8 9 10; do [ -e /srv/clerk/often ] && break; sleep 1; done; stat -c %U /srv/clerk/often"),
+    "clerk\n",
+  );
+  assert.match(
+    await first("systemctl list-timers --all --no-legend nightly.timer weekly.timer"),
+    /0?3:3\d[\s\S]*04:00|04:00[\s\S]*0?3:3\d/,
+  );
+  assert.is(
+    await first(
+      "touch /srv/clerk/knock; for i in 1 2 3 4 5 6 7 8 9 10; do [ -e /srv/clerk/answer ] && break; sleep 0.5; done; cat /srv/clerk/answer",
+    ),
+    "good morning\n",
+  );
+  assert.is(await first("systemctl show -P MemoryMax batch.slice"), `${512 * 2 ** 20}\n`);
+  const rotated = await first(
+    "echo line >/var/log/clerk/a.log; chown clerk: /var/log/clerk/a.log; logrotate --force /etc/logrotate.d/ingot-clerk; ls -l /var/log/clerk",
+  );
+  assert.match(rotated, /-rw-r----- 1 clerk clerk +0 .* a\.log\n.*a\.log\.1/);
+});
+
+test("applied again, nothing changes", async () => {
+  const again = (await project.json(["apply", "kinds"])) as Applied;
+  assert.equal([again.ok, again.changed, again.files], [true, [], { written: 0, removed: 0 }]);
+});
+
+test("what is changed is changed alone; a command that ran once stays run, and runs again when it is another", async () => {
+  edit("timezone: Europe/Berlin", "timezone: Asia/Tokyo");
+  edit("to: /usr/bin/logger", "to: /usr/bin/echo");
+  edit("touch /srv/clerk/nightly", "touch /srv/clerk/nights");
+  edit("every: 2s", "every: 1h");
+  const applied = (await project.json(["apply", "kinds"])) as Applied;
+  assert.equal([applied.ok, applied.changed.sort()], [true, ["clock", "link//usr/local/bin/tell", "timer/nightly", "timer/often"]]);
+  assert.match(await first("date +%Z; systemctl show -P TimersCalendar nightly.timer"), /^JST$/m);
+  assert.is(await first("wc -l </srv/clerk/counted"), "1\n");
+  edit("echo once", "echo again");
+  assert.equal(((await project.json(["apply", "kinds"])) as Applied).changed, ["command/count"]);
+  assert.is(await first("cat /srv/clerk/counted"), "once\nagain\n");
+});
+
+test("a job that fails is found by verify, and its log is there", async () => {
+  edit("touch /srv/clerk/weekly", "ls /srv/clerk/nothing-there");
+  await project.ingot(["apply", "kinds"]);
+  await first("systemctl start weekly.service; true");
+  const verify = await project.ingot(["verify", "kinds"]);
+  assert.is(verify.code, 1);
+  assert.match(verify.stderr, /timer\/weekly:last.*weekly failed when it last ran \(exit-code, exit code 2/);
+  assert.match((await project.ingot(["logs", "kinds/first", "timer/weekly"])).stdout, /nothing-there/);
+  edit("ls /srv/clerk/nothing-there", "touch /srv/clerk/weekly");
+  await project.ingot(["apply", "kinds"]);
+  await first("systemctl start weekly.service");
+});
+
+test("a file that is there is not made a link of", async () => {
+  await first("echo mine >/srv/taken");
+  edit("      /srv/greeting:", "      /srv/taken: { to: /srv/words }\n      /srv/greeting:");
+  const refused = await project.ingot(["apply", "kinds"]);
+  assert.is(refused.code, 1);
+  assert.match(refused.stderr, /\/srv\/taken is there and is no link: it was left alone/);
+  assert.is(await first("cat /srv/taken"), "mine\n");
+  edit(/ {6}\/srv\/taken.*\n/, "");
+});
+
+test("what is taken out of the declaration goes: its timers stop, its units and files are gone", async () => {
+  edit(/ {6}nightly:.*\n/, "");
+  edit(/ {4}logrotate:\n.*\n/, "");
+  const applied = (await project.json(["apply", "kinds"])) as Applied;
+  assert.is(applied.ok, true);
+  assert.is(
+    await first(
+      "systemctl is-active nightly.timer; ls /etc/systemd/system/nightly.* /etc/logrotate.d/ingot-clerk 2>&1 | grep -c 'No such'",
+    ),
+    "inactive\n2\n",
+  );
+});
+
+test("after a reboot it is as it was", async () => {
+  const stop = await project.ingot(["stop", "kinds"]);
+  assert.is(stop.code, 0, stop.stderr);
+  const start = await project.ingot(["start", "kinds"]);
+  assert.is(start.code, 0, start.stderr + start.stdout);
+});
+
+test.run();
