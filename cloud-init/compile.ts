@@ -3,10 +3,11 @@ import { type Diagnostic, diagnostic, InputError } from "../lib/diagnostics.ts";
 import { canonicalJson, sha256 } from "../lib/digest.ts";
 import { QuoteError } from "../lib/quote.ts";
 import type { Compiled, Resource, StepDraft } from "./kind.ts";
-import { type HostModel, kindOf, type StackModel } from "./model.ts";
+import { type HostModel, kindOf, readElsewhere, type StackModel } from "./model.ts";
 import type { Arg, Check, GeneratedFile, Generation, HostPlan, Need, Port, SecretUse, StackPlan, Step, VolumePlan } from "./plan.ts";
 import { application } from "./resources/application.ts";
 import { site } from "./resources/site.ts";
+import type { SecretNeed } from "./value.ts";
 
 /** @throws InputError for values that cannot be written where they belong */
 export function compile(model: StackModel): StackPlan {
@@ -54,7 +55,9 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     const kind = kindOf(resource);
     const made = madeOf(resource, host, unsayable);
     if (!made) continue;
-    const before = [...(host.after.get(id) ?? [])].flatMap((other) => ends.get(other) ?? []);
+    const waits = waitsOf(resource, host);
+    steps.push(...waits);
+    const before = [...[...(host.after.get(id) ?? [])].flatMap((other) => ends.get(other) ?? []), ...waits.map((w) => w.id)];
     const drafts = made.steps ?? [];
     const own = stepsOf(resource, drafts, [...new Set(before)]);
     steps.push(...own);
@@ -68,6 +71,10 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     for (const { name, generate } of made.secrets ?? []) {
       const known = secrets.get(name);
       // Several may use it and only one say how it is made.
+      secrets.set(name, { name, generate: generate ?? known?.generate, resource: known?.resource ?? id });
+    }
+    for (const { name, generate } of borrowed(resource, host)) {
+      const known = secrets.get(name);
       secrets.set(name, { name, generate: generate ?? known?.generate, resource: known?.resource ?? id });
     }
     wants.push(...(kind.needs?.(resource, host) ?? []).map((n) => ({ ...n, resource: id }) as Need));
@@ -138,6 +145,30 @@ function stepsOf(resource: Resource, drafts: StepDraft[], before: string[]): Ste
       ...(draft.stampIn && { stampIn: draft.stampIn }),
       timeoutSeconds: draft.timeoutSeconds ?? 60,
     };
+  });
+}
+
+/** Steps that wait for what a resource reads of other hosts: each once. */
+function waitsOf(resource: Resource, host: HostModel): Step[] {
+  const found = new Map<string, Step>();
+  for (const { on, resource: other, host: name } of readElsewhere(resource, host)) {
+    const draft = on?.address !== undefined && other ? kindOf(other).awaited?.(other, on, on.address) : undefined;
+    if (!draft || !other || "unreachable" in draft) continue;
+    const part = `waits-${name}-${other.id.replaceAll("/", "-")}`;
+    const [step] = stepsOf(resource, [{ ...draft, part }], []);
+    if (step) found.set(part, step);
+  }
+  return [...found.values()];
+}
+
+/** Secrets of other hosts that are part of what a resource reads of them, with how each is made. */
+function borrowed(resource: Resource, host: HostModel): SecretNeed[] {
+  return readElsewhere(resource, host).flatMap(({ on, resource: other, output }) => {
+    if (!on || !other) return [];
+    const parts = kindOf(other).outputs?.(other, on, on.address ?? "")[output]?.parts ?? [];
+    const names = new Set(parts.flatMap((p) => (typeof p === "string" ? [] : [p.secret])));
+    const made = [...on.resources.values()].flatMap((r) => kindOf(r).compile(r, on).secrets ?? []);
+    return [...names].map((name) => made.find((m) => m.name === name && m.generate) ?? { name });
   });
 }
 

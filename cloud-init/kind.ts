@@ -86,6 +86,8 @@ export interface Host {
   hostname: string;
   domain?: string;
   fqdn: string;
+  /** Its fixed address in the stack's network. */
+  address?: string;
   image: ImageOffer;
   /** Absolute; paths in the YAML are relative to it. */
   stackFolder: string;
@@ -115,7 +117,13 @@ export interface Kind<T = unknown> {
   examples: string[];
   /** Kinds of shape `one` that must be there with it, added with their defaults when they are not declared. */
   implies?: string[];
-  outputs?(resource: Resource<T>, host: Host): Record<string, Output>;
+  /** @param at the address by which the reader reaches this host: loopback where it is the host itself */
+  outputs?(resource: Resource<T>, host: Host, at: string): Record<string, Output>;
+  /**
+   * The step by which another host waits for it, run there before what refers to an output; or why another host cannot use it, in words that
+   * go on after its id.
+   */
+  awaited?(resource: Resource<T>, host: Host, at: string): StepDraft | { unreachable: string; hint?: string };
   /** Ids of resources that come first without being referred to. */
   after?(resource: Resource<T>, host: Host): string[];
   problems?(resource: Resource<T>, host: Host): Problem[];

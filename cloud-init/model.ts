@@ -35,10 +35,11 @@ export interface HostModel extends Host {
   /** False when its recipe is not there or has errors: what the image offers is then nobody's to say. */
   imageKnown: boolean;
   path: Path;
-  address?: string;
   count?: number;
   aws: AwsHostDeclaration;
   rangeOf(id: string): Range;
+  /** The stack's hosts by name, itself too. */
+  hosts: ReadonlyMap<string, HostModel>;
 }
 
 /** What the model must be told of the world outside the file. */
@@ -96,6 +97,8 @@ export function modelOf(yaml: YamlFile, folder: string, around: Surroundings): S
   const hosts = Object.entries(stack.hosts)
     .filter(([, declared]) => isMap(declared))
     .map(([name, declared]) => hostOf(stack.stack, name, declared, yaml, folder, around, found, sources));
+  const byName = new Map(hosts.map((h) => [h.name, h]));
+  for (const host of hosts) host.hosts = byName;
   for (const host of hosts)
     host.peers = hosts.flatMap(({ name, hostname, fqdn, address }) =>
       name === host.name || address === undefined ? [] : [{ name, hostname, fqdn, address }],
@@ -199,6 +202,7 @@ function hostOf(
     imageKnown: offer !== undefined,
     stackFolder: folder,
     peers: [],
+    hosts: new Map(),
     resources,
     after: new Map(),
     broken: new Set(),
@@ -246,13 +250,31 @@ export function kindOf(resource: Resource): Kind {
   return kind;
 }
 
-/** `kind/name.output` → its resource and output. Of a kind with one resource per host the name belongs to the output: `redis/cache.url`. */
-function outputOf(from: string, host: HostModel): { resource?: Resource; id: string; output: string } {
-  const slash = from.indexOf("/");
-  const kind = kinds.find((k) => k.kind === from.slice(0, slash));
-  if (kind?.shape === "one") return { resource: host.resources.get(kind.kind), id: kind.kind, output: from.slice(slash + 1) };
-  const dot = from.lastIndexOf(".");
-  return { resource: host.resources.get(from.slice(0, dot)), id: from.slice(0, dot), output: from.slice(dot + 1) };
+export const loopback = "127.0.0.1";
+
+/** Where an output is: `[host:]kind/name.output`. Of a kind with one resource per host the name belongs to the output: `redis/cache.url`. */
+export interface OutputPlace {
+  /** undefined: the stack has no host of that name. */
+  on?: HostModel;
+  host: string;
+  resource?: Resource;
+  id: string;
+  output: string;
+}
+export function outputOf(from: string, host: HostModel): OutputPlace {
+  const [, named, local = from] = /^([a-z][a-z0-9-]*):(.*)$/.exec(from) ?? [];
+  const on = named === undefined ? host : host.hosts.get(named);
+  const at = { on, host: named ?? host.name };
+  const slash = local.indexOf("/");
+  const kind = kinds.find((k) => k.kind === local.slice(0, slash));
+  if (kind?.shape === "one") return { ...at, resource: on?.resources.get(kind.kind), id: kind.kind, output: local.slice(slash + 1) };
+  const dot = local.lastIndexOf(".");
+  return { ...at, resource: on?.resources.get(local.slice(0, dot)), id: local.slice(0, dot), output: local.slice(dot + 1) };
+}
+
+function outputsAt({ on, resource }: OutputPlace, reader: HostModel): Record<string, Output> {
+  if (!on || !resource) return {};
+  return kindOf(resource).outputs?.(resource, on, on === reader ? loopback : (on.address ?? "")) ?? {};
 }
 
 function partsOf(value: Value, host: HostModel): Part[] {
@@ -260,10 +282,17 @@ function partsOf(value: Value, host: HostModel): Part[] {
   if (typeof value !== "object") return [String(value)];
   if ("secret" in value) return [{ secret: value.secret }];
   if ("value" in value) return [value.value];
-  const { resource, output } = outputOf(value.from, host);
-  const outputs: Record<string, Output> = (resource && kindOf(resource).outputs?.(resource, host)) ?? {};
-  return (Object.hasOwn(outputs, output) && outputs[output]?.parts) || [];
+  const place = outputOf(value.from, host);
+  const outputs = outputsAt(place, host);
+  return (Object.hasOwn(outputs, place.output) && outputs[place.output]?.parts) || [];
 }
+
+/** What a resource reads of other hosts of the stack. */
+export const readElsewhere = (resource: Resource, host: HostModel): OutputPlace[] =>
+  referencesIn(kindOf(resource).schema, resource.value, resource.path).flatMap(({ to }) => {
+    const place = "from" in to ? outputOf(to.from, host) : undefined;
+    return place?.on && place.on !== host ? [place] : [];
+  });
 
 interface Reference {
   path: Path;
@@ -317,13 +346,24 @@ function checkReferences(host: HostModel, yaml: YamlFile, found: Diagnostic[]): 
     for (const reference of referencesIn(kind.schema, resource.value, resource.path)) {
       if ("from" in reference.to) {
         const target = outputOf(reference.to.from, host);
-        if (!target.resource) {
-          found.push(missing(yaml, reference.path, reference.to.from.slice(0, reference.to.from.indexOf("/")), target.id, host));
+        if (!target.on) {
+          const near = nearest(target.host, [...host.hosts.keys()]);
+          found.push(
+            diagnostic("ING1203", yaml.rangeOf(reference.path), `the stack has no host \`${target.host}\``, {
+              hint: near ? `did you mean \`${near}\`?` : `there are: ${[...host.hosts.keys()].join(", ")}`,
+            }),
+          );
           continue;
         }
-        if (target.id !== resource.id) before.add(target.id);
-        if (host.broken.has(target.id)) continue;
-        const outputs: Record<string, Output> = kindOf(target.resource).outputs?.(target.resource, host) ?? {};
+        if (!target.resource) {
+          found.push(missing(yaml, reference.path, target.id.split("/")[0] ?? "", target.id, target.on));
+          continue;
+        }
+        const elsewhere = target.on !== host;
+        if (target.id !== resource.id && !elsewhere) before.add(target.id);
+        if (target.on.broken.has(target.id)) continue;
+        if (elsewhere) checkReach(target, yaml.rangeOf(reference.path), found);
+        const outputs = outputsAt(target, host);
         if (!Object.hasOwn(outputs, target.output)) {
           const near = nearest(target.output, Object.keys(outputs));
           found.push(
@@ -348,6 +388,27 @@ function checkReferences(host: HostModel, yaml: YamlFile, found: Diagnostic[]): 
     }
     for (const id of kind.after?.(resource, host) ?? []) if (host.resources.has(id) && id !== resource.id) before.add(id);
   }
+}
+
+/** Whether another host of the stack can use what it offers. */
+function checkReach({ on, resource, id, host: name }: OutputPlace, at: Range, found: Diagnostic[]): void {
+  if (!on || !resource) return;
+  if (on.address === undefined) {
+    found.push(
+      diagnostic("ING1206", at, `${name} has no fixed address, by which another host would find it`, {
+        hint: `add \`address:\` to ${name}, and \`network:\` to the stack`,
+      }),
+    );
+    return;
+  }
+  const awaited = kindOf(resource).awaited?.(resource, on, on.address) ?? { unreachable: "is for its own host alone" };
+  if ("unreachable" in awaited)
+    found.push(
+      diagnostic("ING1206", at, `${id} of ${name} ${awaited.unreachable}`, {
+        ...(awaited.hint !== undefined && { hint: awaited.hint }),
+        related: [{ message: `${id} is declared here`, range: on.rangeOf(id) }],
+      }),
+    );
 }
 
 /** Users and groups of packages are the image's, and every user there has the group of its name. */

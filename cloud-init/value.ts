@@ -34,9 +34,9 @@ export const valueSchema: Schema<Value> = {
     list(text()),
     object({
       from: text({
-        pattern: "^[a-z][a-z-]*/.+\\.[a-z_.]+$",
-        expected: "an output, as `kind/name.output`",
-        description: "What another resource offers, as `kind/name.output`",
+        pattern: "^([a-z][a-z0-9-]*:)?[a-z][a-z-]*/.+\\.[a-z_.]+$",
+        expected: "an output, as `kind/name.output`, or `host:kind/name.output`",
+        description: "What another resource offers, as `kind/name.output`; one of another host of the stack as `host:kind/name.output`",
       }),
     }),
     secretRef,

@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { compile } from "../cloud-init/compile.ts";
 import type { Kind, Resource } from "../cloud-init/kind.ts";
-import { type HostModel, modelOf, type StackModel } from "../cloud-init/model.ts";
+import { type HostModel, loopback, modelOf, type StackModel } from "../cloud-init/model.ts";
 import type { HostPlan, Part } from "../cloud-init/plan.ts";
 import { kinds } from "../cloud-init/resources/index.ts";
 import { stackSchema } from "../cloud-init/schema.ts";
@@ -134,7 +134,8 @@ interface Example {
 
 /** @throws InputError when the example is wrong */
 function compiled(kind: Kind, yaml: string): Example {
-  const text = `stack: example\nhosts:\n  web:\n    image: debian-12\n${yaml.replace(/^(?=.)/gm, "    ")}`;
+  const network = /^address:/m.test(yaml) ? "network: 10.1.1.0/24\n" : "";
+  const text = `stack: example\n${network}hosts:\n  web:\n    image: debian-12\n${yaml.replace(/^(?=.)/gm, "    ")}`;
   const model: StackModel = modelOf(parseYaml(`the example of ${kind.kind}`, text), join(toolFolder, "stacks"), around);
   const [host] = model.hosts;
   const [plan] = compile(model).hosts;
@@ -148,7 +149,7 @@ function outputRows(kind: Kind, examples: Example[]): string[][] {
   const rows = new Map<string, string[]>();
   for (const { model, resources } of examples) {
     for (const resource of resources) {
-      for (const [name, { parts, description }] of Object.entries(kind.outputs?.(resource, model) ?? {})) {
+      for (const [name, { parts, description }] of Object.entries(kind.outputs?.(resource, model, loopback) ?? {})) {
         const from = kind.shape === "one" ? `${kind.kind}/${name}` : `${kind.kind}/${resource.name}.${name}`;
         if (!rows.has(name)) rows.set(name, [code(`{ from: ${from} }`), code(shown(parts)), isSensitive(parts) ? "yes" : "", description]);
       }

@@ -323,7 +323,31 @@ def postgresql_database(name, owner=None, encoding=None, collate=None):
 
 
 @check
-def postgresql_role(name, login=None, attributes=None):
+def postgresql_extensions(database, extensions):
+    lacking = [name for name in extensions if not sql("\\connect :\"database\"\nselect 1 from pg_extension where extname = :'name';", database=database, name=name)]
+    if lacking:
+        raise Wrong(f"database {database} lacks the extension {', '.join(lacking)}", lacking)
+    return sorted(extensions)
+
+
+@check
+def postgresql_grant(database, schema, role, object, privileges):
+    """What a role may do with a table or view."""
+    lacking = []
+    for privilege in privileges:
+        row = sql(
+            "\\connect :\"database\"\nselect has_table_privilege(:'role', format('%I.%I', :'schema'::text, :'object'::text), :'privilege');",
+            database=database, schema=schema, role=role, object=object, privilege=privilege,
+        )
+        if row != ["t"]:
+            lacking.append(privilege)
+    if lacking:
+        raise Wrong(f"{role} may not {', '.join(lacking)} {schema}.{object} in {database}", lacking)
+    return sorted(privileges)
+
+
+@check
+def postgresql_role(name, login=None, attributes=None, member_of=None):
     row = sql(
         "select rolcanlogin, rolcreatedb, rolcreaterole, rolsuper, rolreplication, rolbypassrls from pg_roles where rolname = :'name';", name=name
     )
@@ -335,6 +359,9 @@ def postgresql_role(name, login=None, attributes=None):
         expect(f"role {name}: login", login, "login" in seen)
     if attributes is not None:
         expect(f"role {name}: attributes", sorted(attributes), sorted(seen))
+    for group in member_of or []:
+        if sql("select pg_has_role(:'name', :'group', 'member');", name=name, group=group) != ["t"]:
+            raise Wrong(f"role {name} is not a member of {group}", seen)
     return seen
 
 

@@ -9,6 +9,7 @@ import { command } from "./command.ts";
 import { database } from "./database.ts";
 import { directory } from "./directory.ts";
 import { file } from "./file.ts";
+import { grant } from "./grant.ts";
 import { group } from "./group.ts";
 import { hostname } from "./hostname.ts";
 import { link } from "./link.ts";
@@ -40,6 +41,7 @@ export const kinds: readonly Kind[] = [
   database,
   redis,
   application,
+  grant,
   service,
   timer,
   unit,

@@ -1,14 +1,33 @@
 // The PostgreSQL server of the host: one cluster, `main`, whose configuration is Ingot's.
 
 import { postgresqlSetting } from "../../lib/quote.ts";
-import { either, flag, integer, map, object, text, withDefault } from "../../lib/schema.ts";
-import { type Host, inside, isBelow, kind, pkg, stranger } from "../kind.ts";
+import { choice, either, flag, integer, list, map, object, ref, text, withDefault } from "../../lib/schema.ts";
+import { type Host, inside, isBelow, kind, type Problem, pkg, stranger } from "../kind.ts";
 import { volume } from "./volume.ts";
 
 /** The version in the image, "15". */
 export const versionIn = (host: Host): string => host.image.postgresql ?? "15";
 const dataOf = (host: Host): string => `/var/lib/postgresql/${versionIn(host)}/main`;
 const volumeUnder = (host: Host) => host.all(volume).find((v) => isBelow(dataOf(host), v.value.mount));
+
+/** A name in pg_hba.conf: in quotes it means itself, whatever it is (`all`, `replication`). */
+const postgresqlName = (name: string): string => `"${name}"`;
+
+/** Where somebody comes from, as pg_hba.conf writes it: an address and its bits; undefined for what is neither. */
+function sourceOf(from: string, host: Host): string | undefined {
+  if (/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/.test(from)) return from;
+  const peer = host.peers.find((p) => p.name === from);
+  return peer && `${peer.address}/32`;
+}
+
+/** The map by which users of the system are roles; who has the role's name stays it. */
+const identOf = (peers: { user: string; role: string }[]): string =>
+  [
+    ...peers.map((p) => `ingot ${postgresqlName(p.user)} ${postgresqlName(p.role)}`),
+    ...[...new Set(peers.map((p) => p.role))].map((r) => `ingot ${postgresqlName(r)} ${postgresqlName(r)}`),
+  ]
+    .map((line) => `${line}\n`)
+    .join("");
 
 export const postgresql = kind({
   kind: "postgresql",
@@ -17,6 +36,37 @@ export const postgresql = kind({
   summary:
     "The PostgreSQL server, in the image's version, with UTF-8 and data checksums. The cluster is made at first boot, and only when its directory is empty; one that is there already (on a re-attached volume) is taken over with its data. It listens on loopback; roles log in with SCRAM, the system's users by peer.",
   schema: object({
+    listen: withDefault(
+      choice(["loopback", "private"], {
+        description: "Where it listens beside its socket: for this host alone, or at the host's `address:` too",
+      }),
+      "loopback",
+    ),
+    allow: withDefault(
+      list(
+        object({
+          database: ref("database", { order: false, description: "The database" }),
+          role: ref("role", { order: false, description: "The role that may enter it, by its password (SCRAM)" }),
+          from: text({
+            pattern: "^[a-z0-9./-]+$",
+            expected: "a host of the stack, or a network such as `10.1.1.0/24`",
+            description: "A host of the stack, or a network",
+          }),
+        }),
+        { description: "Who may come from elsewhere. Nobody else may" },
+      ),
+      [],
+    ),
+    peers: withDefault(
+      list(
+        object({
+          user: ref("user", { order: false, description: "A user of this host" }),
+          role: ref("role", { order: false, description: "The role that it may be, without a password, through the socket" }),
+        }),
+        { description: "Users that may be roles of other names than their own" },
+      ),
+      [],
+    ),
     locale: withDefault(text({ description: "Locale of a new cluster" }), "en_US.UTF-8"),
     settings: withDefault(
       map(either([text(), integer(), flag()]), text({ pattern: "^[a-z_]+(\\.[a-z_]+)?$", expected: "the name of a setting" }), {
@@ -25,24 +75,62 @@ export const postgresql = kind({
       {},
     ),
   }),
-  examples: ["postgresql: { settings: { shared_buffers: 256MB, work_mem: 16MB } }\n"],
+  examples: [
+    "postgresql: { settings: { shared_buffers: 256MB, work_mem: 16MB } }\n",
+    "address: 10.1.1.1\npostgresql:\n  listen: private\n  allow: [{ database: shop, role: shop, from: 10.1.1.2/32 }]\n  peers: [{ user: clerk, role: shop }]\nusers:\n  clerk: { system: true }\nroles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\n",
+  ],
   after: (_, host) =>
     host
       .all(volume)
       .filter((v) => isBelow(dataOf(host), v.value.mount))
       .map((v) => v.id),
-  problems: ({ value }) =>
-    ["data_directory", "hba_file", "ident_file", "config_file", "port"]
+  problems: ({ value }, host): Problem[] => [
+    ...["data_directory", "hba_file", "ident_file", "config_file", "port", "listen_addresses"]
       .filter((s) => s in value.settings)
       .map((s) => ({ code: "ING1405", path: ["settings", s], message: `\`${s}\` is Ingot's own to set` })),
+    ...(value.listen === "private" && host.address === undefined
+      ? [
+          {
+            code: "ING1423",
+            path: ["listen"],
+            message: `${host.name} has no \`address:\` to listen at`,
+            hint: "add one, and `network:` to the stack",
+          },
+        ]
+      : []),
+    ...value.allow.flatMap(({ from }, i): Problem[] => {
+      if (value.listen !== "private")
+        return [
+          {
+            code: "ING1423",
+            path: ["allow", i],
+            message: "nobody comes from elsewhere to a server that listens on loopback",
+            hint: "write `listen: private`",
+          },
+        ];
+      return sourceOf(from, host) !== undefined
+        ? []
+        : [
+            {
+              code: "ING1423",
+              path: ["allow", i, "from"],
+              message: `\`${from}\` is neither a network nor a host of the stack with an address`,
+              hint: host.peers.length
+                ? `hosts with an address: ${host.peers.map((p) => p.name).join(", ")}`
+                : "a network is written as `10.1.1.0/24`",
+            },
+          ];
+    }),
+  ],
   needs: ({ value }, host) => [pkg(`postgresql-${versionIn(host)}`), pkg("postgresql-common"), { need: "locale", name: value.locale }],
   compile: ({ value }, host) => ({
+    ports: value.listen === "private" ? [{ port: 5432, protocol: "tcp", from: "stack" }] : [],
     files: [
       {
         path: "/etc/ingot/postgresql/ingot.conf",
         mode: "0644",
         content: Object.entries({
-          listen_addresses: "localhost",
+          listen_addresses: value.listen === "private" ? `localhost,${host.address}` : "localhost",
           password_encryption: "scram-sha-256",
           log_timezone: "Etc/UTC",
           ...value.settings,
@@ -53,7 +141,19 @@ export const postgresql = kind({
       {
         path: "/etc/ingot/postgresql/pg_hba.conf",
         mode: "0644",
-        content: ["local all all peer", "host all all 127.0.0.1/32 scram-sha-256", "host all all ::1/128 scram-sha-256", ""].join("\n"),
+        content: [
+          ...[...new Set(value.peers.map((p) => p.role))].map((r) => `local all ${postgresqlName(r)} peer map=ingot`),
+          "local all all peer",
+          "host all all 127.0.0.1/32 scram-sha-256",
+          "host all all ::1/128 scram-sha-256",
+          ...value.allow.map((a) => `host ${postgresqlName(a.database)} ${postgresqlName(a.role)} ${sourceOf(a.from, host)} scram-sha-256`),
+          "",
+        ].join("\n"),
+      },
+      {
+        path: "/etc/ingot/postgresql/pg_ident.conf",
+        mode: "0644",
+        content: identOf(value.peers),
       },
     ],
     steps: [
@@ -66,14 +166,17 @@ export const postgresql = kind({
           mount: volumeUnder(host)?.value.mount ?? "",
           settings_file: "/etc/ingot/postgresql/ingot.conf",
           hba_file: "/etc/ingot/postgresql/pg_hba.conf",
+          ident_file: "/etc/ingot/postgresql/pg_ident.conf",
         },
         timeoutSeconds: 120,
       },
     ],
   }),
-  checks: (_, host) => [
+  checks: ({ value }, host) => [
     inside("unit", { name: `postgresql@${versionIn(host)}-main.service`, active: true, enabled: true }),
     inside("command", { argv: ["psql", "-XAtc", "show data_checksums"], user: "postgres", stdout: "on" }, "checksums"),
-    stranger("tcp", { port: 5432, open: false }, "closed"),
+    value.listen === "private"
+      ? inside("tcp", { host: host.address ?? "", port: 5432, open: true }, "listens")
+      : stranger("tcp", { port: 5432, open: false }, "closed"),
   ],
 });

@@ -1,5 +1,5 @@
 // A role of PostgreSQL that logs in with a password.
-import { choice, list, object, optional, text, withDefault } from "../../lib/schema.ts";
+import { choice, flag, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, kind } from "../kind.ts";
 import { type SecretRef, secretRef } from "../value.ts";
 
@@ -26,14 +26,36 @@ export const role = kind({
       list(choice(["createdb", "createrole", "replication", "superuser"]), { description: "What the role may do beyond logging in" }),
       [],
     ),
+    login: withDefault(flag({ description: "`false` makes a group: it has no password, and others are members of it" }), true),
+    member_of: withDefault(list(ref("role"), { description: "Roles whose rights it has, exactly these" }), []),
   }),
-  examples: ["roles:\n  shop: {}\n  reports: { password: { secret: reports-password, generate: password } }\n"],
+  examples: [
+    "roles:\n  shop: {}\n  reports: { password: { secret: reports-password, generate: password } }\n",
+    "roles:\n  readers: { login: false }\n  reports: { member_of: [readers] }\n",
+  ],
   after: () => ["postgresql"],
-  compile: ({ name, value }, host) => ({
-    secrets: [{ name: passwordOf(name, value, host), generate: value.password ? value.password.generate : "password" }],
-    steps: [
-      { action: "role", args: { name, password: { secret: passwordOf(name, value, host) }, attributes: ["login", ...value.attributes] } },
-    ],
-  }),
-  checks: ({ name }) => [inside("postgresql_role", { name, login: true })],
+  problems: ({ value }) =>
+    !value.login && value.password
+      ? [{ code: "ING1422", path: ["password"], message: "a role that does not log in has no password", hint: "leave one of the two out" }]
+      : [],
+  compile: ({ name, value }, host) => {
+    const password = passwordOf(name, value, host);
+    return {
+      secrets: value.login ? [{ name: password, generate: value.password ? value.password.generate : "password" }] : [],
+      steps: [
+        {
+          action: "role",
+          args: {
+            name,
+            ...(value.login && { password: { secret: password } }),
+            attributes: [...(value.login ? ["login"] : []), ...value.attributes],
+            ...(value.member_of.length && { member_of: value.member_of }),
+          },
+        },
+      ],
+    };
+  },
+  checks: ({ name, value }) => [
+    inside("postgresql_role", { name, login: value.login, ...(value.member_of.length && { member_of: value.member_of }) }),
+  ],
 });

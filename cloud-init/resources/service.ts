@@ -161,7 +161,18 @@ export const service = kind<Service>({
   examples: [
     "users:\n  hello: { system: true }\nservices:\n  hello: { user: hello, command: python3 -m http.server --bind 127.0.0.1 8001, listens: 127.0.0.1:8001 }\n",
   ],
-  outputs: ({ value }) => ({ ...(value.listens && { address: { parts: [value.listens], description: "Where it listens" } }) }),
+  outputs: ({ value }, _, at) => ({
+    ...(value.listens && {
+      address: {
+        parts: [isLoopback(value) ? value.listens : `${at}:${portOf(value)}`],
+        description: "Where it is reached, as `127.0.0.1:8000`",
+      },
+    }),
+  }),
+  awaited: ({ value }, _, at) =>
+    value.listens === undefined || isLoopback(value)
+      ? { unreachable: "listens on loopback alone", hint: "write `listens: 0.0.0.0:<port>` and `open_to: stack`" }
+      : { action: "reachable", args: { address: at, port: portOf(value) }, timeoutSeconds: 600 },
   after: ({ value }, host) => programAfter(value, host),
   problems: (self, host) => {
     const { name, value } = self;

@@ -94,7 +94,7 @@ test("an output is documented, and is one that a reference can write", () => {
       const [host] = modelOfText(stackWith(example)).hosts;
       for (const resource of host?.resources.values() ?? []) {
         if (!host || resource.kind !== kind.kind) continue;
-        for (const [name, output] of Object.entries(kind.outputs?.(resource, host) ?? {})) {
+        for (const [name, output] of Object.entries(kind.outputs?.(resource, host, "127.0.0.1") ?? {})) {
           assert.ok(output.description, `${resource.id}.${name}`);
           assert.match(`${resource.id}${kind.shape === "one" ? "/" : "."}${name}`, from);
         }

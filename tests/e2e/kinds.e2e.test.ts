@@ -31,6 +31,7 @@ test.after(() => project?.remove());
 test("all of them boot, and every check holds", async () => {
   const up = await project.ingot(["up", "kinds"]);
   assert.is(up.code, 0, up.stderr + up.stdout);
+  assert.match(up.stderr, /first: application\/records:waits-second-database-records/);
 });
 
 test("they do what they are for", async () => {
@@ -57,6 +58,23 @@ test("they do what they are for", async () => {
     "echo line >/var/log/clerk/a.log; chown clerk: /var/log/clerk/a.log; logrotate --force /etc/logrotate.d/ingot-clerk; ls -l /var/log/clerk",
   );
   assert.match(rotated, /-rw-r----- 1 clerk clerk +0 .* a\.log\n.*a\.log\.1/);
+});
+
+test("an application waits for another host's database, migrates it there, and nobody else comes in", async () => {
+  const second = async (script: string) => (await project.on("kinds/second", script)).stdout.trim();
+  const count = "select count(*) > 5 from django_migrations";
+  assert.is(await second(`runuser -u postgres -- psql -XAt -d records -c "${count}"`), "t");
+  // A user of the system is the role that the map gives it; a member reads what came after the grant, and writes nothing.
+  assert.is(await second(`runuser -u keeper -- psql -XAt -U records -d records -c "${count}"`), "t");
+  const asReports = `runuser -u postgres -- psql -XAt -d records -c "set role reports" -c`;
+  assert.match(await second(`${asReports} "${count}"`), /^t$/m);
+  assert.match(await second(`${asReports} "delete from django_migrations" 2>&1`), /permission denied/);
+  assert.is(await second(`runuser -u postgres -- psql -XAt -d records -c "select similarity('ingot', 'ingots') > 0.5"`), "t");
+  // From the machine itself: its address is nobody's in pg_hba.conf.
+  assert.match(
+    await second(`psql -XAt -h 10.1.2.6 -U records -d records -c "select 1" 2>&1`),
+    /no pg_hba\.conf entry for host "10\.1\.2\.6"/,
+  );
 });
 
 test("applied again, nothing changes", async () => {

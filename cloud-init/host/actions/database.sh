@@ -4,11 +4,36 @@
 # ARG_ENCODING  UTF8
 # ARG_LOCALE    en_US.UTF-8; without it the cluster's
 # ARG_TEMPLATE  template0
+# ARG_EXTENSIONS  names (lines) of extensions that are to be there
 # shellcheck source=cloud-init/host/actions/lib.sh
 . "$INGOT/actions/lib.sh"
 
 plain() { # PostgreSQL says en_US.UTF-8 or en_US.utf8, as it was told
 	printf %s "$1" | tr '[:upper:]' '[:lower:]' | tr -d -- -
+}
+
+# Extensions that lack.
+lacking() {
+	sql "$ARG_NAME" <<-'SQL' | {
+		select extname from pg_extension;
+	SQL
+		there=$newline$(cat)$newline
+		printf '%s\n' "${ARG_EXTENSIONS-}" | while IFS= read -r extension; do
+			case $there in
+			*"$newline$extension$newline"*) ;;
+			*) printf '%s\n' "$extension" ;;
+			esac
+		done
+	}
+}
+
+extend() {
+	[ -n "${ARG_EXTENSIONS-}" ] || return 0
+	lacking | while IFS= read -r extension; do
+		echo 'create extension if not exists :"extension" cascade;' | sql "$ARG_NAME" -v extension="$extension" ||
+			fail "database $ARG_NAME: the extension $extension cannot be made (above); its package must be in the image"
+		echo "made the extension $extension"
+	done
 }
 
 found=$(
@@ -26,6 +51,7 @@ probe)
 	[ "$owner" = "$ARG_OWNER" ]
 	[ "$(plain "$encoding")" = "$(plain "${ARG_ENCODING:-UTF8}")" ]
 	[ -z "${ARG_LOCALE-}" ] || [ "$(plain "$collate$ctype")" = "$(plain "$ARG_LOCALE$ARG_LOCALE")" ]
+	[ -z "${ARG_EXTENSIONS-}" ] || [ -z "$(lacking)" ]
 	;;
 apply)
 	if [ -z "$found" ]; then
@@ -34,6 +60,7 @@ apply)
 				create database :"name" owner :"owner" encoding :'encoding' template :"template" ${ARG_LOCALE:+locale :'locale'};
 			SQL
 		echo "created the database $ARG_NAME"
+		extend
 		exit 0
 	fi
 	[ "$(plain "$encoding")" = "$(plain "${ARG_ENCODING:-UTF8}")" ] ||
@@ -43,5 +70,6 @@ apply)
 	sql postgres -v name="$ARG_NAME" -v owner="$ARG_OWNER" <<-'SQL'
 		alter database :"name" owner to :"owner";
 	SQL
+	extend
 	;;
 esac

@@ -6,6 +6,7 @@
 # ARG_MOUNT          path that must be a mount point before anything is made in it
 # ARG_SETTINGS_FILE  becomes conf.d/ingot.conf
 # ARG_HBA_FILE       becomes pg_hba.conf
+# ARG_IDENT_FILE     becomes pg_ident.conf
 # ARG_RESTART_HASH   any text: a change of it is a restart
 # The configuration is Ingot's own and written anew on every machine: pg_createcluster adopts a directory only with its configuration
 # inside, which is not where Debian keeps it.
@@ -76,7 +77,8 @@ auto'
 
 config_same() {
 	main_conf | cmp -s - "$folder/postgresql.conf" && cmp -s "${ARG_SETTINGS_FILE:-/dev/null}" "$folder/conf.d/ingot.conf" &&
-		{ [ -z "${ARG_HBA_FILE-}" ] || cmp -s "$ARG_HBA_FILE" "$folder/pg_hba.conf"; } && [ -e "$folder/start.conf" ] && [ -e "$folder/pg_ident.conf" ]
+		{ [ -z "${ARG_HBA_FILE-}" ] || cmp -s "$ARG_HBA_FILE" "$folder/pg_hba.conf"; } &&
+		{ [ -z "${ARG_IDENT_FILE-}" ] || cmp -s "$ARG_IDENT_FILE" "$folder/pg_ident.conf"; } && [ -e "$folder/start.conf" ] && [ -e "$folder/pg_ident.conf" ]
 }
 
 restart_same() {
@@ -102,7 +104,11 @@ write_config() {
 		printf '%s\n' 'local all postgres peer' 'local all all peer' 'host all all 127.0.0.1/32 scram-sha-256' 'host all all ::1/128 scram-sha-256' |
 			place /dev/stdin pg_hba.conf 0640
 	fi
-	[ -e "$folder/pg_ident.conf" ] || place /dev/null pg_ident.conf 0640
+	if [ -n "${ARG_IDENT_FILE-}" ]; then
+		place "$ARG_IDENT_FILE" pg_ident.conf 0640
+	elif [ ! -e "$folder/pg_ident.conf" ]; then
+		place /dev/null pg_ident.conf 0640
+	fi
 	echo "$start_conf" | place /dev/stdin start.conf 0644
 	[ -e "$folder/environment" ] || place /dev/null environment 0644
 	[ -e "$folder/pg_ctl.conf" ] || echo "pg_ctl_options = ''" | place /dev/stdin pg_ctl.conf 0644

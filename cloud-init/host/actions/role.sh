@@ -2,6 +2,7 @@
 # role: a role of PostgreSQL with exactly the attributes named, and its password.
 # ARG_NAME
 # ARG_ATTRIBUTES  lines of: login createdb createrole superuser replication bypassrls
+# ARG_MEMBER_OF   roles (lines) that it is a member of, exactly these
 # ARG_PASSWORD    path of the secret; without it the role's password is left alone
 # shellcheck source=cloud-init/host/actions/lib.sh
 . "$INGOT/actions/lib.sh"
@@ -31,6 +32,15 @@ look() {
 	SQL
 }
 
+# The groups that it is in, as ARG_MEMBER_OF has them when all is well.
+groups_there() {
+	sql postgres -v name="$ARG_NAME" <<-'SQL'
+		select g.rolname from pg_auth_members m join pg_roles g on g.oid = m.roleid join pg_roles r on r.oid = m.member
+		where r.rolname = :'name' order by g.rolname collate "C";
+	SQL
+}
+groups=$(printf '%s\n' "${ARG_MEMBER_OF-}" | sed '/^$/d' | LC_ALL=C sort -u)
+
 found=$(look) || fail "role $ARG_NAME cannot be looked up"
 there_options=${found%%|*}
 password=
@@ -39,6 +49,7 @@ password=
 case $verb in
 probe)
 	[ "$there_options" = "$options" ]
+	[ "$(groups_there)" = "$groups" ]
 	[ -z "${ARG_PASSWORD-}" ] || printf %s "$password" | "$INGOT/scram.py" "$ARG_PASSWORD" >/dev/null
 	;;
 apply)
@@ -53,6 +64,12 @@ apply)
 		[ -z "$verifier" ] || echo "alter role :\"name\" password '$verifier';"
 		echo "commit;"
 	} | sql postgres -v name="$ARG_NAME"
+	groups_there | while IFS= read -r group; do
+		printf '%s\n' "$groups" | grep -Fqx -- "$group" || echo 'revoke :"group" from :"name";' | sql postgres -v group="$group" -v name="$ARG_NAME"
+	done
+	[ -z "$groups" ] || printf '%s\n' "$groups" | while IFS= read -r group; do
+		echo 'grant :"group" to :"name";' | sql postgres -v group="$group" -v name="$ARG_NAME"
+	done
 	[ -n "$there_options" ] || echo "created the role $ARG_NAME"
 	[ -z "$verifier" ] || echo "set its password"
 	;;
