@@ -3,37 +3,48 @@ import { parseArgs } from "node:util";
 import { compile } from "../cloud-init/compile.ts";
 import { findStack, loadStack } from "../cloud-init/model.ts";
 import { surroundingsOf } from "../cloud-init/surroundings.ts";
-import { activate, gather, prepare } from "../stacks/launch.ts";
-import type { Machine } from "../stacks/target.ts";
-import type { Io } from "./command.ts";
-import { activated, machineOf, sayFailures, stepTable, targetOf } from "./machines.ts";
+import { UsageError } from "../lib/diagnostics.ts";
+import { activate, foreseeOn, gather, prepare } from "../stacks/launch.ts";
+import type { HostInput, Machine, Target } from "../stacks/target.ts";
+import { type Io, table } from "./command.ts";
+import { activated, machineOf, sayFailures, splitName, stepTable, targetOf } from "./machines.ts";
 import { hostOf, only } from "./stack.ts";
 
 export const help = `Activates what the stack says now on its running machines: the same steps as at first boot, each done only where something differs.
 Applying twice changes nothing.
 
-  ingot apply <stack>
+  ingot apply <stack>[/<host>] [--check [--diff]]
+
+--check asks the machines what would change and changes nothing (Ingot's own programs on them are brought to this version first): exit code 1
+when anything would. --diff shows files as they are and as they would be. A step says that it would change something when it finds work now, or
+when a file that it uses would be another.
 
 Exit code 1 when a step fails; mend what is wrong and apply again: it goes on with the rest.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
-  const given = only(positionals, "stack", "ingot apply <stack>");
+  const options = { check: { type: "boolean" }, diff: { type: "boolean" } } as const;
+  const { positionals, values } = parseArgs({ args, allowPositionals: true, options });
+  const usage = "ingot apply <stack>[/<host>] [--check [--diff]]";
+  const { stack: given, host: one } = splitName(only(positionals, "stack", usage));
+  if (values.diff && !values.check) throw new UsageError("--diff belongs to --check", usage);
   const file = findStack(io.project, given);
   const target = await targetOf(io, given);
   const declared = loadStack(file, surroundingsOf(io.project));
   const wanted = compile(declared);
   const machines = new Map<string, Machine>();
   const pinned: Record<string, string> = {};
-  for (const host of declared.hosts) {
+  if (one !== undefined) hostOf(wanted, one); // says which there are
+  for (const host of declared.hosts.filter((h) => one === undefined || h.name === one)) {
     const machine = await machineOf(target, declared.name, host.name);
     machines.set(host.name, machine);
     pinned[host.image.name] = machine.imageDigest;
     for (const text of target.beyondApply(hostOf(wanted, host.name), machine, host.image.digest))
       io.progress.say(`  ${host.name}: ${text}`);
   }
-  const { model, plan, hosts } = await prepare(io.project, file, target, io.progress, pinned);
-  await target.refresh(plan, hosts);
+  const { model, plan, hosts: all } = await prepare(io.project, file, target, io.progress, pinned);
+  const hosts = all.filter((h) => machines.has(h.plan.host));
+  if (values.check) return check(plan.stack, hosts, machines, target, values.diff ? "diff" : "names", io);
+  await target.refresh(plan, all);
   const began = performance.now();
   const outcomes = await Promise.all(
     hosts.map(async (input) => {
@@ -68,4 +79,36 @@ export async function main(args: string[], io: Io): Promise<number> {
     );
   } else sayFailures(model, plan, outcomes);
   return ok ? 0 : 1;
+}
+
+/** Says what an apply would change. */
+async function check(
+  stack: string,
+  hosts: HostInput[],
+  machines: Map<string, Machine>,
+  target: Target,
+  how: "diff" | "names",
+  io: Io,
+): Promise<number> {
+  const found = await Promise.all(
+    hosts.map(async (input) => {
+      const machine = machines.get(input.plan.host);
+      if (!machine) throw new Error(`no machine of ${input.plan.host}`);
+      const { files, steps } = await foreseeOn(machine, target.connect(machine), input);
+      return { host: input.plan.host, files, steps: steps.filter((s) => s.outcome !== "unchanged") };
+    }),
+  );
+  const count = found.reduce((n, f) => n + f.files.length + f.steps.length, 0);
+  if (io.json) io.print(JSON.stringify({ stack, changes: count > 0, hosts: found }, null, 2));
+  else {
+    for (const { host, files, steps } of found) {
+      const rows = [
+        ...files.map((f) => ["  ", f.change === "removed" ? "would be removed" : "would be written", f.path]),
+        ...steps.map((s) => ["  ", s.outcome === "failed" ? "could not be asked" : "would change", s.step]),
+      ];
+      io.print(`${stack}/${host}${rows.length ? `\n${table(rows)}` : ": nothing would change"}`);
+      for (const f of how === "diff" ? files : []) io.print(`\n${f.path}\n${f.diff}`);
+    }
+  }
+  return count ? 1 : 0;
 }

@@ -195,19 +195,44 @@ const tail = (title: string, log: string): string =>
     .map((l) => `    ${l}`)
     .join("\n")}`;
 
-/** Copies the generation of a plan onto a running machine that its target has refreshed, and activates it; its events are those of a first boot. */
-export async function* activate(machine: Machine, connection: Connection, input: HostInput): AsyncIterable<TargetEvent> {
-  const { generation } = input.plan;
-  await bringTools(connection, input.image);
+/** What an activation would do on a machine. */
+export interface Foreseen {
+  files: { path: string; change: "new" | "changed" | "removed"; diff: string }[];
+  steps: { step: string; outcome: "pending" | "unchanged" | "failed"; log?: string }[];
+}
+
+/** The generation lies on the machine; gives its folder there. */
+async function bringGeneration(connection: Connection, { plan: { generation } }: HostInput): Promise<string> {
+  const there = `/var/lib/ingot/generations/${generation.digest}`;
   const folder = mkdtempSync(join(tmpdir(), "ingot-generation-"));
   try {
     mkdirSync(join(folder, generation.digest, "files"), { recursive: true });
     writeFileSync(join(folder, generation.digest, "plan.json"), planJson(generation));
     for (const file of generation.files) writeFileSync(join(folder, generation.digest, "files", sha256(file.content)), file.content);
-    await connection.copy(join(folder, generation.digest), `/var/lib/ingot/generations/${generation.digest}`);
+    await connection.copy(join(folder, generation.digest), there);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+  return there;
+}
+
+/** Asks a running machine what the generation of a plan would change on it. Ingot's own programs are brought there; nothing else changes. */
+export async function foreseeOn(machine: Machine, connection: Connection, input: HostInput): Promise<Foreseen> {
+  const { digest } = input.plan.generation;
+  await bringTools(connection, input.image);
+  const known = (await connection.exec(["test", "-e", `/var/lib/ingot/generations/${digest}/plan.json`])).code === 0;
+  const there = await bringGeneration(connection, input);
+  const { code, stdout, stderr } = await connection.exec(["/usr/lib/ingot/activate", "--check", digest]);
+  if (!known) await connection.exec(["rm", "-rf", there]);
+  if (code !== 0) throw new RefusedError(`${machine.stack}/${machine.host} could not be asked what would change: ${stderr.trim()}`);
+  return JSON.parse(stdout) as Foreseen;
+}
+
+/** Copies the generation of a plan onto a running machine that its target has refreshed, and activates it; its events are those of a first boot. */
+export async function* activate(machine: Machine, connection: Connection, input: HostInput): AsyncIterable<TargetEvent> {
+  const { generation } = input.plan;
+  await bringTools(connection, input.image);
+  await bringGeneration(connection, input);
   // What an earlier activation reported must not be taken for this one's.
   await connection.exec(["rm", "-f", "/run/ingot/report/steps.jsonl"]);
   const running = connection.exec(["/usr/lib/ingot/activate", generation.digest]);

@@ -82,6 +82,36 @@ test("applied again, nothing changes", async () => {
   assert.equal([again.ok, again.changed, again.files], [true, [], { written: 0, removed: 0 }]);
 });
 
+interface Foreseen {
+  stack: string;
+  changes: boolean;
+  hosts: { host: string; files: { path: string; change: string; diff: string }[]; steps: { step: string }[] }[];
+}
+
+test("--check says what an apply would change, and changes nothing", async () => {
+  const quiet = await project.ingot(["apply", "kinds", "--check"]);
+  assert.equal([quiet.code, quiet.stdout], [0, "kinds/first: nothing would change\nkinds/second: nothing would change\n"], quiet.stderr);
+  const before = readFileSync(file(), "utf8");
+  edit("good morning", "good evening");
+  edit('cron: "30 3 ', 'cron: "45 3 ');
+  edit(/ {6}weekly:.*\n/, "");
+  const check = await project.ingot(["apply", "kinds", "--check", "--diff"]);
+  assert.is(check.code, 1, check.stderr);
+  assert.match(check.stdout, /would change +file\/\/srv\/clerk\/greeting/);
+  assert.match(check.stdout, /would change +timer\/nightly/);
+  assert.match(check.stdout, /would be removed +\/etc\/systemd\/system\/weekly\.timer/);
+  assert.match(check.stdout, /-good morning\n\+good evening/);
+  assert.match(check.stdout, /-OnCalendar=Mon,Tue,Wed,Thu,Fri \*-\*-\* 3:30:00\n\+OnCalendar=.*3:45:00/);
+  assert.match(check.stdout, /kinds\/second: nothing would change/);
+  assert.is(
+    await first("cat /srv/clerk/greeting; systemctl is-active weekly.timer; ls /var/lib/ingot/generations | wc -l"),
+    "good morning\nactive\n1\n",
+  );
+  const one = (await project.json(["apply", "kinds/second", "--check"])) as Foreseen;
+  assert.equal(one, { stack: "kinds", changes: false, hosts: [{ host: "second", files: [], steps: [] }] } as Foreseen);
+  writeFileSync(file(), before);
+});
+
 test("what is changed is changed alone; a command that ran once stays run, and runs again when it is another", async () => {
   edit("timezone: Europe/Berlin", "timezone: Asia/Tokyo");
   edit("to: /usr/bin/logger", "to: /usr/bin/echo");
