@@ -3,9 +3,9 @@
 
 import { validators } from "ingot:validators";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { type Diagnostic, diagnostic, InputError, nearest, type Range, RefusedError } from "../lib/diagnostics.ts";
-import type { Project } from "../lib/paths.ts";
+import type { Chosen, Project } from "../lib/paths.ts";
 import { defaultsOf, type Infer, type Schema, validate, valueAt, wrongPaths } from "../lib/schema.ts";
 import { type Path, parseYaml, type YamlFile } from "../lib/yaml.ts";
 import { type AwsHostDeclaration, type AwsStackDeclaration, awsHostSchema, awsStackSchema } from "./aws.ts";
@@ -15,6 +15,7 @@ import { kinds } from "./resources/index.ts";
 import { type HostDeclaration, stackSchema } from "./schema.ts";
 import { checkShape } from "./shape.ts";
 import type { Output, Value } from "./value.ts";
+import { type Overrides, setting, type Variable, withVariables } from "./variables.ts";
 
 export interface StackModel {
   name: string;
@@ -23,6 +24,7 @@ export interface StackModel {
   warnings: Diagnostic[];
   network?: string;
   aws: AwsStackDeclaration;
+  variables: Variable[];
 }
 
 /** One host: its resources in the order declared, and which of them come before which. */
@@ -49,6 +51,10 @@ export interface Surroundings {
   /** Names of the recipes that there are, for the did-you-mean. */
   images(): string[];
   release(host: HostModel, application: string): Release;
+  /** What the command line says: `--set name=value`, `--env name`. */
+  chosen?: Chosen;
+  /** Values of variables from outside the file; loadStack() makes them of `chosen`. */
+  overrides?: Overrides;
 }
 
 /** The stack's file by its path or its name (`stacks/<name>.yaml`). @throws RefusedError naming the stacks that there are */
@@ -64,7 +70,7 @@ export function findStack(project: Project, given: string): string {
 
 export function stackNames(project: Project): string[] {
   return readdirSync(project.stacks)
-    .filter((f) => f.endsWith(".yaml"))
+    .filter((f) => /^[^.]+\.yaml$/.test(f)) // `<stack>.<environment>.yaml` is no stack
     .map((f) => f.slice(0, -5));
 }
 
@@ -78,7 +84,32 @@ export function loadStack(file: string, around: Surroundings): StackModel {
   } catch {
     throw new RefusedError(`${name} cannot be read`);
   }
-  return modelOf(parseYaml(name, text), dirname(resolve(file)), around);
+  return modelOf(parseYaml(name, text), dirname(resolve(file)), {
+    ...around,
+    overrides: around.overrides ?? overridesOf(file, around.chosen),
+  });
+}
+
+/** What the command line says of variables, and the environment's file that it names. @throws RefusedError when there is none */
+export function overridesOf(file: string, chosen: Chosen | undefined): Overrides {
+  const set = Object.fromEntries((chosen?.set ?? []).map(setting));
+  if (chosen?.environment === undefined) return { set };
+  const path = environmentFile(file, chosen.environment);
+  const shown = relative(process.cwd(), path);
+  return { set, environment: parseYaml(shown.startsWith("..") ? path : shown, readFileSync(path, "utf8")) };
+}
+
+/** `stacks/<stack>.<environment>.yaml`. @throws RefusedError naming those that there are */
+export function environmentFile(file: string, environment: string): string {
+  const path = file.replace(/\.ya?ml$/, `.${environment}.yaml`);
+  if (existsSync(path)) return path;
+  const begin = `${basename(file).replace(/\.ya?ml$/, "")}.`;
+  const there = readdirSync(dirname(file)).flatMap((f) => (f.startsWith(begin) && f.endsWith(".yaml") ? [f.slice(begin.length, -5)] : []));
+  const names = there.filter((n) => n !== "" && !n.includes("."));
+  throw new RefusedError(
+    `there is no environment \`${environment}\`: no file ${relative(process.cwd(), path)}`,
+    names.length ? `there are: ${names.join(", ")}` : "it has `vars:` with values for the stack's variables",
+  );
 }
 
 /** As loadStack(), from text already parsed. `folder` (absolute) is what paths in the YAML are relative to. */
@@ -89,7 +120,9 @@ export function modelOf(yaml: YamlFile, folder: string, around: Surroundings): S
     if (found.some((d) => d.severity === "error")) throw new InputError(inOrder(found, yaml.file), sources);
   };
   stop();
-  const { value, unknown } = withVariables(yaml, found);
+  const { environment } = around.overrides ?? {};
+  if (environment) sources.set(environment.file, environment.text);
+  const { value, unknown, variables } = withVariables(yaml, around.overrides ?? { set: {} }, found);
   found.push(...validate(yaml, value, stackSchema, validators.stack, unknown));
   const malformed = [...wrongPaths(validators.stack, value), ...unknown];
   if (!isStack(value)) stop();
@@ -112,7 +145,7 @@ export function modelOf(yaml: YamlFile, folder: string, around: Surroundings): S
     checkOrder(host, found);
   }
   const { network, aws = defaultsOf(awsStackSchema) } = stack;
-  const model = { name: stack.stack, yaml, hosts, ...(typeof network === "string" && { network }), aws };
+  const model = { name: stack.stack, yaml, hosts, variables, ...(typeof network === "string" && { network }), aws };
   checkShape(model, found);
   stop();
   return { ...model, warnings: inOrder(found, yaml.file) };
@@ -125,36 +158,6 @@ const isWithin = (path: Path, outer: Path): boolean => outer.every((part, i) => 
 /** As they stand in the stack's file; those of its recipes behind them. */
 const inOrder = (diagnostics: Diagnostic[], file: string): Diagnostic[] =>
   diagnostics.sort((a, b) => Number(a.range.file !== file) - Number(b.range.file !== file) || a.range.start.offset - b.range.start.offset);
-
-/** Replaces every `{ var: name }` by the variable's default; what is not declared is reported, and where it was asked for. */
-function withVariables(yaml: YamlFile, found: Diagnostic[]): { value: unknown; unknown: Path[] } {
-  const vars = valueAt(yaml.value, ["vars"]);
-  const declared = isMap(vars) ? vars : {};
-  const unknown: Path[] = [];
-  const walk = (value: unknown, path: Path): unknown => {
-    if (Array.isArray(value)) return value.map((v, i) => walk(v, [...path, i]));
-    if (!isMap(value)) return value;
-    const keys = Object.keys(value);
-    if (keys.length === 1 && keys[0] === "var") {
-      const name = value.var;
-      const variable = typeof name === "string" && Object.hasOwn(declared, name) ? declared[name] : undefined;
-      if (isMap(variable) && "default" in variable) return structuredClone(variable.default);
-      unknown.push(path);
-      const near = typeof name === "string" ? nearest(name, Object.keys(declared)) : undefined;
-      const range = yaml.rangeOf([...path, "var"]);
-      found.push(
-        typeof name !== "string"
-          ? diagnostic("ING1202", range, "`var:` takes the name of a variable", { hint: "write `{ var: name }`" })
-          : diagnostic("ING1202", range, `there is no variable \`${name}\``, {
-              hint: near ? `did you mean \`${near}\`?` : `declare it: \`${name}: { default: … }\` below \`vars:\``,
-            }),
-      );
-      return "";
-    }
-    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, path.length === 0 && k === "vars" ? v : walk(v, [...path, k])]));
-  };
-  return { value: walk(yaml.value, []), unknown };
-}
 
 function hostOf(
   stack: string,

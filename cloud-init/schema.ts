@@ -1,5 +1,5 @@
 // The schema of a stack's file: what stands around the kinds, and every kind's own below its key.
-import { type Infer, integer, map, object, optional, type Schema, text } from "../lib/schema.ts";
+import { choice, type Infer, integer, map, object, optional, type Schema, text } from "../lib/schema.ts";
 import { awsHostSchema, awsStackSchema } from "./aws.ts";
 import { kinds } from "./resources/index.ts";
 
@@ -48,9 +48,15 @@ const hostSchema: Schema<HostDeclaration> = {
 export const stackSchema = object({
   stack: { ...nameSchema, description: "The stack's name, as its file is called" },
   vars: optional(
-    map(object({ default: anything, description: optional(text({ description: "What it is for" })) }), nameSchema, {
-      description: "Values that several places share, used as `{ var: name }`",
-    }),
+    map(
+      object({
+        default: optional({ ...anything, description: "Its value unless another is given; it has the type of it" }),
+        type: optional(choice(["text", "number", "flag", "list"], { description: "Of one that has no default, and must be given" })),
+        description: optional(text({ description: "What it is for" })),
+      }),
+      nameSchema,
+      { description: "Values that several places share or that differ between environments, used as `{ var: name }`" },
+    ),
   ),
   network: optional(
     text({

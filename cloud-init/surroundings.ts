@@ -54,6 +54,7 @@ export function surroundingsOf(project: Project, pinned: Record<string, string> 
   const offers = new Map<string, ImageOffer>();
   const releases = new Map<string, string>();
   return {
+    ...(project.chosen && { chosen: project.chosen }),
     images: () => recipeNames(project),
     image(name) {
       if (!recipeNames(project).includes(name)) return undefined;

@@ -28,6 +28,14 @@ export interface Project {
   machines: string;
   /** Disks of data volumes: they outlive machines. */
   volumes: string;
+  /** Which of the project's stacks' variants is meant. @default as their files have it */
+  chosen?: Chosen;
+}
+
+/** What a person says of a stack's variables: `--env <name>`, `--set <variable>=<value>`. */
+export interface Chosen {
+  environment?: string;
+  set: string[];
 }
 
 /**

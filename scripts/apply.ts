@@ -7,8 +7,8 @@ import { UsageError } from "../lib/diagnostics.ts";
 import { activate, foreseeOn, gather, prepare } from "../stacks/launch.ts";
 import type { HostInput, Machine, Target } from "../stacks/target.ts";
 import { type Io, table } from "./command.ts";
-import { activated, machineOf, sayFailures, splitName, stepTable, targetOf } from "./machines.ts";
-import { hostOf, only } from "./stack.ts";
+import { activated, machineOf, sayFailures, stepTable, targetOf } from "./machines.ts";
+import { hostOf, only, splitName } from "./stack.ts";
 
 export const help = `Activates what the stack says now on its running machines: the same steps as at first boot, each done only where something differs.
 Applying twice changes nothing.

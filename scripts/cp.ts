@@ -3,7 +3,8 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { RefusedError, UsageError } from "../lib/diagnostics.ts";
 import type { Io } from "./command.ts";
-import { machineOf, splitName, targetOf } from "./machines.ts";
+import { machineOf, targetOf } from "./machines.ts";
+import { splitName } from "./stack.ts";
 
 export const help = `Copies a file or a folder to a machine, where it is root's, or from a machine into a folder of this computer.
 

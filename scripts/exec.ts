@@ -1,8 +1,8 @@
 // ingot exec: a command on a machine, as root, by argument list.
 import { UsageError } from "../lib/diagnostics.ts";
 import type { Io } from "./command.ts";
-import { machineOf, splitName, targetOf } from "./machines.ts";
-import { stackName } from "./stack.ts";
+import { machineOf, targetOf } from "./machines.ts";
+import { splitName, stackName } from "./stack.ts";
 
 export const help = `Runs a command on a machine as root. Arguments go there as they are; no shell reads them.
 

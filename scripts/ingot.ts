@@ -2,7 +2,7 @@
 // 0 fine, 1 the thing asked for failed or was refused, 2 the input is wrong, 3 this computer lacks something, 130/143 stopped.
 import { Cancelled, listenForSignals } from "../lib/cancel.ts";
 import { format, InputError, MissingError, nearest, RefusedError, UsageError } from "../lib/diagnostics.ts";
-import { findProject } from "../lib/paths.ts";
+import { type Chosen, findProject } from "../lib/paths.ts";
 import { progressOn } from "../lib/progress.ts";
 import type { Command, Io } from "./command.ts";
 
@@ -10,6 +10,7 @@ const commands: Record<string, { summary: string; load: () => Promise<Command> }
   start: { summary: "bake, launch and verify the example stack: the first thing to try", load: () => import("./start.ts") },
   validate: { summary: "say everything that is wrong in stacks and recipes", load: () => import("./validate.ts") },
   plan: { summary: "what a stack becomes: steps, files, secrets, ports, checks", load: () => import("./plan.ts") },
+  explain: { summary: "where each value of a stack comes from", load: () => import("./explain.ts") },
   render: { summary: "the user-data that a stack's machines get, with its size", load: () => import("./render.ts") },
   image: { summary: "lock, bake, list and show images", load: () => import("./image.ts") },
   bake: { summary: "short for `image bake`", load: () => import("./bake.ts") },
@@ -28,7 +29,7 @@ const commands: Record<string, { summary: string; load: () => Promise<Command> }
 
 const overview = `ingot: one YAML declaration of a host becomes a golden image, its first boot, a running machine and the proof.
 
-  ingot <command> [arguments] [--on aws] [--json]
+  ingot <command> [arguments] [--on aws] [--env <environment>] [--set <variable>=<value>] [--json]
 
 ${Object.entries(commands)
   .map(([name, c]) => `  ${name.padEnd(9)} ${c.summary}`)
@@ -61,9 +62,16 @@ async function main(argv: string[]): Promise<number> {
     return 0;
   }
   const json = own.includes("--json");
-  const { on, others } = whereOf(own.filter((a) => a !== "--json"));
+  const { on, others: unplaced } = whereOf(own.filter((a) => a !== "--json"));
+  const { chosen, others } = chosenOf(unplaced);
   where = on;
-  const io: Io = { json, on, project: findProject(), progress: progressOn(), print: (text) => void process.stdout.write(`${text}\n`) };
+  const io: Io = {
+    json,
+    on,
+    project: { ...findProject(), chosen },
+    progress: progressOn(),
+    print: (text) => void process.stdout.write(`${text}\n`),
+  };
   return run([...others, ...(end < 0 ? [] : rest.slice(end))], io);
 }
 
@@ -75,6 +83,25 @@ function whereOf(args: string[]): { on: Io["on"]; others: string[] } {
   if (given !== "container" && given !== "aws")
     throw new UsageError(`there is no target \`${given ?? ""}\``, "--on container, or --on aws");
   return { on: given, others: at < 0 ? args : args.filter((_, i) => i !== at && !(option === "--on" && i === at + 1)) };
+}
+
+/** `--env <name>` and `--set <variable>=<value>`, of every command that reads a stack; INGOT_ENV says the one for all commands. */
+function chosenOf(args: string[]): { chosen: Chosen; others: string[] } {
+  const chosen: Chosen = { ...(process.env.INGOT_ENV && { environment: process.env.INGOT_ENV }), set: [] };
+  const others: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const [, option, value] = /^--(env|set)(?:=([\s\S]*))?$/.exec(args[i] ?? "") ?? [];
+    if (option === undefined) {
+      others.push(args[i] ?? "");
+      continue;
+    }
+    const given = value ?? args[++i];
+    if (given === undefined)
+      throw new UsageError(`--${option} of what?`, option === "env" ? "--env <environment>" : "--set <variable>=<value>");
+    if (option === "env") chosen.environment = given;
+    else chosen.set.push(given);
+  }
+  return { chosen, others };
 }
 
 function report(error: unknown, json: boolean): number {

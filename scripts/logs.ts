@@ -3,8 +3,8 @@ import { parseArgs } from "node:util";
 import type { Step } from "../cloud-init/plan.ts";
 import { RefusedError, UsageError } from "../lib/diagnostics.ts";
 import type { Io } from "./command.ts";
-import { machineOf, splitName, targetOf } from "./machines.ts";
-import { hostOf, load } from "./stack.ts";
+import { machineOf, targetOf } from "./machines.ts";
+import { hostOf, load, splitName } from "./stack.ts";
 
 export const help = `Says what a machine wrote: its journal, or what concerns one resource: the log of its steps, and of its unit when it is a service.
 

@@ -48,12 +48,6 @@ export async function machineOf(target: Target, stack: string, host: string | un
   );
 }
 
-/** `stack/host`, `stack`, or a path of a stack's file (with `/<host>` behind it or not). */
-export function splitName(given: string): { stack: string; host?: string } {
-  const match = /^(.*\.ya?ml|[^/]+)(?:\/([^/]+))?$/.exec(given);
-  return match?.[1] === undefined ? { stack: given } : { stack: match[1], host: match[2] };
-}
-
 export async function verifyAll(plan: StackPlan, target: Target, io: Io): Promise<CheckResult[]> {
   const machines = await target.find(plan.stack);
   const results = await Promise.all(

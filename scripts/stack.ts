@@ -1,7 +1,7 @@
 // What commands on a stack share: its model and plan from the file or name given.
 import { readFileSync } from "node:fs";
 import { compile } from "../cloud-init/compile.ts";
-import { findStack, loadStack, type StackModel, stackNames } from "../cloud-init/model.ts";
+import { environmentFile, findStack, loadStack, type StackModel, stackNames } from "../cloud-init/model.ts";
 import type { HostPlan, StackPlan } from "../cloud-init/plan.ts";
 import { surroundingsOf } from "../cloud-init/surroundings.ts";
 import { format, nearest, RefusedError, UsageError } from "../lib/diagnostics.ts";
@@ -21,6 +21,12 @@ export function load(given: string, io: Io): Loaded {
   return { model, plan: compile(model) };
 }
 
+/** `stack/host`, `stack`, or a path of a stack's file (with `/<host>` behind it or not). */
+export function splitName(given: string): { stack: string; host?: string } {
+  const match = /^(.*\.ya?ml|[^/]+)(?:\/([^/]+))?$/.exec(given);
+  return match?.[1] === undefined ? { stack: given } : { stack: match[1], host: match[2] };
+}
+
 /** The one argument that a command takes. @throws UsageError */
 export function only(args: string[], what: string, usage: string): string {
   const [first, second] = args;
@@ -35,10 +41,14 @@ export function only(args: string[], what: string, usage: string): string {
  * @throws RefusedError with the nearest name
  */
 export function stackName(given: string, up: string[], io: Io): string {
+  const { environment } = io.project.chosen ?? {};
+  if (environment !== undefined) {
+    const name = nameIn(environmentFile(findStack(io.project, given), environment));
+    if (name !== undefined) return name;
+  }
   if (/\.ya?ml$/.test(given)) {
-    const { value } = parseYaml(given, readFileSync(findStack(io.project, given), "utf8"));
-    const name = value && typeof value === "object" && "stack" in value ? value.stack : undefined;
-    if (typeof name === "string") return name;
+    const name = nameIn(findStack(io.project, given));
+    if (name !== undefined) return name;
     throw new RefusedError(`${given} does not say what its stack is called`, "a stack's file begins with `stack: <name>`");
   }
   const names = [...new Set([...up, ...stackNames(io.project)])];
@@ -48,6 +58,13 @@ export function stackName(given: string, up: string[], io: Io): string {
     `there is no stack \`${given}\``,
     near ? `did you mean \`${near}\`?` : names.length ? `there are: ${names.join(", ")}` : "stacks/ is empty",
   );
+}
+
+/** What a stack's or environment's file says that the stack is called. */
+function nameIn(file: string): string | undefined {
+  const { value } = parseYaml(file, readFileSync(file, "utf8"));
+  const name = value && typeof value === "object" && "stack" in value ? value.stack : undefined;
+  return typeof name === "string" ? name : undefined;
 }
 
 /** The host of a plan by its name; of a stack with one host it may be left out. */

@@ -51,7 +51,7 @@ test("every stack in the docs validates", () => {
   withProject((folder) => {
     let found = 0;
     for (const file of written) {
-      for (const { line, text } of blocks(file, "yaml").filter((b) => /^stack:/m.test(b.text))) {
+      for (const { line, text } of blocks(file, "yaml").filter((b) => /^stack:/m.test(b.text) && /^hosts:/m.test(b.text))) {
         const stack = join(folder, "stacks/snippet.yaml");
         writeFileSync(stack, text);
         found++;
