@@ -1,7 +1,7 @@
 // The model becomes the stack plan: steps in their order, the generation and its digest, what the target must bring.
 import { type Diagnostic, diagnostic, InputError } from "../lib/diagnostics.ts";
 import { canonicalJson, sha256 } from "../lib/digest.ts";
-import { QuoteError } from "../lib/quote.ts";
+import { line, QuoteError } from "../lib/quote.ts";
 import type { Compiled, Resource, StepDraft } from "./kind.ts";
 import { type HostModel, kindOf, readElsewhere, type StackModel } from "./model.ts";
 import type { Arg, Check, GeneratedFile, Generation, HostPlan, Need, Port, SecretUse, StackPlan, Step, VolumePlan } from "./plan.ts";
@@ -30,7 +30,10 @@ export function compile(model: StackModel): StackPlan {
  */
 function madeOf(resource: Resource, host: HostModel, unsayable: Diagnostic[]): Compiled | undefined {
   try {
-    return kindOf(resource).compile(resource, host);
+    const made = kindOf(resource).compile(resource, host);
+    for (const { args } of made.steps ?? [])
+      for (const arg of Object.values(args)) if (Array.isArray(arg)) for (const item of arg) line(item);
+    return made;
   } catch (error) {
     if (!(error instanceof QuoteError)) throw error;
     unsayable.push(diagnostic("ING1418", host.rangeOf(resource.id), `${resource.id}: ${error.message}`));

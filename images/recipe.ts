@@ -23,10 +23,11 @@ export function recipeNames(project: Project): string[] {
 }
 
 /**
- * Reads a recipe of the project.
+ * Reads a recipe of the project, with all that it takes from those that it extends.
+ * @param trail recipes that are being read because they extend this one
  * @throws InputError with everything that is wrong in it, RefusedError when there is none of this name
  */
-export function loadRecipe(project: Project, name: string): Recipe {
+export function loadRecipe(project: Project, name: string, trail: string[] = []): Recipe {
   const path = join(project.images, `${name}.yaml`);
   if (!existsSync(path)) {
     const near = nearest(name, recipeNames(project));
@@ -37,25 +38,65 @@ export function loadRecipe(project: Project, name: string): Recipe {
   }
   const file = relative(process.cwd(), path);
   const text = readFileSync(path, "utf8");
-  const { recipe, diagnostics } = parseRecipe(file, name, text);
+  const { recipe, diagnostics } = parseRecipe(file, name, text, (base) => loadBase(project, base, [...trail, name]));
   if (!recipe) throw new InputError(diagnostics, new Map([[file, text]]));
   return recipe;
 }
 
+/** The recipe that another extends; in words, why it cannot be. */
+function loadBase(project: Project, name: string, trail: string[]): Recipe | { wrong: string; hint?: string } {
+  if (trail.includes(name)) return { wrong: `a cycle: ${[...trail, name].join(" extends ")}` };
+  try {
+    return loadRecipe(project, name, trail);
+  } catch (error) {
+    if (error instanceof RefusedError) return { wrong: `there is no recipe \`${name}\``, hint: error.hint };
+    if (error instanceof InputError) return { wrong: `${name} has errors itself`, hint: `ingot validate says which` };
+    throw error;
+  }
+}
+
+type Base = (name: string) => Recipe | { wrong: string; hint?: string };
+
 /** The recipe that `text` declares, or what is wrong with it. */
-export function parseRecipe(file: string, name: string, text: string): { recipe?: Recipe; diagnostics: Diagnostic[] } {
+export function parseRecipe(file: string, name: string, text: string, base?: Base): { recipe?: Recipe; diagnostics: Diagnostic[] } {
   const yaml = parseYaml(file, text);
   if (yaml.diagnostics.length) return { diagnostics: yaml.diagnostics };
   const value = structuredClone(yaml.value);
-  const wrong = validate(yaml, value, recipeSchema, validators.recipe);
+  const under = baseOf(value, yaml, base);
+  if (under && "code" in under) return { diagnostics: [under] };
+  const whole = under ? over(value as Record<string, unknown>, under) : value;
+  const wrong = validate(yaml, whole, recipeSchema, validators.recipe);
   if (wrong.length) return { diagnostics: wrong };
-  const recipe = value as Recipe;
-  const diagnostics = contradictions(recipe, name, yaml);
+  const recipe = whole as Recipe;
+  const diagnostics = contradictions(recipe, name, yaml, under);
   return diagnostics.length ? { diagnostics } : { recipe, diagnostics };
 }
 
+/** What `extends:` names. */
+function baseOf(value: unknown, yaml: YamlFile, base: Base | undefined): Recipe | Diagnostic | undefined {
+  const name = value && typeof value === "object" && !Array.isArray(value) && "extends" in value ? value.extends : undefined;
+  if (name === undefined) return undefined;
+  const found = typeof name === "string" && base ? base(name) : { wrong: "`extends:` takes the name of a recipe" };
+  return "wrong" in found ? diagnostic("ING1706", yaml.rangeOf(["extends"]), found.wrong, { hint: found.hint }) : found;
+}
+
+const lists = ["packages", "locales", "disabled"] as const;
+const maps = ["archives", "users", "groups", "files"] as const;
+
+/** A recipe on top of another: lists and maps are added to, everything else is its own or the other's. Its own entries come first. */
+function over({ extends: _, ...own }: Record<string, unknown>, base: Recipe): unknown {
+  const merged: Record<string, unknown> = { ...base, ...own, image: own.image };
+  for (const key of lists) if (Array.isArray(own[key])) merged[key] = [...own[key], ...base[key]];
+  for (const key of maps) {
+    const given = own[key];
+    if (given && typeof given === "object" && !Array.isArray(given)) merged[key] = { ...base[key], ...given };
+  }
+  // What it says nothing of is missing, and not undefined.
+  return Object.fromEntries(Object.entries(merged).filter(([, v]) => v !== undefined));
+}
+
 /** What no schema can say: names that must agree, and numbers that must be one's own. Codes ING17xx. */
-function contradictions(recipe: Recipe, name: string, yaml: YamlFile): Diagnostic[] {
+function contradictions(recipe: Recipe, name: string, yaml: YamlFile, base: Recipe | undefined): Diagnostic[] {
   const found: Diagnostic[] = [];
   const say = (code: string, path: Path, message: string, hint?: string, related?: Path) =>
     found.push(
@@ -66,6 +107,18 @@ function contradictions(recipe: Recipe, name: string, yaml: YamlFile): Diagnosti
     );
   if (recipe.image !== name)
     say("ING1701", ["image"], `the image is called \`${recipe.image}\`, its file ${name}.yaml`, "give both the same name");
+  for (const key of ["distro", "release", "architecture"] as const)
+    if (base && recipe[key] !== base[key])
+      say("ING1706", [key], `${base.image} is for ${base[key]}, and this is for ${recipe[key]}`, `leave \`${key}:\` out`);
+  for (const key of maps)
+    for (const entry of Object.keys(base?.[key] ?? {}))
+      if (key !== "files" && base && JSON.stringify(recipe[key][entry]) !== JSON.stringify(base[key][entry]))
+        say(
+          "ING1706",
+          [key, entry],
+          `\`${entry}\` is otherwise in ${base.image}`,
+          "what a recipe extends stays as it is there: remove it here, or give it another name",
+        );
   const releases = distros[recipe.distro].releases;
   if (!releases.includes(recipe.release)) {
     const near = nearest(recipe.release, releases);
@@ -83,7 +136,9 @@ function contradictions(recipe: Recipe, name: string, yaml: YamlFile): Diagnosti
   ] as const) {
     values.forEach((value, i) => {
       const first = values.indexOf(value);
-      if (first < i) say("ING1703", [key, i], `\`${value}\` is listed twice`, "remove one of them", [key, first]);
+      const own = values.length - (base?.[key].length ?? 0);
+      if (first < own && i >= own) say("ING1703", [key, first], `\`${value}\` is in ${base?.image} already`, "remove it here");
+      else if (first < i) say("ING1703", [key, i], `\`${value}\` is listed twice`, "remove one of them", [key, first]);
     });
   }
   const owners = new Map<number, Path>();

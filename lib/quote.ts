@@ -14,6 +14,22 @@ export function shell(word: string): string {
   return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
+/** An item of a list that an action is given, one to a line. */
+export function line(item: string): string {
+  refuse(item, /[\0\n]/, "a list of lines");
+  return item;
+}
+
+/** A command in sudoers(5) with exactly these arguments: what is special there, and what would be a wildcard, is escaped. */
+export function sudoersCommand(words: string[]): string {
+  const [program = "", ...args] = words;
+  for (const word of words) refuse(word, /[\0\n\r]/, "sudoers");
+  for (const word of args) refuse(word, /^$|[ \t"]/, "an argument of a command in sudoers");
+  const escaped = (word: string) => word.replace(/[\\,:=*?[\]!#()]/g, "\\$&");
+  // Without arguments the command may be run with any; "" allows none.
+  return [escaped(program), ...(args.length ? args.map(escaped) : ['""'])].join(" ");
+}
+
 /** One word of a command line in a systemd unit (systemd.service(5), "Command lines"): quotes, `$` and `%` stand for themselves. */
 export function unitWord(word: string): string {
   refuse(word, /[\0\n\r]/, "a unit's command line");

@@ -179,6 +179,17 @@ def sudo(user, passwordless=True):
 
 
 @check
+def sudo_command(user, argv):
+    """A user may run exactly this as root without a password; asked, not run."""
+    code, _, errors = run(["runuser", "-u", user, "--", "sudo", "-n", "-l", "--", *argv])
+    if code != 0:
+        raise Wrong(f"{user} may not run {' '.join(argv)} by sudo: {errors.strip()}", False)
+    if run(["runuser", "-u", user, "--", "sudo", "-n", "-l", "--", *argv, "more"])[0] == 0:
+        raise Wrong(f"{user} may run {' '.join(argv)} with further arguments, too", True)
+    return True
+
+
+@check
 def authorized_keys(user, keys):
     """The keys by which a user may log in are these and no others."""
     path = os.path.join(pwd.getpwnam(user).pw_dir, ".ssh/authorized_keys")

@@ -1,5 +1,6 @@
 // A person who logs in, or the account of a daemon.
 import { readFileSync } from "node:fs";
+import { QuoteError, splitCommand, sudoersCommand } from "../../lib/quote.ts";
 import { choice, flag, type Infer, integer, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import {
   type CheckDraft,
@@ -14,6 +15,7 @@ import {
   type StepDraft,
 } from "../kind.ts";
 import { accountName } from "../names.ts";
+import { commandProblems } from "./application.ts";
 
 const publicKey =
   /^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\.com|sk-ecdsa-sha2-nistp256@openssh\.com) [A-Za-z0-9+/=]+( .*)?$/;
@@ -48,6 +50,12 @@ const schema = object({
       description: "What the user may do through sudo; `passwordless` writes a rule of its own, checked by visudo",
     }),
     "none",
+  ),
+  sudo_commands: withDefault(
+    list(text({ pattern: "^/", expected: "a command by its absolute path, with its arguments" }), {
+      description: "Commands that the user may run as root without a password, each with exactly these arguments",
+    }),
+    [],
   ),
   ssh_keys: withDefault(
     list(text(), { description: "Public keys that may log in: files in the stack's folder, or the keys themselves" }),
@@ -84,13 +92,14 @@ export const user = kind({
   schema,
   examples: [
     "users:\n  ops:\n    groups: [sudo]\n    sudo: passwordless\n    ssh_keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ops@example.org]\n",
+    "users:\n  deployer:\n    sudo_commands: [/usr/bin/systemctl restart shop.service]\n    ssh_keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ops@example.org]\n",
     "users:\n  worker: { system: true, home: /var/lib/worker, ssh_key: generate }\ndirectories:\n  /var/lib/worker: { owner: worker }\n",
   ],
   outputs: (user) => ({
     home: { parts: [homeOf(user)], description: "The home directory" },
     name: { parts: [user.name], description: "The user's name" },
   }),
-  needs: ({ value }) => (value.sudo === "none" ? [] : [pkg("sudo")]),
+  needs: ({ value }) => (value.sudo === "none" && !value.sudo_commands.length ? [] : [pkg("sudo")]),
   problems: (user, host) => {
     const { value } = user;
     const problems: Problem[] = value.ssh_keys.flatMap((entry, i): Problem[] => {
@@ -110,6 +119,23 @@ export const user = kind({
         },
       ];
     });
+    for (const [i, command] of value.sudo_commands.entries()) {
+      const path = ["sudo_commands", i];
+      problems.push(...commandProblems(command, path));
+      try {
+        sudoersCommand(splitCommand(command));
+      } catch (error) {
+        if (error instanceof QuoteError && !commandProblems(command, path).length)
+          problems.push({ code: "ING1408", path, message: error.message });
+      }
+    }
+    if (value.sudo !== "none" && value.sudo_commands.length)
+      problems.push({
+        code: "ING1425",
+        path: ["sudo_commands"],
+        message: `${user.name} may run everything already (\`sudo: ${value.sudo}\`)`,
+        hint: "leave one of the two out",
+      });
     if (value.groups.includes("sudo") && value.sudo === "none") {
       problems.push({
         code: "ING1403",
@@ -154,6 +180,7 @@ export const user = kind({
           shell: shellOf(user),
           groups: value.groups,
           sudo: value.sudo,
+          ...(value.sudo_commands.length && { sudo_commands: value.sudo_commands.map((c) => sudoersCommand(splitCommand(c))) }),
           ssh_keys: value.system && !value.ssh_keys.length ? undefined : value.ssh_keys.flatMap((k) => keysIn(k, host)),
         },
       },
@@ -173,6 +200,9 @@ export const user = kind({
     const checks: CheckDraft[] = [
       inside("user", { name, uid: uidOf(user), groups: value.groups, home: homeOf(user), shell: shellOf(user), login: !value.system }),
     ];
+    for (const [i, command] of value.sudo_commands.entries())
+      checks.push(inside("sudo_command", { user: name, argv: splitCommand(command) }, `sudo-${i + 1}`));
+    if (value.sudo_commands.length) checks.push(inside("sudo", { user: name, passwordless: false }, "sudo-else"));
     if (value.sudo === "passwordless") checks.push(inside("sudo", { user: name, passwordless: true }, "sudo"));
     if (value.ssh_key)
       checks.push(inside("path", { path: `${homeOf(user)}/.ssh/id_ed25519`, type: "file", owner: name, mode: "0600" }, "ssh-key"));

@@ -60,6 +60,15 @@ test("they do what they are for", async () => {
   assert.match(rotated, /-rw-r----- 1 clerk clerk +0 .* a\.log\n.*a\.log\.1/);
 });
 
+test("a user runs by sudo what is listed, and nothing else", async () => {
+  const sudo = async (command: string) => (await project.on("kinds/first", `runuser -u deployer -- sudo -n ${command} 2>&1`)).stdout;
+  assert.match(await sudo("id"), /uid=0/);
+  assert.is(await sudo("touch '/srv/a,b=*:c'"), "");
+  assert.match(await first("ls /srv"), /^a,b=\*:c$/m);
+  for (const command of ["touch '/srv/a,b=x:c'", "id -u", "systemctl restart ssh.service", "sh"])
+    assert.match(await sudo(command), /password is required|not allowed/, command);
+});
+
 test("an application waits for another host's database, migrates it there, and nobody else comes in", async () => {
   const second = async (script: string) => (await project.on("kinds/second", script)).stdout.trim();
   const count = "select count(*) > 5 from django_migrations";

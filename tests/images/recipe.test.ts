@@ -23,6 +23,41 @@ test("Ingot's own recipe is right, and says only what differs from the defaults"
   assert.equal(parseRecipe("images/debian-12.yaml", "debian-12", text).diagnostics, []);
 });
 
+/** A recipe on top of the small one. */
+const extended = (text: string) => {
+  const { recipe: base } = parseRecipe("images/small.yaml", "small", smallRecipe);
+  if (!base) throw new Error("the small recipe is wrong");
+  const { recipe, diagnostics } = parseRecipe("images/more.yaml", "more", text, (name) =>
+    name === "small" ? base : { wrong: `there is no recipe \`${name}\``, hint: "did you mean small?" },
+  );
+  return { base, recipe, wrong: diagnostics.map((d) => `${d.range.start.line} ${d.code} ${d.message}${d.hint ? ` | ${d.hint}` : ""}`) };
+};
+
+test("a recipe that extends another has all of it, and more", () => {
+  const { base, recipe } = extended(
+    "image: more\nextends: small\npackages: [nginx]\ndisabled: [nginx.service]\nusers:\n  keeper: { uid: 650, home: /var/lib/keeper }\nfiles:\n  /etc/motd: { content: other }\n",
+  );
+  assert.equal(recipe, {
+    ...base,
+    image: "more",
+    packages: ["nginx", ...base.packages],
+    disabled: ["nginx.service", ...base.disabled],
+    users: { ...base.users, keeper: { uid: 650, home: "/var/lib/keeper", shell: "/usr/sbin/nologin", groups: [], description: "" } },
+    files: { ...base.files, "/etc/motd": { content: "other", mode: "0644" } },
+  });
+  assert.equal(extended("image: more\nextends: small\n").recipe, { ...base, image: "more" });
+});
+
+test("what a recipe cannot extend is said where it stands", () => {
+  assert.equal(extended("image: more\nextends: smal\n").wrong, ["2 ING1706 there is no recipe `smal` | did you mean small?"]);
+  assert.equal(extended("image: more\nextends: [small]\n").wrong, ["2 ING1706 `extends:` takes the name of a recipe"]);
+  assert.equal(extended("image: more\nextends: small\nrelease: trixie\npackages: [nginx, sudo]\n").wrong, [
+    "3 ING1706 small is for bookworm, and this is for trixie | leave `release:` out",
+    "4 ING1703 `sudo` is in small already | remove it here",
+  ]);
+  assert.match(extended("image: more\nextends: small\npackage: [nginx]\n").wrong.join(), /3 ING1101 unknown key `package`/);
+});
+
 test("what is left out has a default", () => {
   const { recipe } = parseRecipe("images/small.yaml", "small", smallRecipe);
   assert.equal(recipe?.datasources, ["NoCloud", "Ec2", "None"]);

@@ -8,6 +8,7 @@
 # ARG_COMMENT       full name
 # ARG_GROUPS        supplementary groups (lines), exactly these; each must be there
 # ARG_SUDO          none, password or passwordless
+# ARG_SUDO_COMMANDS commands (lines), as sudoers(5) writes them, that may be run as root without a password
 # ARG_SSH_KEYS      public keys (lines): all of ~/.ssh/authorized_keys; left alone when the argument is not there
 # shellcheck source=cloud-init/host/actions/lib.sh
 . "$INGOT/actions/lib.sh"
@@ -20,7 +21,11 @@ fi
 # A file name with a dot is passed over by sudo's includedir.
 sudoers=/etc/sudoers.d/ingot-$(printf %s "$ARG_NAME" | tr . _)
 case ${ARG_SUDO:-none} in
-none) rule= ;;
+none)
+	rule=
+	[ -z "${ARG_SUDO_COMMANDS-}" ] ||
+		rule="$ARG_NAME ALL=(root) NOPASSWD: $(printf '%s\n' "$ARG_SUDO_COMMANDS" | sed -e ':a' -e N -e '$!ba' -e 's/\n/, /g')"
+	;;
 password) rule="$ARG_NAME ALL=(ALL:ALL) ALL" ;;
 passwordless) rule="$ARG_NAME ALL=(ALL:ALL) NOPASSWD: ALL" ;;
 *) fail "sudo: none, password or passwordless, not $ARG_SUDO" ;;
