@@ -1,10 +1,11 @@
 // ingot apply: running machines become what the stack says now, by the same generation that a first boot activates.
 import { parseArgs } from "node:util";
 import { compile } from "../cloud-init/compile.ts";
-import { findStack, loadStack } from "../cloud-init/model.ts";
+import { findStack, loadStack, type StackModel } from "../cloud-init/model.ts";
+import type { StackPlan } from "../cloud-init/plan.ts";
 import { surroundingsOf } from "../cloud-init/surroundings.ts";
 import { UsageError } from "../lib/diagnostics.ts";
-import { activate, foreseeOn, gather, prepare } from "../stacks/launch.ts";
+import { activate, foreseeOn, gather, type HostOutcome, prepare } from "../stacks/launch.ts";
 import type { HostInput, Machine, Target } from "../stacks/target.ts";
 import { type Io, table } from "./command.ts";
 import { activated, machineOf, sayFailures, stepTable, targetOf } from "./machines.ts";
@@ -27,38 +28,11 @@ export async function main(args: string[], io: Io): Promise<number> {
   const usage = "ingot apply <stack>[/<host>] [--check [--diff]]";
   const { stack: given, host: one } = splitName(only(positionals, "stack", usage));
   if (values.diff && !values.check) throw new UsageError("--diff belongs to --check", usage);
-  const file = findStack(io.project, given);
-  const target = await targetOf(io, given);
-  const declared = loadStack(file, surroundingsOf(io.project));
-  const wanted = compile(declared);
-  const machines = new Map<string, Machine>();
-  const pinned: Record<string, string> = {};
-  if (one !== undefined) hostOf(wanted, one); // says which there are
-  for (const host of declared.hosts.filter((h) => one === undefined || h.name === one)) {
-    const machine = await machineOf(target, declared.name, host.name);
-    machines.set(host.name, machine);
-    pinned[host.image.name] = machine.imageDigest;
-    for (const text of target.beyondApply(hostOf(wanted, host.name), machine, host.image.digest))
-      io.progress.say(`  ${host.name}: ${text}`);
-  }
-  const { model, plan, hosts: all } = await prepare(io.project, file, target, io.progress, pinned);
-  const hosts = all.filter((h) => machines.has(h.plan.host));
-  if (values.check) return check(plan.stack, hosts, machines, target, values.diff ? "diff" : "names", io);
-  await target.refresh(plan, all);
   const began = performance.now();
-  const outcomes = await Promise.all(
-    hosts.map(async (input) => {
-      const machine = machines.get(input.plan.host);
-      if (!machine) throw new Error(`no machine of ${input.plan.host}`);
-      const [outcome] = await gather(
-        `apply to ${plan.stack}/${input.plan.host}`,
-        [input.plan],
-        activate(machine, target.connect(machine), input),
-        io.progress,
-      );
-      return outcome ?? { host: input.plan.host, steps: [] };
-    }),
-  );
+  const applying = await prepared(given, one, io);
+  const { model, plan } = applying;
+  if (values.check) return check(applying, values.diff ? "diff" : "names", io);
+  const outcomes = await applied(applying, io);
   const ok = activated(outcomes);
   const changed = outcomes.flatMap((o) => o.steps.filter((s) => s.outcome === "changed"));
   const written = outcomes.reduce((n, o) => n + (o.activation?.written ?? 0), 0);
@@ -81,15 +55,56 @@ export async function main(args: string[], io: Io): Promise<number> {
   return ok ? 0 : 1;
 }
 
+export interface Applying {
+  target: Target;
+  model: StackModel;
+  plan: StackPlan;
+  all: HostInput[];
+  /** Of the machines that are meant. */
+  hosts: HostInput[];
+  machines: Map<string, Machine>;
+}
+
+/** Everything that an apply needs, built; nothing has changed on a machine yet. `one`: a host, when only that one is meant. */
+export async function prepared(given: string, one: string | undefined, io: Io): Promise<Applying> {
+  const file = findStack(io.project, given);
+  const target = await targetOf(io, given);
+  const declared = loadStack(file, surroundingsOf(io.project));
+  const wanted = compile(declared);
+  const machines = new Map<string, Machine>();
+  const pinned: Record<string, string> = {};
+  if (one !== undefined) hostOf(wanted, one); // says which there are
+  for (const host of declared.hosts.filter((h) => one === undefined || h.name === one)) {
+    const machine = await machineOf(target, declared.name, host.name);
+    machines.set(host.name, machine);
+    pinned[host.image.name] = machine.imageDigest;
+    for (const text of target.beyondApply(hostOf(wanted, host.name), machine, host.image.digest))
+      io.progress.say(`  ${host.name}: ${text}`);
+  }
+  const { model, plan, hosts: all } = await prepare(io.project, file, target, io.progress, pinned);
+  return { target, model, plan, all, hosts: all.filter((h) => machines.has(h.plan.host)), machines };
+}
+
+/** Applies it to all machines at once. */
+export async function applied({ target, plan, all, hosts, machines }: Applying, io: Io): Promise<HostOutcome[]> {
+  await target.refresh(plan, all);
+  return Promise.all(
+    hosts.map(async (input) => {
+      const machine = machines.get(input.plan.host);
+      if (!machine) throw new Error(`no machine of ${input.plan.host}`);
+      const [outcome] = await gather(
+        `apply to ${plan.stack}/${input.plan.host}`,
+        [input.plan],
+        activate(machine, target.connect(machine), input),
+        io.progress,
+      );
+      return outcome ?? { host: input.plan.host, steps: [] };
+    }),
+  );
+}
+
 /** Says what an apply would change. */
-async function check(
-  stack: string,
-  hosts: HostInput[],
-  machines: Map<string, Machine>,
-  target: Target,
-  how: "diff" | "names",
-  io: Io,
-): Promise<number> {
+async function check({ plan: { stack }, hosts, machines, target }: Applying, how: "diff" | "names", io: Io): Promise<number> {
   const found = await Promise.all(
     hosts.map(async (input) => {
       const machine = machines.get(input.plan.host);

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { compile, planJson } from "../cloud-init/compile.ts";
 import { type HostModel, loadStack, type StackModel } from "../cloud-init/model.ts";
-import type { HostPlan, StackPlan } from "../cloud-init/plan.ts";
+import type { HostPlan, StackPlan, Step } from "../cloud-init/plan.ts";
 import { buildRelease } from "../cloud-init/release.ts";
 import { application } from "../cloud-init/resources/application.ts";
 import { surroundingsOf } from "../cloud-init/surroundings.ts";
@@ -100,7 +100,7 @@ export const succeeded = (outcome: HostOutcome): boolean => outcome.activation?.
 /** Gathers a target's events by host, showing each step as it ends. `title`: what goes on, for people. */
 export async function gather(
   title: string,
-  hosts: HostPlan[],
+  hosts: { host: string; generation: { steps: Step[] } }[],
   events: AsyncIterable<TargetEvent>,
   progress: Progress,
 ): Promise<HostOutcome[]> {
@@ -230,12 +230,40 @@ export async function foreseeOn(machine: Machine, connection: Connection, input:
 
 /** Copies the generation of a plan onto a running machine that its target has refreshed, and activates it; its events are those of a first boot. */
 export async function* activate(machine: Machine, connection: Connection, input: HostInput): AsyncIterable<TargetEvent> {
-  const { generation } = input.plan;
   await bringTools(connection, input.image);
   await bringGeneration(connection, input);
+  yield* activateThere(machine, connection, input.plan.generation.digest);
+}
+
+/** A generation that a machine has been. */
+export interface Past {
+  generation: string;
+  /** ISO 8601. */
+  at: string;
+}
+
+/** What a machine has been since it was launched, the last one what it is; also what it can no longer go back to. */
+export async function historyOf(connection: Connection): Promise<Past[]> {
+  const { stdout } = await connection.exec(["sh", "-c", "cat /var/lib/ingot/history.jsonl 2>/dev/null || true"]);
+  return stdout.split("\n").flatMap((line) => (line ? [JSON.parse(line) as Past] : []));
+}
+
+/** The steps of a generation that is on a machine. @throws RefusedError when it is not there any more */
+export async function stepsThere(machine: Machine, connection: Connection, digest: string): Promise<Step[]> {
+  const { code, stdout } = await connection.exec(["cat", `/var/lib/ingot/generations/${digest}/plan.json`]);
+  if (code !== 0)
+    throw new RefusedError(
+      `${machine.stack}/${machine.host} has no generation ${short(digest)} any more`,
+      `it keeps the last ten: ingot history ${machine.stack}`,
+    );
+  return (JSON.parse(stdout) as { steps: Step[] }).steps;
+}
+
+/** Activates a generation that is on a machine already. */
+export async function* activateThere(machine: Machine, connection: Connection, digest: string): AsyncIterable<TargetEvent> {
   // What an earlier activation reported must not be taken for this one's.
   await connection.exec(["rm", "-f", "/run/ingot/report/steps.jsonl"]);
-  const running = connection.exec(["/usr/lib/ingot/activate", generation.digest]);
+  const running = connection.exec(["/usr/lib/ingot/activate", digest]);
   const events = connection.follow()[Symbol.asyncIterator]();
   try {
     let waiting: Promise<"ended" | "over"> = running.then(() => "ended");

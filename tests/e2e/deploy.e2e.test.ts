@@ -1,0 +1,83 @@
+// A new release on a live host: deployed and proven, taken back when it is broken, and back again by hand.
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { type TestProject, testProject } from "./project.ts";
+
+const test = suite("deploy");
+let project: TestProject;
+const app = () => join(project.folder, "tests/apps/live");
+const version = "inloop/urls.py";
+
+test.before(async () => {
+  project = await testProject();
+  cpSync(join(project.folder, "tests/apps/inloop"), app(), { recursive: true });
+  const stack = readFileSync(join(project.folder, "stacks/inloop.yaml"), "utf8");
+  writeFileSync(
+    join(project.folder, "stacks/live.yaml"),
+    stack.replace("stack: inloop", "stack: live").replace("../tests/apps/inloop", "../tests/apps/live"),
+  );
+});
+test.after(() => project?.remove());
+
+const release = async () => (await project.on("live", "readlink /srv/inloop/current")).stdout.trim();
+interface Past {
+  generations: { generation: string }[];
+}
+const past = async () => ((await project.json(["history", "live"])) as Past[])[0]?.generations.map((g) => g.generation) ?? [];
+let first = "";
+let second = "";
+
+test("a new release is built, migrated and live, and proven", async () => {
+  const up = await project.ingot(["up", "live"]);
+  assert.is(up.code, 0, up.stderr);
+  first = await release();
+  writeFileSync(join(app(), version), `${readFileSync(join(app(), version), "utf8")}\n# another\n`);
+  const deploy = await project.ingot(["deploy", "live"]);
+  assert.is(deploy.code, 0, deploy.stderr);
+  assert.match(deploy.stdout, /live: deployed and verified \(\d+ checks\)/);
+  second = await release();
+  assert.is.not(second, first);
+  assert.is((await past()).length, 2);
+});
+
+test("a release that cannot start is taken back: the old one serves, and every check holds", async () => {
+  writeFileSync(join(app(), "inloop/wsgi.py"), 'raise RuntimeError("this release is broken on purpose")\n');
+  const deploy = await project.ingot(["deploy", "live"]);
+  assert.is(deploy.code, 1);
+  assert.match(deploy.stderr, /service\/gunicorn failed/);
+  assert.match(deploy.stderr, /Worker failed to boot|this release is broken on purpose/);
+  assert.match(deploy.stderr, /live is again what it was before/);
+  assert.is(await release(), second);
+  const verify = await project.ingot(["verify", "live"]);
+  // The stack's file still asks for the broken release: that it is not live is all that is wrong.
+  assert.equal(
+    [...verify.stdout.matchAll(/FAILED +(\S+)/g)].map((m) => m[1]),
+    ["application/inloop:live"],
+  );
+});
+
+test("a migration that fails leaves the old release serving", async () => {
+  writeFileSync(join(app(), "inloop/wsgi.py"), readFileSync(join(project.folder, "tests/apps/inloop/inloop/wsgi.py"), "utf8"));
+  writeFileSync(join(app(), "inloop/board/migrations/0099_broken.py"), 'raise RuntimeError("this migration is broken on purpose")\n');
+  const deploy = await project.ingot(["deploy", "live"]);
+  assert.is(deploy.code, 1);
+  assert.match(deploy.stderr, /this migration is broken on purpose/);
+  assert.is(await release(), second);
+});
+
+test("rollback goes back to the generation before, and to a named one; the next apply brings the file's again", async () => {
+  const [one = "", two = ""] = await past();
+  const back = await project.ingot(["rollback", "live"]);
+  assert.is(back.code, 0, back.stderr);
+  assert.is(await release(), first);
+  assert.equal((await past()).at(-1), one);
+  const named = await project.ingot(["rollback", "live", "--to", two.slice(0, 12)]);
+  assert.is(named.code, 0, named.stderr);
+  assert.is(await release(), second);
+  const never = await project.ingot(["rollback", "live", "--to", "ffff"]);
+  assert.match(never.stderr, /live\/web has never been ffff/);
+});
+
+test.run();
