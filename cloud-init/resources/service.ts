@@ -1,7 +1,7 @@
 // A long-running program under systemd, sandboxed, restarted when it fails.
 
 import { unitEnvironment, unitPath, unitWord } from "../../lib/quote.ts";
-import { choice, type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
+import { choice, flag, type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, kind, type Problem, type Resource, stranger } from "../kind.ts";
 import { environmentName } from "../names.ts";
 import { isSensitive, type Value, valueSchema } from "../value.ts";
@@ -45,6 +45,13 @@ const schema = object({
       description: "Who may reach what it listens on, when that is not loopback: anybody, or the stack's other hosts",
     }),
     "world",
+  ),
+  socket: withDefault(
+    flag({
+      description:
+        "systemd holds the port, also while the program is restarted: who connects then waits, and is served by the new one. For programs that take their sockets from systemd, as Gunicorn and uWSGI do",
+    }),
+    false,
   ),
   start_seconds: withDefault(integer({ minimum: 1, maximum: 600, description: "How long it may take to start" }), 60),
 });
@@ -138,6 +145,9 @@ const unitOf = ({ name, value }: Resource<Service>, host: Host): string =>
     "[Unit]",
     `Description=${name}${value.application && value.application !== name ? ` of ${value.application}` : ""}`,
     `After=network.target postgresql@${versionIn(host)}-main.service redis-server.service`,
+    ...(value.socket ? [`Requires=${name}.socket`, `After=${name}.socket`] : []),
+    // It is tried again for as long as it takes: what it waits for may be away for longer than systemd's ten seconds.
+    "StartLimitIntervalSec=0",
     "",
     "[Service]",
     ...programLines(value, host),
@@ -151,6 +161,22 @@ const unitOf = ({ name, value }: Resource<Service>, host: Host): string =>
     "",
   ].join("\n");
 
+const socketOf = ({ name, value }: Resource<Service>): string =>
+  [
+    "[Unit]",
+    `Description=Port of ${name}`,
+    "",
+    "[Socket]",
+    `ListenStream=${value.listens ?? ""}`,
+    "NoDelay=true",
+    // However often it is started anew, the port stays.
+    "TriggerLimitIntervalSec=0",
+    "",
+    "[Install]",
+    "WantedBy=sockets.target",
+    "",
+  ].join("\n");
+
 export const service = kind<Service>({
   kind: "service",
   key: "services",
@@ -160,6 +186,7 @@ export const service = kind<Service>({
   schema,
   examples: [
     "users:\n  hello: { system: true }\nservices:\n  hello: { user: hello, command: python3 -m http.server --bind 127.0.0.1 8001, listens: 127.0.0.1:8001 }\n",
+    "users:\n  shop: { system: true }\nservices:\n  shop: { user: shop, command: 'gunicorn shop.wsgi', listens: 127.0.0.1:8000, socket: true }\n",
   ],
   outputs: ({ value }, _, at) => ({
     ...(value.listens && {
@@ -182,6 +209,13 @@ export const service = kind<Service>({
         code: "ING1507",
         message: `${name}.service is a unit of the image ${host.image.name} already`,
         hint: "give the service another name",
+      });
+    if (value.socket && value.listens === undefined)
+      problems.push({
+        code: "ING1426",
+        path: ["socket"],
+        message: `${name} listens nowhere`,
+        hint: "add `listens:`, the port that systemd is to hold",
       });
     const port = portOf(value);
     const taken = systemPorts.find((p) => p.port === port && host.has(p.id));
@@ -208,10 +242,15 @@ export const service = kind<Service>({
     const path = unitPathOf(name);
     const app = value.application ? host.get(application, value.application) : undefined;
     const port = portOf(value);
+    const socket = `/etc/systemd/system/${name}.socket`;
     return {
-      files: [{ path, mode: "0644", content: unitOf(self, host) }],
+      files: [
+        { path, mode: "0644", content: unitOf(self, host) },
+        ...(value.socket ? [{ path: socket, mode: "0644" as const, content: socketOf(self) }] : []),
+      ],
       ports: port !== undefined && !isLoopback(value) ? [{ port, protocol: "tcp", from: value.open_to }] : [],
       steps: [
+        ...(value.socket ? [{ part: "socket", action: "service", args: { unit: `${name}.socket`, inputs: [socket] } }] : []),
         {
           action: "service",
           args: {
@@ -230,6 +269,7 @@ export const service = kind<Service>({
     const checks: CheckDraft[] = [
       inside("unit", { name: `${name}.service`, active: true, enabled: true, user: value.user, groups: value.groups }),
     ];
+    if (value.socket) checks.push(inside("unit", { name: `${name}.socket`, active: true, enabled: true }, "socket"));
     const [address, port] = value.listens?.split(":") ?? [];
     if (address && port) {
       checks.push(inside("tcp", { host: isLoopback(value) ? address : "127.0.0.1", port: Number(port), open: true }, "listens"));

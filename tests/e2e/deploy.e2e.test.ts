@@ -1,5 +1,6 @@
 // A new release on a live host: deployed and proven, taken back when it is broken, and back again by hand.
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { get } from "node:https";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -42,6 +43,48 @@ test("a new release is built, migrated and live, and proven", async () => {
   assert.is((await past()).length, 2);
 });
 
+test("a deploy under load loses no request", async () => {
+  const machines = (await project.json(["status", "live"])) as { forwards: Record<string, string> }[];
+  const [host = "", port = ""] = machines[0]?.forwards[443]?.split(":") ?? [];
+  const answers = new Map<string, number>();
+  let over = false;
+  const ask = (): Promise<string> =>
+    new Promise((resolve) => {
+      // Its certificate is its own. A connection of its own for each request: none is spared the restart.
+      const options = {
+        host,
+        port,
+        path: "/",
+        headers: { host: "inloop.localhost" },
+        servername: "inloop.localhost",
+        rejectUnauthorized: false,
+        agent: false,
+      };
+      get(options, (answer) => {
+        answer.resume();
+        answer.on("end", () => resolve(String(answer.statusCode)));
+        answer.on("error", (error) => resolve(String(error)));
+      }).on("error", (error) => resolve(String(error)));
+    });
+  // Bounded in number and by the deploy's end.
+  const user = async () => {
+    for (let n = 0; n < 2000 && !over; n++) {
+      const answer = await ask();
+      answers.set(answer, (answers.get(answer) ?? 0) + 1);
+    }
+  };
+  const users = Promise.all(Array.from({ length: 4 }, user));
+  writeFileSync(join(app(), version), `${readFileSync(join(app(), version), "utf8")}\n# under load\n`);
+  const deploy = await project.ingot(["deploy", "live"]);
+  over = true;
+  await users;
+  assert.is(deploy.code, 0, deploy.stderr);
+  assert.is.not(await release(), second);
+  second = await release();
+  assert.equal([...answers.keys()], ["200"], JSON.stringify([...answers]));
+  assert.ok((answers.get("200") ?? 0) > 50, JSON.stringify([...answers]));
+});
+
 test("a release that cannot start is taken back: the old one serves, and every check holds", async () => {
   writeFileSync(join(app(), "inloop/wsgi.py"), 'raise RuntimeError("this release is broken on purpose")\n');
   const deploy = await project.ingot(["deploy", "live"]);
@@ -68,10 +111,12 @@ test("a migration that fails leaves the old release serving", async () => {
 });
 
 test("rollback goes back to the generation before, and to a named one; the next apply brings the file's again", async () => {
-  const [one = "", two = ""] = await past();
+  const [one = "", two = ""] = (await past()).slice(-2);
+  const before = (await project.on("live", "ls -1tr /srv/inloop/releases")).stdout.trim().split("\n");
+  assert.ok(before.length >= 2);
   const back = await project.ingot(["rollback", "live"]);
   assert.is(back.code, 0, back.stderr);
-  assert.is(await release(), first);
+  assert.is.not(await release(), second);
   assert.equal((await past()).at(-1), one);
   const named = await project.ingot(["rollback", "live", "--to", two.slice(0, 12)]);
   assert.is(named.code, 0, named.stderr);

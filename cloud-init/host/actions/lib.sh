@@ -312,7 +312,13 @@ service_apply() { # unit
 		systemctl reset-failed -- "$1" 2>/dev/null || true
 		systemctl start -- "$1" || service_died "$1" "did not start"
 		;;
-	restart) systemctl restart -- "$1" || service_died "$1" "did not restart" ;;
+	restart)
+		case $1 in
+		# systemd opens no other port below a service that runs.
+		*.socket) systemctl stop -- "${1%.socket}.service" ;;
+		esac
+		systemctl restart -- "$1" || service_died "$1" "did not restart"
+		;;
 	reload) systemctl reload-or-restart -- "$1" || service_died "$1" "did not reload" ;;
 	esac
 	echo "$1: $work"
