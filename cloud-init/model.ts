@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { type Diagnostic, diagnostic, InputError, nearest, type Range, RefusedError } from "../lib/diagnostics.ts";
 import type { Chosen, Project } from "../lib/paths.ts";
-import { defaultsOf, type Infer, type Schema, validate, valueAt, wrongPaths } from "../lib/schema.ts";
+import { defaultsOf, type Infer, type Schema, validate, wrongPaths } from "../lib/schema.ts";
 import { type Path, parseYaml, type YamlFile } from "../lib/yaml.ts";
 import { type AwsHostDeclaration, type AwsStackDeclaration, awsHostSchema, awsStackSchema } from "./aws.ts";
 import type { Host, ImageOffer, Kind, Problem, Release, Resource } from "./kind.ts";

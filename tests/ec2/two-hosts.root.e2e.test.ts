@@ -130,7 +130,13 @@ one("each kind of change is said in words; what holds data is neither made anew 
   const gone = "is no longer in the stack: its machine goes";
   assert.equal((await words(/\n {2}application:[\s\S]*/, "\n"))[1], ["deleted", gone]);
   const [database, application, kept] = await words(/\n {2}database:[\s\S]*\n {2}application:/, "\n  application:");
-  assert.equal([database, application], [["deleted", gone], ["stays", another]]);
+  assert.equal(
+    [database, application],
+    [
+      ["deleted", gone],
+      ["stays", another],
+    ],
+  );
   assert.equal(kept, [
     "the data volume database/records is deleted, with all data on it; when its data may go: --yes-delete-volume database/records",
   ]);

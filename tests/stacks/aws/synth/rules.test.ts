@@ -84,7 +84,13 @@ test("a range that holds a database's port is a public database too", () => {
 });
 
 test("a port that nothing declares is not open to the world", () => {
-  const rule = { cidr_ipv6: "::/0", ip_protocol: "tcp", from_port: 8443, to_port: 8443, security_group_id: "${aws_security_group.web.id}" };
+  const rule = {
+    cidr_ipv6: "::/0",
+    ip_protocol: "tcp",
+    from_port: 8443,
+    to_port: 8443,
+    security_group_id: `\${aws_security_group.web.id}`,
+  };
   const address = "aws_vpc_security_group_ingress_rule.more";
   only(
     after(address, (r) => Object.assign(r, rule)),

@@ -85,10 +85,10 @@ test("nothing that is synthesised breaks a rule", () => {
 test("ports between hosts are opened by group, and only to the stack's other hosts", () => {
   const rules = jsonOf(pair(), "all").resource?.aws_vpc_security_group_ingress_rule ?? {};
   const inner = Object.values(rules).filter((r) => r.from_port === 8100);
-  // biome-ignore lint/suspicious/noTemplateCurlyInString: Terraform's own interpolation
+  const idOf = (host: string) => `\${aws_security_group.${host}.id}`;
   assert.equal(
     inner.map((r) => [r.security_group_id, r.referenced_security_group_id, r.cidr_ipv4]),
-    [["${aws_security_group.database.id}", "${aws_security_group.application.id}", undefined]],
+    [[idOf("database"), idOf("application"), undefined]],
   );
 });
 
