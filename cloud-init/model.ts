@@ -142,8 +142,8 @@ export function modelOf(yaml: YamlFile, folder: string, around: Surroundings): S
       if (!implied && malformed.some((wrong) => isWithin(wrong, path))) host.broken.add(id);
     checkReferences(host, yaml, found);
     checkKinds(host, yaml, found);
-    checkOrder(host, found);
   }
+  checkOrder(hosts, found);
   const { network, aws = defaultsOf(awsStackSchema) } = stack;
   const model = { name: stack.stack, yaml, hosts, variables, ...(typeof network === "string" && { network }), aws };
   checkShape(model, found);
@@ -488,28 +488,47 @@ function problemOf(problem: Problem, resource: Resource, host: HostModel, yaml: 
   });
 }
 
-/** A cycle between resources is an error that shows every line of it. */
-function checkOrder(host: HostModel, found: Diagnostic[]): void {
+/** What comes before a resource: on its own host, and what it waits for on others. */
+interface Place {
+  host: HostModel;
+  id: string;
+}
+const beforeOf = ({ host, id }: Place): Place[] => {
+  const resource = host.resources.get(id);
+  return [
+    ...[...(host.after.get(id) ?? [])].map((other) => ({ host, id: other })),
+    ...(resource && !host.broken.has(id) ? readElsewhere(resource, host) : []).flatMap(({ on, id: other }) =>
+      on ? [{ host: on, id: other }] : [],
+    ),
+  ];
+};
+
+/** A cycle between resources, of one host or of several, is an error that shows every line of it. */
+function checkOrder(hosts: HostModel[], found: Diagnostic[]): void {
   const state = new Map<string, "open" | "done">();
-  const trail: string[] = [];
-  const visit = (id: string): void => {
-    if (state.get(id) === "done") return;
-    if (state.get(id) === "open") {
-      const cycle = trail.slice(trail.indexOf(id));
-      const [first = id, ...others] = cycle;
+  const trail: Place[] = [];
+  const keyOf = ({ host, id }: Place) => `${host.name}:${id}`;
+  const visit = (place: Place): void => {
+    const key = keyOf(place);
+    if (state.get(key) === "done") return;
+    if (state.get(key) === "open") {
+      const cycle = trail.slice(trail.findIndex((p) => keyOf(p) === key));
+      const several = new Set(cycle.map((p) => p.host.name)).size > 1;
+      const shown = (p: Place) => (several ? keyOf(p) : p.id);
+      const [first = place, ...others] = cycle;
       found.push(
-        diagnostic("ING1205", host.rangeOf(first), `a cycle: ${[...cycle, first].join(" → ")}`, {
-          related: others.map((o) => ({ message: `${o} is part of it`, range: host.rangeOf(o) })),
+        diagnostic("ING1205", first.host.rangeOf(first.id), `a cycle: ${[...cycle, first].map(shown).join(" → ")}`, {
+          related: others.map((o) => ({ message: `${shown(o)} is part of it`, range: o.host.rangeOf(o.id) })),
           hint: "each of these waits for the next: take one of the references away",
         }),
       );
       return;
     }
-    state.set(id, "open");
-    trail.push(id);
-    for (const next of host.after.get(id) ?? []) visit(next);
+    state.set(key, "open");
+    trail.push(place);
+    for (const next of beforeOf(place)) visit(next);
     trail.pop();
-    state.set(id, "done");
+    state.set(key, "done");
   };
-  for (const id of host.resources.keys()) visit(id);
+  for (const host of hosts) for (const id of host.resources.keys()) visit({ host, id });
 }
