@@ -13,7 +13,6 @@ import { limit, userDataOf } from "../cloud-init/user-data.ts";
 import { bake } from "../images/bake.ts";
 import type { Image } from "../images/image.ts";
 import { imageAt } from "../images/store.ts";
-import { sleep } from "../lib/cancel.ts";
 import { type Diagnostic, diagnostic, RefusedError } from "../lib/diagnostics.ts";
 import { sha256, short } from "../lib/digest.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
@@ -271,7 +270,8 @@ export async function* activateThere(machine: Machine, connection: Connection, d
     for (;;) {
       const next = await Promise.race([coming, waiting]);
       // It has ended: what it still reported is there already, or never comes.
-      if (next === "ended") waiting = sleep(1).then(() => "over");
+      // Nobody waits for this second once it has come.
+      if (next === "ended") waiting = new Promise((resolve) => setTimeout(() => resolve("over"), 1000).unref());
       else if (next === "over" || next.done) break;
       else {
         yield next.value;

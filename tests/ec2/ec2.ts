@@ -1,7 +1,7 @@
 // EC2 on this computer for the end-to-end tests: a network namespace with moto in it, machines as bodies of its instances (bodies.ts), and the
 // built `ingot` run there. Nothing in it can reach any other address. Needs root.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { toolFolder } from "../../lib/paths.ts";
 import { terraformConfiguration } from "../aws.ts";
@@ -179,3 +179,12 @@ export class Ec2 {
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
+
+/** Changes a file, and fails where there is nothing to change. */
+export const editor =
+  (file: string) =>
+  (from: string | RegExp, to: string): void => {
+    const text = readFileSync(file, "utf8");
+    if (text.replace(from, to) === text) throw new Error(`nothing in ${file} is like ${from}`);
+    writeFileSync(file, text.replace(from, to));
+  };

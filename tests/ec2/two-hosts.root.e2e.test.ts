@@ -5,17 +5,13 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
-import { Ec2 } from "./ec2.ts";
+import { Ec2, editor } from "./ec2.ts";
 
 const test = suite("two hosts on ec2");
 const ec2 = new Ec2();
 const one = ec2.hasProvider ? test : test.skip;
 const stack = join(ec2.folder, "stacks/two-hosts.yaml");
-const edit = (from: string | RegExp, to: string): void => {
-  const text = readFileSync(stack, "utf8");
-  assert.ok(text.replace(from, to) !== text, `nothing in the file is like ${from}`);
-  writeFileSync(stack, text.replace(from, to));
-};
+const edit = editor(stack);
 
 interface Plan {
   hosts: { host: string; fate: string; words: string[] }[];
