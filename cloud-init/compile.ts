@@ -3,7 +3,7 @@ import { type Diagnostic, diagnostic, InputError } from "../lib/diagnostics.ts";
 import { canonicalJson, sha256 } from "../lib/digest.ts";
 import { line, QuoteError } from "../lib/quote.ts";
 import type { Compiled, Resource, StepDraft } from "./kind.ts";
-import { type HostModel, kindOf, readElsewhere, type StackModel } from "./model.ts";
+import { type HostModel, kindOf, outputsAt, readElsewhere, type StackModel } from "./model.ts";
 import type { Arg, Check, GeneratedFile, Generation, HostPlan, Need, Port, SecretUse, StackPlan, Step, VolumePlan } from "./plan.ts";
 import { application } from "./resources/application.ts";
 import { site } from "./resources/site.ts";
@@ -166,12 +166,13 @@ function waitsOf(resource: Resource, host: HostModel): Step[] {
 
 /** Secrets of other hosts that are part of what a resource reads of them, with how each is made. */
 function borrowed(resource: Resource, host: HostModel): SecretNeed[] {
-  return readElsewhere(resource, host).flatMap(({ on, resource: other, output }) => {
-    if (!on || !other) return [];
-    const parts = kindOf(other).outputs?.(other, on, on.address ?? "")[output]?.parts ?? [];
-    const names = new Set(parts.flatMap((p) => (typeof p === "string" ? [] : [p.secret])));
+  return readElsewhere(resource, host).flatMap((place) => {
+    const parts = outputsAt(place, host)[place.output]?.parts ?? [];
+    const names = [...new Set(parts.flatMap((p) => (typeof p === "string" ? [] : [p.secret])))];
+    const { on } = place;
+    if (!on || !names.length) return [];
     const made = [...on.resources.values()].flatMap((r) => kindOf(r).compile(r, on).secrets ?? []);
-    return [...names].map((name) => made.find((m) => m.name === name && m.generate) ?? { name });
+    return names.map((name) => made.find((m) => m.name === name && m.generate) ?? { name });
   });
 }
 

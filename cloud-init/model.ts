@@ -275,7 +275,7 @@ export function outputOf(from: string, host: HostModel): OutputPlace {
   return { ...at, resource: on?.resources.get(local.slice(0, dot)), id: local.slice(0, dot), output: local.slice(dot + 1) };
 }
 
-function outputsAt({ on, resource }: OutputPlace, reader: HostModel): Record<string, Output> {
+export function outputsAt({ on, resource }: OutputPlace, reader: HostModel): Record<string, Output> {
   if (!on || !resource) return {};
   return kindOf(resource).outputs?.(resource, on, on === reader ? loopback : (on.address ?? "")) ?? {};
 }

@@ -2,8 +2,8 @@
 import { parseArgs } from "node:util";
 import { during } from "../lib/progress.ts";
 import { choicesOf, guardOptions, type Io } from "./command.ts";
-import { targetOf } from "./machines.ts";
-import { only, stackName } from "./stack.ts";
+import { machinesUp, targetOf } from "./machines.ts";
+import { only } from "./stack.ts";
 
 export const help = `Ends a stack's machines: an orderly power-off, then everything of them goes, except their data volumes and secrets. \`ingot up\`
 gives the same hosts again, with their data.
@@ -20,13 +20,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   });
   const given = only(positionals, "stack", "ingot down <stack>");
   const target = await targetOf(io, given, choicesOf(values));
-  const all = await target.find();
-  const stack = stackName(
-    given,
-    all.map((m) => m.stack),
-    io,
-  );
-  const machines = all.filter((m) => m.stack === stack);
+  const { stack, machines } = await machinesUp(given, target, io);
   const released = values["yes-delete-volume"]?.length;
   if (machines.length || released) await during(io.progress, `${stack} down`, () => target.down(stack));
   if (io.json) io.print(JSON.stringify({ stack, ended: machines.map((m) => m.host) }, null, 2));

@@ -9,6 +9,7 @@ import { containerTarget, undoAbandoned } from "../stacks/local/container.ts";
 import type { Machine, Target } from "../stacks/target.ts";
 import { type CheckResult, verifyHost } from "../stacks/verify.ts";
 import { type Choices, type Io, table } from "./command.ts";
+import { stackName } from "./stack.ts";
 
 /**
  * Where stacks run, as `--on` says; commands never ask which target they have.
@@ -29,6 +30,17 @@ export async function targetOf(io: Io, stack?: string, choices: Choices = {}): P
 export async function mend(io: Io): Promise<void> {
   await undoBakes(io.project, io.progress);
   await undoAbandoned(io.project, io.progress);
+}
+
+/** The machines of a stack that is given by its name or its file, whether the file is right or not; none when it is not up. */
+export async function machinesUp(given: string, target: Target, io: Io): Promise<{ stack: string; machines: Machine[] }> {
+  const all = await target.find();
+  const stack = stackName(
+    given,
+    all.map((m) => m.stack),
+    io,
+  );
+  return { stack, machines: all.filter((m) => m.stack === stack) };
 }
 
 /**

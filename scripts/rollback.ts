@@ -5,8 +5,8 @@ import { short } from "../lib/digest.ts";
 import { activateThere, gather, type HostOutcome, historyOf, stepsThere, succeeded } from "../stacks/launch.ts";
 import type { Machine, Target } from "../stacks/target.ts";
 import type { Io } from "./command.ts";
-import { machineOf, targetOf } from "./machines.ts";
-import { only, splitName, stackName } from "./stack.ts";
+import { machineOf, machinesUp, targetOf } from "./machines.ts";
+import { only, splitName } from "./stack.ts";
 
 export const help = `Makes running machines again what they were before the last apply: configuration, units and releases. Data stays as it is, and so does what a migration
 did to it. The stack's file is not read: the next apply brings what it says.
@@ -35,13 +35,7 @@ export async function main(args: string[], io: Io): Promise<number> {
 
 /** The machines that are meant. @throws RefusedError when there is none */
 export async function machinesOf(given: string, host: string | undefined, target: Target, io: Io): Promise<Machine[]> {
-  const all = await target.find();
-  const stack = stackName(
-    given,
-    all.map((m) => m.stack),
-    io,
-  );
-  const machines = all.filter((m) => m.stack === stack);
+  const { stack, machines } = await machinesUp(given, target, io);
   if (host !== undefined || !machines.length) return [await machineOf(target, stack, host, machines)];
   return machines;
 }

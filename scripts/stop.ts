@@ -1,8 +1,8 @@
 // ingot stop: a stack's machines are powered off and kept.
 import { parseArgs } from "node:util";
 import type { Io } from "./command.ts";
-import { machineOf, targetOf } from "./machines.ts";
-import { only, stackName } from "./stack.ts";
+import { machineOf, machinesUp, targetOf } from "./machines.ts";
+import { only } from "./stack.ts";
 
 export const help = `Powers the machines of a stack off, in order, and keeps them as they are: \`ingot start\` powers them on again.
 
@@ -12,13 +12,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
   const given = only(positionals, "stack", "ingot stop <stack>");
   const target = await targetOf(io, given);
-  const all = await target.find();
-  const stack = stackName(
-    given,
-    all.map((m) => m.stack),
-    io,
-  );
-  const machines = all.filter((m) => m.stack === stack);
+  const { stack, machines } = await machinesUp(given, target, io);
   if (!machines.length) await machineOf(target, stack, undefined);
   await target.stop(stack);
   if (io.json) io.print(JSON.stringify({ stack, stopped: machines.map((m) => m.host) }, null, 2));

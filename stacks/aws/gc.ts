@@ -3,6 +3,7 @@ import type { Progress } from "../../lib/progress.ts";
 import type { Aws } from "./api.ts";
 import { call, isMissing } from "./errors.ts";
 import { stacksIn } from "./inventory.ts";
+import type { Holder } from "./lock.ts";
 import { keysBelow, readObject, removeObject } from "./object.ts";
 import { generated } from "./secrets.ts";
 import { names } from "./shape.ts";
@@ -138,7 +139,7 @@ async function holders(aws: Aws, bucket: string): Promise<{ key: string; stack: 
   const stored = await Promise.all(keys.map(async (key) => ({ key, text: (await readObject(aws, bucket, key))?.text })));
   return stored.flatMap(({ key, text }) => {
     if (text === undefined) return []; // let go between the two calls
-    const { until, who, what } = JSON.parse(text) as { until: string; who: string; what: string };
+    const { until, who, what } = JSON.parse(text) as Holder;
     const alive = Date.parse(until) >= Date.now();
     return [{ key, stack: key.split("/")[1] ?? "", alive, why: `of a run that ended without a word: ${what} by ${who}` }];
   });

@@ -12,7 +12,8 @@ export interface StackLock {
   release(): Promise<void>;
 }
 
-interface Holder {
+/** What the object says. */
+export interface Holder {
   id: string;
   who: string;
   what: string;
