@@ -124,6 +124,8 @@ export interface Kind<T = unknown> {
    * go on after its id.
    */
   awaited?(resource: Resource<T>, host: Host, at: string): StepDraft | { unreachable: string; hint?: string };
+  /** TCP ports that it listens on, at whatever address: no two resources may have the same. */
+  binds?(resource: Resource<T>, host: Host): number[];
   /** Ids of resources that come first without being referred to. */
   after?(resource: Resource<T>, host: Host): string[];
   problems?(resource: Resource<T>, host: Host): Problem[];

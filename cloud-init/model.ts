@@ -142,6 +142,7 @@ export function modelOf(yaml: YamlFile, folder: string, around: Surroundings): S
       if (!implied && malformed.some((wrong) => isWithin(wrong, path))) host.broken.add(id);
     checkReferences(host, yaml, found);
     checkKinds(host, yaml, found);
+    checkPorts(host, yaml, found);
   }
   checkOrder(hosts, found);
   const { network, aws = defaultsOf(awsStackSchema) } = stack;
@@ -303,6 +304,12 @@ interface Reference {
   to: { kind: string; name: string } | { from: string };
 }
 
+/** `name` or `kind/name`, as ref() of lib/schema.ts has it. */
+function namedBy({ kind, or = [] }: { kind: string; or?: readonly string[] }, value: string): { kind: string; name: string } {
+  const said = [kind, ...or].find((k) => value.startsWith(`${k}/`));
+  return said === undefined ? { kind, name: value } : { kind: said, name: value.slice(said.length + 1) };
+}
+
 /** Every place in a resource's value that names another resource, found by the schema's `x-ref` and `x-value`. */
 function referencesIn(schema: Schema, value: unknown, path: Path): Reference[] {
   if (value === undefined || value === null) return [];
@@ -312,7 +319,7 @@ function referencesIn(schema: Schema, value: unknown, path: Path): Reference[] {
           {
             path,
             order: schema["x-ref"].order,
-            to: { kind: schema["x-ref"].kind, name: value.replace(new RegExp(`^${schema["x-ref"].kind}/`), "") },
+            to: namedBy(schema["x-ref"], value),
           },
         ]
       : [];
@@ -474,6 +481,27 @@ function checkKinds(host: HostModel, yaml: YamlFile, found: Diagnostic[]): void 
         found.push(diagnostic("ING1303", at, `${resource.id} needs the unit ${need.name}, which is not in the image ${image.name}`));
       } else if (need.need === "binary" && image.binaries && !image.binaries.has(need.path)) {
         found.push(diagnostic("ING1303", at, `${resource.id} needs ${need.path}, which is not in the image ${image.name}`));
+      }
+    }
+  }
+}
+
+/** Two resources that listen on one port. Those that a host has one of keep theirs: the other is told. */
+function checkPorts(host: HostModel, yaml: YamlFile, found: Diagnostic[]): void {
+  const taken = new Map<number, string>();
+  const resources = [...host.resources.values()].filter((r) => !host.broken.has(r.id));
+  for (const shape of ["one", "many"]) {
+    for (const resource of resources.filter((r) => kindOf(r).shape === shape)) {
+      for (const port of kindOf(resource).binds?.(resource, host) ?? []) {
+        const other = taken.get(port);
+        taken.set(port, other ?? resource.id);
+        if (other === undefined) continue;
+        const path = [...resource.path, ...(isMap(resource.value) && "listens" in resource.value ? ["listens"] : [])];
+        found.push(
+          diagnostic("ING1504", yaml.rangeOf(path), `port ${port} is ${other}'s`, {
+            related: [{ message: `${other} is declared here`, range: host.rangeOf(other) }],
+          }),
+        );
       }
     }
   }

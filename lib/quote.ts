@@ -76,6 +76,14 @@ export function logrotatePath(path: string): string {
   return `"${path}"`;
 }
 
+/** A value in an ini file of uWSGI's: `%` begins a placeholder; `$(…)` and `@(…)` are put in from elsewhere, and cannot be escaped. */
+export function uwsgiSetting(value: string | number | boolean): string {
+  if (typeof value !== "string") return String(value);
+  refuse(value, /[\0\n\r]|^\s|\s$/, "an ini file of uWSGI's");
+  refuse(value, /[$@]\(/, "an ini file of uWSGI's");
+  return value.replaceAll("%", "%%");
+}
+
 /** A value in postgresql.conf. */
 export function postgresqlSetting(value: string | number | boolean): string {
   if (typeof value === "boolean") return value ? "on" : "off";

@@ -26,7 +26,7 @@ export interface Schema<T = unknown> {
   readonly minItems?: number;
   readonly minProperties?: number;
   /** The value names a resource of this kind. `order: false`: without waiting for it. */
-  readonly "x-ref"?: { kind: string; order: boolean };
+  readonly "x-ref"?: { kind: string; order: boolean; or?: readonly string[] };
   /** The value may come from elsewhere: see value(). */
   readonly "x-value"?: true;
   /** A text that does not begin with `/` names an output: `kind/name.output`. */
@@ -99,10 +99,10 @@ export function either<A extends Schema[]>(schemas: [...A], more: Describe = {})
   return { anyOf: schemas, ...more };
 }
 
-/** The bare name of a resource of `kind` on the same host. */
-export function ref(kind: string, more: Describe & { order?: false } = {}): Schema<string> {
-  const { order = true, ...rest } = more;
-  return { type: "string", minLength: 1, "x-ref": { kind, order }, ...rest };
+/** The bare name of a resource of `kind` on the same host, or `kind/name`; one of the kinds in `or` by `kind/name` alone. */
+export function ref(kind: string, more: Describe & { order?: false; or?: readonly string[] } = {}): Schema<string> {
+  const { order = true, or, ...rest } = more;
+  return { type: "string", minLength: 1, "x-ref": { kind, order, ...(or && { or }) }, ...rest };
 }
 
 /** What ajv makes of an object that nobody declared: its properties' defaults. Of schemas that demand nothing. */
@@ -114,7 +114,7 @@ export function defaultsOf<T>(schema: Schema<T>): T {
 export function expected(schema: Schema): string {
   if (schema["x-expected"]) return schema["x-expected"];
   if (schema.enum) return `one of ${schema.enum.map((v) => `\`${String(v)}\``).join(", ")}`;
-  if (schema["x-ref"]) return `the name of a ${schema["x-ref"].kind}`;
+  if (schema["x-ref"]) return `the name of a ${[schema["x-ref"].kind, ...(schema["x-ref"].or ?? [])].join(" or ")}`;
   if (schema.anyOf) return [...new Set(schema.anyOf.map(expected))].join(", or ");
   switch (schema.type) {
     case "string":

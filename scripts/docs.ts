@@ -60,7 +60,7 @@ function below(schema: Schema, path: string): Property[] {
 }
 
 function typeOf(schema: Schema): string {
-  if (schema["x-ref"]) return `name of a ${link(schema["x-ref"].kind)}`;
+  if (schema["x-ref"]) return `name of a ${[schema["x-ref"].kind, ...(schema["x-ref"].or ?? [])].map(link).join(" or ")}`;
   if (schema["x-output"]) return "path, or [output](../stacks.md#values)";
   if (schema["x-value"]) return "[value](../stacks.md#values)";
   if (schema.enum) return schema.enum.map((v) => code(String(v))).join(" or ");
@@ -110,6 +110,7 @@ const namedBy = (kind: string): string[] =>
 
 const refersTo = (schema: Schema, kind: string): boolean =>
   schema["x-ref"]?.kind === kind ||
+  schema["x-ref"]?.or?.includes(kind) ||
   Boolean((schema.items && refersTo(schema.items, kind)) || schema.anyOf?.some((s) => !schema["x-value"] && refersTo(s, kind)));
 
 // --- What an example becomes --------------------------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ interface Example {
 /** @throws InputError when the example is wrong */
 function compiled(kind: Kind, yaml: string): Example {
   const network = /^address:/m.test(yaml) ? "network: 10.1.1.0/24\n" : "";
-  const text = `stack: example\n${network}hosts:\n  web:\n    image: debian-12\n${yaml.replace(/^(?=.)/gm, "    ")}`;
+  const text = `stack: example\n${network}hosts:\n  web:\n${/^image:/m.test(yaml) ? "" : "    image: debian-12\n"}${yaml.replace(/^(?=.)/gm, "    ")}`;
   const model: StackModel = modelOf(parseYaml(`the example of ${kind.kind}`, text), join(toolFolder, "stacks"), around);
   const [host] = model.hosts;
   const [plan] = compile(model).hosts;

@@ -70,10 +70,4 @@ export async function main(args: string[], io: Io): Promise<number> {
 const unitFile = /^\/etc\/systemd\/system\/([^/]+\.(?:service|mount))(?:\.d\/.*)?$/;
 
 /** The unit that a step starts. */
-function unitOf({ action, args }: Step): string[] {
-  if (action === "service") return [String(args.unit)];
-  if (action === "nginx") return ["nginx.service"];
-  if (action === "redis") return ["redis-server.service"];
-  if (action === "ssh-host-key") return ["ssh.service"];
-  return action === "postgresql" ? [`postgresql@${String(args.version)}-main.service`] : [];
-}
+const unitOf = ({ args }: Step): string[] => (args.unit === undefined ? [] : [String(args.unit)]);

@@ -106,7 +106,7 @@ export function summary({ prepared: { plan }, outcomes, checks, machines, second
   for (const host of plan.hosts) {
     const machine = machines.find((m) => m.host === host.host);
     for (const url of machine ? urls(host, machine) : [])
-      lines.push(`\n${plan.stack}/${host.host} answers at ${url} (its certificate is self-signed)`);
+      lines.push(`\n${plan.stack}/${host.host} answers at ${url}${url.startsWith("https:") ? " (its certificate is self-signed)" : ""}`);
   }
   lines.push(
     `\nnext:  ingot status ${plan.stack}   ingot verify ${plan.stack}   ingot exec ${plan.stack} -- bash   ingot logs ${plan.stack}   ingot down ${plan.stack}`,

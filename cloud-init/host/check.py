@@ -238,15 +238,76 @@ def unit(name, active=None, enabled=None, user=None, groups=None, type=None):
         pid = seen["MainPID"]
         if pid == "0":
             raise Wrong(f"{name} has no main process", state)
-        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-            status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-        if user is not None:
-            expect(f"{name}: the user of its process", user, pwd.getpwuid(int(status["Uid"].split()[1])).pw_name)
-        if groups is not None:
-            primary = int(status["Gid"].split()[1])
-            names = sorted(grp.getgrgid(int(gid)).gr_name for gid in status["Groups"].split() if int(gid) != primary)
-            expect(f"{name}: the supplementary groups of its process", sorted(groups), names)
+        identity(name, pid, user, groups)
     return state
+
+
+def identity(what, pid, user=None, groups=None, group=None):
+    """As whom a process runs."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    primary = int(status["Gid"].split()[1])
+    if user is not None:
+        expect(f"{what}: the user of its process", user, pwd.getpwuid(int(status["Uid"].split()[1])).pw_name)
+    if group is not None:
+        expect(f"{what}: the group of its process", group, grp.getgrgid(primary).gr_name)
+    if groups is not None:
+        names = sorted(grp.getgrgid(int(gid)).gr_name for gid in status["Groups"].split() if int(gid) != primary)
+        expect(f"{what}: the supplementary groups of its process", sorted(groups), names)
+
+
+def children_of(pid):
+    """Its children, with their arguments."""
+    found = {}
+    for file in glob.glob(f"/proc/{pid}/task/*/children"):
+        with open(file, encoding="ascii") as stream:
+            for child in stream.read().split():
+                with open(f"/proc/{child}/cmdline", "rb") as arguments:
+                    found[child] = arguments.read().decode(errors="replace").split("\0")
+    return found
+
+
+def main_pid(name):
+    pid = run(["systemctl", "show", "--property=MainPID", "--value", "--", name])[1].strip()
+    if pid in ("", "0"):
+        raise Wrong(f"{name} does not run")
+    return pid
+
+
+@check
+def workers(unit, user=None, group=None):
+    """The children of a unit's main process."""
+    pids = children_of(main_pid(unit))
+    if not pids:
+        raise Wrong(f"{unit} has no worker")
+    for pid in pids:
+        identity(f"a worker of {unit}", pid, user, group=group)
+    return len(pids)
+
+
+@check
+def supervised(name, user=None, groups=None):
+    """A program of supervisor's runs, as its user."""
+    _, output, errors = run(["supervisorctl", "status", name])
+    found = re.match(r"\S+\s+RUNNING\s+pid (\d+)", output)
+    if not found:
+        raise Wrong(f"{name}: {show((output or errors).strip())}, expected RUNNING", output.strip())
+    identity(name, found[1], user, groups)
+    return " ".join(output.split()[1:])
+
+
+@check
+def vassal(name, user=None, groups=None, processes=None, emperor="uwsgi.service"):
+    """An application of uWSGI's emperor is served, by so many workers, as its user."""
+    masters = [pid for pid, words in children_of(main_pid(emperor)).items() if any(word.endswith(f"/{name}.ini") for word in words)]
+    if not masters:
+        raise Wrong(f"uWSGI's emperor has no vassal {name}")
+    pids = children_of(masters[0])
+    for pid in [masters[0], *pids]:
+        identity(f"{name} ({pid})", pid, user, groups)
+    if processes is not None:
+        expect(f"{name}: its workers", processes, len(pids))
+    return len(pids)
 
 
 @check
@@ -394,6 +455,20 @@ def redis(database=0, host="127.0.0.1", port=6379, timeout=TIMEOUT):
             if answer != good:
                 raise Wrong(f"Redis answers {answer.decode(errors='replace')} to {' '.join(words)}", answer.decode(errors="replace"))
     return "PONG"
+
+
+@check
+def amqp(user, vhost, secret, host="127.0.0.1", port=5672, timeout=TIMEOUT):
+    """A user gets into a virtual host of RabbitMQ, with the password of that secret."""
+    import amqp as protocol  # beside this file on the host
+
+    with open(os.path.join(SECRETS, secret), encoding="utf-8") as file:
+        password = file.read().removesuffix("\n")
+    try:
+        protocol.connect(host, port, user, password, vhost, timeout)
+    except (protocol.Refused, OSError) as error:
+        raise Wrong(f"{user} does not get into RabbitMQ's {vhost}: {error}") from None
+    return True
 
 
 @check
@@ -686,7 +761,7 @@ JSON = json
 CHECKS["http"] = CHECKS.pop("http_")
 
 # Checks that may be asked again until they hold.
-WAITING = {"http", "tcp", "tls", "unit", "redis", "path"}
+WAITING = {"http", "tcp", "tls", "unit", "redis", "amqp", "path", "supervised", "vassal"}
 
 
 # --- Running them -------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ export const hostname = kind({
   }),
   examples: ["hostname: inloop\ndomain: inf.example.org\n"],
   needs: () => [pkg("openssh-server")],
+  binds: () => [22],
   compile: (_, host) => ({
     secrets: [{ name: `${host.name}/ssh-host-key`, generate: "ssh-ed25519" }],
     ports: [{ port: 22, protocol: "tcp", from: "world" }],
@@ -44,7 +45,12 @@ export const hostname = kind({
       {
         part: "ssh",
         action: "ssh-host-key",
-        args: { key: { secret: `${host.name}/ssh-host-key` }, inputs: ["/etc/ssh/sshd_config.d/ingot.conf"], listens: "127.0.0.1:22" },
+        args: {
+          unit: "ssh.service",
+          key: { secret: `${host.name}/ssh-host-key` },
+          inputs: ["/etc/ssh/sshd_config.d/ingot.conf"],
+          listens: "127.0.0.1:22",
+        },
         done: "probe",
         after: { parts: [], references: false },
       },

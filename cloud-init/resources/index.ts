@@ -8,6 +8,7 @@ import { clock } from "./clock.ts";
 import { command } from "./command.ts";
 import { database } from "./database.ts";
 import { directory } from "./directory.ts";
+import { emperor } from "./emperor.ts";
 import { file } from "./file.ts";
 import { grant } from "./grant.ts";
 import { group } from "./group.ts";
@@ -17,13 +18,17 @@ import { logrotate } from "./logrotate.ts";
 import { nginx } from "./nginx.ts";
 import { packageKind } from "./package.ts";
 import { postgresql } from "./postgresql.ts";
+import { rabbitmq } from "./rabbitmq.ts";
 import { redis } from "./redis.ts";
 import { role } from "./role.ts";
 import { service } from "./service.ts";
 import { site } from "./site.ts";
+import { supervisor } from "./supervisor.ts";
+import { supervisord } from "./supervisord.ts";
 import { timer } from "./timer.ts";
 import { unit } from "./unit.ts";
 import { user } from "./user.ts";
+import { uwsgi } from "./uwsgi.ts";
 import { volume } from "./volume.ts";
 
 export const kinds: readonly Kind[] = [
@@ -40,9 +45,14 @@ export const kinds: readonly Kind[] = [
   role,
   database,
   redis,
+  rabbitmq,
   application,
   grant,
   service,
+  supervisord,
+  supervisor,
+  emperor,
+  uwsgi,
   timer,
   unit,
   command,

@@ -1,8 +1,9 @@
 // The web server of the host: what its sites share.
-import { object, text, withDefault } from "../../lib/schema.ts";
-import { inside, kind, pkg } from "../kind.ts";
+import { type Infer, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
+import { type Host, inside, type Kind, kind, pkg } from "../kind.ts";
 import { certificatePath, keyPath } from "./certificate.ts";
 import { site } from "./site.ts";
+import { uwsgi } from "./uwsgi.ts";
 
 /** Headers of Django's security checklist and Mozilla's guidance; set here alone, each once. */
 export const securityHeaders: Record<string, string> = {
@@ -18,21 +19,86 @@ const headerLines = (headers: Record<string, string>): string =>
     .map(([k, v]) => `add_header ${k} "${v}" always;\n`)
     .join("");
 
-export const nginx = kind({
+/** The same in uWSGI's protocol: a header of the client's under such a name is not passed on beside it. */
+const uwsgiConfiguration = [
+  "include /etc/nginx/uwsgi_params;",
+  "uwsgi_param HTTP_HOST $http_host;",
+  "uwsgi_param HTTP_X_FORWARDED_HOST $http_host;",
+  "uwsgi_param HTTP_X_FORWARDED_PORT $server_port;",
+  "uwsgi_param HTTP_X_FORWARDED_PROTO $scheme;",
+  "uwsgi_param HTTP_X_FORWARDED_FOR $remote_addr;",
+  "uwsgi_param HTTP_X_REAL_IP $remote_addr;",
+  'uwsgi_param HTTP_FORWARDED "";',
+  ...[...Object.keys(securityHeaders), "Strict-Transport-Security"].map((h) => `uwsgi_hide_header ${h};`),
+  "",
+].join("\n");
+
+const schema = object({
+  body_size: withDefault(
+    text({ pattern: "^[1-9][0-9]*[km]$", description: "The largest request body", expected: "a size such as `10m`" }),
+    "10m",
+  ),
+  user: withDefault(ref("user", { description: "Whom its workers run as" }), "www-data"),
+  group: optional(ref("group", { description: "Their group: the user's own when left out" })),
+});
+type Nginx = Infer<typeof schema>;
+
+const ownUser = "www-data";
+/** The group of nginx's workers. */
+export const nginxGroup = (host: Host): string => {
+  const value = host.get(nginx)?.value;
+  return value?.group ?? value?.user ?? ownUser;
+};
+
+/** Where nginx has another user: Debian's main configuration names its own, and a second `user` is refused. */
+const mainPath = "/etc/nginx/ingot/nginx.conf";
+const mainUnit = [
+  "[Service]",
+  "ExecStartPre=",
+  `ExecStartPre=/usr/sbin/nginx -t -q -c ${mainPath} -g 'daemon on; master_process on;'`,
+  "ExecStart=",
+  `ExecStart=/usr/sbin/nginx -c ${mainPath} -g 'daemon on; master_process on;'`,
+  "ExecReload=",
+  `ExecReload=/usr/sbin/nginx -c ${mainPath} -g 'daemon on; master_process on;' -s reload`,
+  "",
+].join("\n");
+const mainConfiguration = (user: string, group: string): string =>
+  [
+    `user ${user} ${group};`,
+    "worker_processes auto;",
+    "pid /run/nginx.pid;",
+    "error_log /var/log/nginx/error.log;",
+    "include /etc/nginx/modules-enabled/*.conf;",
+    "events { worker_connections 768; }",
+    "http {",
+    "    sendfile on;",
+    "    tcp_nopush on;",
+    "    types_hash_max_size 2048;",
+    "    include /etc/nginx/mime.types;",
+    "    default_type application/octet-stream;",
+    "    access_log /var/log/nginx/access.log;",
+    "    gzip on;",
+    "    include /etc/nginx/conf.d/*.conf;",
+    "    include /etc/nginx/sites-enabled/*;",
+    "}",
+    "",
+  ].join("\n");
+
+export const nginx: Kind<Nginx> = kind({
   kind: "nginx",
   key: "nginx",
   shape: "one",
   summary:
     "The nginx web server; it is there as soon as a host has a site. Requests for names that no site has are closed without an answer (444), TLS handshakes for them are refused.",
-  schema: object({
-    body_size: withDefault(
-      text({ pattern: "^[1-9][0-9]*[km]$", description: "The largest request body", expected: "a size such as `10m`" }),
-      "10m",
-    ),
-  }),
-  examples: ["nginx: { body_size: 50m }\n"],
-  after: (_, host) => host.all(site).map((s) => s.id),
+  schema,
+  examples: [
+    "nginx: { body_size: 50m }\n",
+    "nginx: { user: nobody, group: nogroup }\nsites:\n  hello: { names: [hello.localhost], http: true, locations: { /: { files: /srv/hello } } }\n",
+  ],
+  // What its sites hand requests on to, too, where a daemon runs it.
+  after: (_, host) => [...host.all(site).map((s) => s.id), "supervisord", "emperor"],
   needs: () => [pkg("nginx")],
+  binds: () => [80, 443],
   compile: ({ value }, host) => {
     const certificates = [...new Set(host.all(site).flatMap((s) => (s.value.certificate ? [s.value.certificate] : [])))];
     const files = [
@@ -88,21 +154,38 @@ export const nginx = kind({
           "",
         ].join("\n"),
       },
+      ...(host.all(uwsgi).length ? [{ path: "/etc/nginx/ingot/uwsgi.conf", content: uwsgiConfiguration }] : []),
+      ...(value.user === ownUser && value.group === undefined
+        ? []
+        : [{ path: mainPath, content: mainConfiguration(value.user, nginxGroup(host)) }]),
     ];
+    const main = files.some((f) => f.path === mainPath) ? mainPath : undefined;
     const sites = host.all(site).map((s) => `/etc/nginx/sites-enabled/${s.name}.conf`);
     return {
-      files: files.map((f) => ({ ...f, mode: "0644" as const })),
+      files: [...files, ...(main ? [{ path: "/etc/systemd/system/nginx.service.d/ingot.conf", content: mainUnit }] : [])].map((f) => ({
+        ...f,
+        mode: "0644" as const,
+      })),
       ports: [80, ...(certificates.length ? [443] : [])].map((port) => ({ port, protocol: "tcp" as const, from: "world" as const })),
       steps: [
         {
           action: "nginx",
-          args: { inputs: [...files.map((f) => f.path), ...sites, ...certificates.flatMap((c) => [certificatePath(c), keyPath(c)])] },
+          args: {
+            unit: "nginx.service",
+            conf: main,
+            inputs: [...files.map((f) => f.path), ...sites, ...certificates.flatMap((c) => [certificatePath(c), keyPath(c)])],
+          },
         },
       ],
     };
   },
-  checks: () => [
+  checks: ({ value }) => [
     inside("unit", { name: "nginx.service", active: true, enabled: true }),
-    inside("command", { argv: ["nginx", "-t"] }, "configuration"),
+    inside(
+      "command",
+      { argv: ["nginx", "-t", ...(value.user === ownUser && value.group === undefined ? [] : ["-c", mainPath])] },
+      "configuration",
+    ),
+    inside("workers", { unit: "nginx.service", user: value.user, group: value.group ?? null }, "workers"),
   ],
 });

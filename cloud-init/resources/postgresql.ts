@@ -123,6 +123,7 @@ export const postgresql = kind({
     }),
   ],
   needs: ({ value }, host) => [pkg(`postgresql-${versionIn(host)}`), pkg("postgresql-common"), { need: "locale", name: value.locale }],
+  binds: () => [5432],
   compile: ({ value }, host) => ({
     ports: value.listen === "private" ? [{ port: 5432, protocol: "tcp", from: "stack" }] : [],
     files: [
@@ -160,6 +161,7 @@ export const postgresql = kind({
       {
         action: "postgresql",
         args: {
+          unit: `postgresql@${versionIn(host)}-main.service`,
           version: versionIn(host),
           locale: value.locale,
           data: dataOf(host),

@@ -36,6 +36,7 @@ export const redis = kind({
     });
   },
   needs: () => [pkg("redis-server")],
+  binds: () => [6379],
   compile: ({ value }) => ({
     files: [
       {
@@ -62,8 +63,8 @@ export const redis = kind({
     ],
     steps: [
       {
-        action: "redis",
-        args: { inputs: ["/etc/redis/ingot.conf"], listens: "127.0.0.1:6379" },
+        action: "service",
+        args: { unit: "redis-server.service", inputs: ["/etc/redis/ingot.conf"], listens: "127.0.0.1:6379" },
       },
     ],
   }),

@@ -6,9 +6,16 @@ import { type CheckDraft, type Host, inside, kind, onlyOne, operator, type Probl
 import { certificatePath, keyPath, keySecretOf } from "./certificate.ts";
 import { hsts, securityHeaders } from "./nginx.ts";
 import { service } from "./service.ts";
+import { supervisor } from "./supervisor.ts";
+import { socketOf, uwsgi } from "./uwsgi.ts";
 
 const location = object({
-  proxy: optional(ref("service", { description: "A service that answers, as `service/<name>`" })),
+  proxy: optional(
+    ref("service", {
+      or: ["supervisor", "uwsgi"],
+      description: "What answers: `service/<name>`, `supervisor/<name>` or `uwsgi/<name>`",
+    }),
+  ),
   files: optional({
     ...text({ description: "Or a folder: an absolute path, or an output such as `application/<name>.static`" }),
     "x-output": true,
@@ -26,7 +33,7 @@ const schema = object({
   }),
   certificate: optional(ref("certificate", { description: "Its certificate; plain HTTP is then redirected" })),
   http: withDefault(flag({ description: "true: no TLS, port 80 only" }), false),
-  proxy: optional(ref("service", { description: "Short for a location `/` with this proxy" })),
+  proxy: optional(ref("service", { or: ["supervisor", "uwsgi"], description: "Short for a location `/` with this proxy" })),
   locations: withDefault(
     map(location, text({ pattern: "^/[^\\s{};$]*$", expected: "a path that begins with `/`" }), {
       description: "What is behind each path",
@@ -37,20 +44,37 @@ const schema = object({
 export type Site = Infer<typeof schema>;
 type Location = Infer<typeof location>;
 
-const bare = (reference: string): string => reference.replace(/^service\//, "");
+/** What a location hands requests on to, and how. */
+interface Upstream {
+  id: string;
+  pass?: string;
+  protocol: "http" | "uwsgi";
+}
+function upstreamOf(proxy: string, host: Host): Upstream | undefined {
+  const [, kindOf = "service", name = proxy] = /^(service|supervisor|uwsgi)\/(.+)$/.exec(proxy) ?? [];
+  if (kindOf === "uwsgi") {
+    const vassal = host.get(uwsgi, name);
+    if (!vassal?.value.listens) return vassal && { id: vassal.id, pass: `unix:${socketOf(name)}`, protocol: "uwsgi" };
+    return { id: vassal.id, pass: vassal.value.listens, protocol: "http" };
+  }
+  const program = kindOf === "supervisor" ? host.get(supervisor, name) : host.get(service, name);
+  return program && { id: program.id, pass: program.value.listens, protocol: "http" };
+}
 
 const locationsOf = (value: Site): Record<string, Location> =>
   value.proxy ? { "/": { proxy: value.proxy, internal: false, precompressed: false }, ...value.locations } : value.locations;
 
-/** Names of the services that a site hands requests on to. */
-export const proxiesOf = (value: Site): string[] => Object.values(locationsOf(value)).flatMap((l) => (l.proxy ? [bare(l.proxy)] : []));
+/** Whether a site hands requests on to a resource: that is up once it answers one. */
+export const isProxied = (id: string, host: Host): boolean =>
+  host.all(site).some((s) => Object.values(locationsOf(s.value)).some((l) => l.proxy && upstreamOf(l.proxy, host)?.id === id));
 
 function locationLines(path: string, l: Location, host: Host, tls: boolean): string[] {
   const headers = `include /etc/nginx/ingot/headers${tls ? "-tls" : ""}.conf;`;
   const body = [];
   if (l.internal) body.push("internal;");
-  if (l.proxy)
-    body.push(`proxy_pass http://${host.get(service, bare(l.proxy))?.value.listens};`, "include /etc/nginx/ingot/proxy.conf;", headers);
+  const upstream = l.proxy ? upstreamOf(l.proxy, host) : undefined;
+  if (upstream?.protocol === "uwsgi") body.push(`uwsgi_pass ${upstream.pass};`, "include /etc/nginx/ingot/uwsgi.conf;", headers);
+  else if (upstream) body.push(`proxy_pass http://${upstream.pass};`, "include /etc/nginx/ingot/proxy.conf;", headers);
   if (l.files) {
     // Both end in a slash or neither: `location /a` with `alias /srv/a/` would give /a../x what lies beside the folder.
     const folder = (l.files.startsWith("/") ? l.files : host.parts({ from: l.files }).join("")).replace(/\/+$/, "");
@@ -132,12 +156,12 @@ export const site = kind<Site>({
       const at = value.locations[path] ? ["locations", path] : ["proxy"];
       const wrong = onlyOne(path, { proxy: l.proxy, files: l.files });
       if (wrong) problems.push({ code: "ING1413", path: at, message: wrong });
-      const target = l.proxy ? host.get(service, bare(l.proxy)) : undefined;
-      if (target && !target.value.listens)
+      const target = l.proxy ? upstreamOf(l.proxy, host) : undefined;
+      if (target && !target.pass)
         problems.push({
           code: "ING1414",
           path: at,
-          message: `service ${target.name} does not say where it listens`,
+          message: `${target.id} does not say where it listens`,
           hint: "give it `listens: 127.0.0.1:<port>`",
           related: { id: target.id, message: "declared here" },
         });

@@ -2,8 +2,9 @@
 import { flag, type Infer, integer, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { CronError, calendarsOf } from "../cron.ts";
 import { inside, type Kind, kind, onlyOne, type Problem } from "../kind.ts";
+import { programAfter, programKeys, programLines, programProblems } from "../program.ts";
 import { application, envPath } from "./application.ts";
-import { programAfter, programKeys, programLines, programProblems, service } from "./service.ts";
+import { service } from "./service.ts";
 
 const schema = object({
   ...programKeys,

@@ -34,9 +34,9 @@ export function planOf(text: string, folder?: string): HostPlan {
   return host;
 }
 
-/** A stack of one host, `web`, with these keys; where it has an address, the stack has a network. */
+/** A stack of one host, `web`, with these keys: of the image debian-12 unless they name one; where it has an address, the stack has a network. */
 export const stackWith = (keys: string): string =>
-  `stack: test\n${/^address:/m.test(keys) ? "network: 10.1.1.0/24\n" : ""}hosts:\n  web:\n    image: debian-12\n${keys.replace(/^(?=.)/gm, "    ")}`;
+  `stack: test\n${/^address:/m.test(keys) ? "network: 10.1.1.0/24\n" : ""}hosts:\n  web:\n${/^image:/m.test(keys) ? "" : "    image: debian-12\n"}${keys.replace(/^(?=.)/gm, "    ")}`;
 
 /** Holds `text` against the file, or writes it there when INGOT_UPDATE=1: look at the difference in git. */
 export function golden(file: string, text: string): void {

@@ -28,8 +28,9 @@ export interface TestProject {
 
 const ingot = join(toolFolder, "dist/ingot.js");
 
-export async function testProject(): Promise<TestProject> {
-  await baked();
+/** @param images the recipes that the test's hosts boot */
+export async function testProject(images: string[] = ["debian-12"]): Promise<TestProject> {
+  for (const image of images) await baked(image);
   const folder = mkdtempSync("/var/tmp/ingot-e2e-");
   for (const part of ["images", "stacks", "tests/apps"]) {
     mkdirSync(join(folder, part), { recursive: true });
@@ -73,11 +74,11 @@ export async function testProject(): Promise<TestProject> {
   };
 }
 
-/** Bakes the repository's image unless it is there. */
-async function baked(): Promise<void> {
-  const child = spawn(process.execPath, [ingot, "bake", "debian-12"], { cwd: toolFolder, stdio: ["ignore", "pipe", "pipe"] });
+/** Bakes an image of the repository's unless it is there. */
+async function baked(image: string): Promise<void> {
+  const child = spawn(process.execPath, [ingot, "bake", image], { cwd: toolFolder, stdio: ["ignore", "pipe", "pipe"] });
   const outcome = await outcomeOf(child);
-  if (outcome.code !== 0) throw new Error(`the image could not be baked:\n${outcome.stdout}${outcome.stderr}`);
+  if (outcome.code !== 0) throw new Error(`${image} could not be baked:\n${outcome.stdout}${outcome.stderr}`);
   mkdirSync(join(toolFolder, ".ingot/cache"), { recursive: true });
 }
 

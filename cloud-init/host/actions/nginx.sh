@@ -1,5 +1,7 @@
 #!/bin/sh
-# nginx: tests the whole configuration, then starts or reloads nginx.service.
+# nginx: tests the whole configuration, then starts or reloads nginx.
+# ARG_UNIT      nginx's unit
+# ARG_CONF      the main configuration (/etc/nginx/nginx.conf)
 # ARG_INPUTS    paths (lines) of sites, snippets, certificates and keys: a change of one is a reload
 # ARG_HASH, ARG_LISTENS, ARG_TIMEOUT as in service.sh
 # shellcheck source=cloud-init/host/actions/lib.sh
@@ -11,12 +13,12 @@ workers() {
 }
 
 case $verb in
-probe) service_probe nginx.service ;;
+probe) service_probe "$ARG_UNIT" ;;
 apply)
-	nginx -t -q
-	service_look nginx.service
+	nginx -t -q -c "${ARG_CONF:-/etc/nginx/nginx.conf}"
+	service_look "$ARG_UNIT"
 	before=$(workers)
-	service_apply nginx.service
+	service_apply "$ARG_UNIT"
 	[ "$work" = reload ] || exit 0
 	# nginx reloads behind systemctl's back: when its workers are still the old ones, it has refused (an address in use, say).
 	for _ in $(seq 40); do

@@ -1,5 +1,6 @@
 #!/bin/sh
 # postgresql: the cluster `main`: its data where it was declared, its configuration in /etc/postgresql/VERSION/main, running.
+# ARG_UNIT           the cluster's unit
 # ARG_VERSION        major version
 # ARG_LOCALE         of a new cluster (en_US.UTF-8)
 # ARG_DATA           data directory; made only where there is nothing
@@ -15,7 +16,7 @@
 version=$ARG_VERSION
 binaries=/usr/lib/postgresql/$version/bin
 folder=/etc/postgresql/$version/main
-unit=postgresql@$version-main.service
+unit=$ARG_UNIT
 made=/var/lib/ingot/services/$unit
 locale=${ARG_LOCALE:-en_US.UTF-8}
 [ -x "$binaries/postgres" ] || fail "PostgreSQL $version is not in this image: no $binaries/postgres"

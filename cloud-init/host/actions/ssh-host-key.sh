@@ -1,5 +1,6 @@
 #!/bin/sh
 # ssh-host-key: the host's own ed25519 key, and sshd running with it.
+# ARG_UNIT      sshd's unit
 # ARG_KEY       path of the secret: an OpenSSH private key without passphrase
 # ARG_INPUTS    paths (lines) of sshd's drop-ins, whose change is a reload; ARG_LISTENS, ARG_TIMEOUT as in service.sh
 # shellcheck source=cloud-init/host/actions/lib.sh
@@ -12,7 +13,7 @@ case $verb in
 probe)
 	same "$ARG_KEY" $key root root 0600
 	[ -s $key.pub ]
-	service_probe ssh.service
+	service_probe "$ARG_UNIT"
 	;;
 apply)
 	if ! same "$ARG_KEY" $key root root 0600 || [ ! -s $key.pub ]; then
@@ -23,6 +24,6 @@ apply)
 		mv -f $key.pub.new $key.pub
 		put "$ARG_KEY" $key root root 0600
 	fi
-	service_apply ssh.service
+	service_apply "$ARG_UNIT"
 	;;
 esac

@@ -248,7 +248,7 @@ test("whoever owns a folder cannot lead root elsewhere from it", async () => {
 test("a volume that is not blank is refused and left as it is", async () => {
   const steps = [
     step("volume/other", "volume", { device: "/dev/disk/by-id/ingot-data", mount: "/other", filesystem: "xfs", unit: "data.mount" }),
-    step("postgresql/other", "postgresql", { version: 15, data: "/srv/inloop", mount: "" }),
+    step("postgresql/other", "postgresql", { unit: "postgresql@15-main.service", version: 15, data: "/srv/inloop", mount: "" }),
   ];
   const base = inloop({ release: second.sha256 });
   const activation = await machine.activate({ ...base, steps: [...base.steps, ...steps] });

@@ -126,6 +126,7 @@ export function inloop({
   const steps = [
     step("hostname/inloop", "hostname", { hostname: "inloop", fqdn: "inloop.inf.example.org" }),
     step("host-key/ssh", "ssh-host-key", {
+      unit: "ssh.service",
       key: { secret: "ssh/host" },
       inputs: ["/etc/ssh/sshd_config.d/ingot.conf"],
       listens: ["0.0.0.0:22"],
@@ -172,6 +173,7 @@ export function inloop({
       "postgresql/main",
       "postgresql",
       {
+        unit: "postgresql@15-main.service",
         version: 15,
         locale: "en_US.UTF-8",
         data: "/data/15/main",
@@ -188,7 +190,7 @@ export function inloop({
       { name: "inloop", owner: "inloop", encoding: "UTF8", locale: "en_US.UTF-8", template: "template0" },
       { after: ["role/inloop"] },
     ),
-    step("redis/main", "redis", { inputs: ["/etc/redis/ingot.conf"], listens: ["127.0.0.1:6379"] }),
+    step("redis/main", "service", { unit: "redis-server.service", inputs: ["/etc/redis/ingot.conf"], listens: ["127.0.0.1:6379"] }),
     step("certificate/inloop", "certificate", {
       name: "inloop",
       key: { secret: "tls/inloop" },
@@ -232,6 +234,7 @@ export function inloop({
       "site/nginx",
       "nginx",
       {
+        unit: "nginx.service",
         inputs: ["/etc/nginx/sites-enabled/inloop.conf", "/etc/ssl/ingot/inloop.crt", "/etc/ssl/ingot/inloop.key"],
         listens: ["0.0.0.0:80", "0.0.0.0:443"],
       },

@@ -1,0 +1,62 @@
+// What listens at an address and port: the keys that say so, and what follows for outputs, firewall, waiting hosts and checks. Services,
+// supervisor's programs and uWSGI's vassals have it.
+import { choice, integer, optional, text, withDefault } from "../lib/schema.ts";
+import { type CheckDraft, type Compiled, inside, type Kind, stranger } from "./kind.ts";
+import type { Output } from "./value.ts";
+
+export const listenerKeys = {
+  listens: optional(
+    text({
+      pattern: "^[0-9.]+:[0-9]{1,5}$",
+      description: "Where it accepts connections, as `127.0.0.1:8000`: it counts as started once it does",
+      expected: "an address and port such as `127.0.0.1:8000`",
+    }),
+  ),
+  open_to: withDefault(
+    choice(["world", "stack"], {
+      description: "Who may reach what it listens on, when that is not loopback: anybody, or the stack's other hosts",
+    }),
+    "world",
+  ),
+  start_seconds: withDefault(integer({ minimum: 1, maximum: 600, description: "How long it may take to start" }), 60),
+};
+
+export interface Listener {
+  listens?: string;
+  open_to: "world" | "stack";
+}
+
+export const portOf = ({ listens }: Pick<Listener, "listens">): number | undefined => (listens ? Number(listens.split(":")[1]) : undefined);
+const isLoopback = ({ listens }: Listener): boolean => Boolean(listens?.startsWith("127."));
+
+export const bindsOf = (value: Listener): number[] => {
+  const port = portOf(value);
+  return port === undefined ? [] : [port];
+};
+
+export const listenerOutputs = (value: Listener, at: string): Record<string, Output> => ({
+  ...(value.listens && {
+    address: {
+      parts: [isLoopback(value) ? value.listens : `${at}:${portOf(value)}`],
+      description: "Where it is reached, as `127.0.0.1:8000`",
+    },
+  }),
+});
+
+export const listenerAwaited = (value: Listener, at: string): ReturnType<NonNullable<Kind["awaited"]>> =>
+  value.listens === undefined || isLoopback(value)
+    ? { unreachable: "listens on loopback alone", hint: "write `listens: 0.0.0.0:<port>` and `open_to: stack`" }
+    : { action: "reachable", args: { address: at, port: portOf(value) }, timeoutSeconds: 600 };
+
+export const listenerPorts = (value: Listener): Compiled["ports"] =>
+  isLoopback(value) ? [] : bindsOf(value).map((port) => ({ port, protocol: "tcp", from: value.open_to }));
+
+/** It listens; and where that is loopback, nobody else comes in. */
+export function listenerChecks(value: Listener): CheckDraft[] {
+  const [address, port] = value.listens?.split(":") ?? [];
+  if (!address || !port) return [];
+  return [
+    inside("tcp", { host: isLoopback(value) ? address : "127.0.0.1", port: Number(port), open: true }, "listens"),
+    ...(isLoopback(value) ? [stranger("tcp", { port: Number(port), open: false }, "closed")] : []),
+  ];
+}

@@ -1,0 +1,162 @@
+// A program of the declaration's own: what runs, as whom, with what around it, and what it may do. Services and timers are systemd's;
+// supervisor and uWSGI's emperor are themselves root and know no environment file, so a script gives root away for them.
+import { shell, unitEnvironment, unitPath, unitWord } from "../lib/quote.ts";
+import { list, map, optional, ref, text, withDefault } from "../lib/schema.ts";
+import type { Host, Problem } from "./kind.ts";
+import { environmentName } from "./names.ts";
+import { application, commandOf, commandProblems, currentOf, environmentProblems, envPath, sharedOf } from "./resources/application.ts";
+import { directory } from "./resources/directory.ts";
+import { isSensitive, type Value, valueSchema } from "./value.ts";
+
+/** The keys that say what a program runs with. */
+export const programKeys = {
+  command: text({
+    description: "What runs: a program of the application's virtualenv or of the system, and its arguments. No shell reads it",
+  }),
+  user: ref("user", { description: "Whom it runs as" }),
+  groups: withDefault(list(ref("group"), { description: "Supplementary groups of the service alone. `docker` equals root" }), []),
+  application: optional(ref("application", { description: "Runs in this application's live release, with its environment" })),
+  env: withDefault(
+    map(valueSchema, environmentName, {
+      description: "Environment beside the application's; no secrets",
+    }),
+    {},
+  ),
+  writable: withDefault(
+    list(text({ pattern: "^/", expected: "an absolute path" }), {
+      description: "Paths it may write to, beside the directories that its user owns",
+    }),
+    [],
+  ),
+};
+
+const sandbox = [
+  "NoNewPrivileges=yes",
+  "PrivateTmp=yes",
+  "PrivateDevices=yes",
+  "ProtectSystem=strict",
+  "ProtectHome=yes",
+  "ProtectHostname=yes",
+  "ProtectClock=yes",
+  "ProtectKernelTunables=yes",
+  "ProtectKernelModules=yes",
+  "ProtectKernelLogs=yes",
+  "ProtectControlGroups=yes",
+  "ProtectProc=invisible",
+  "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+  "RestrictNamespaces=yes",
+  "RestrictRealtime=yes",
+  "RestrictSUIDSGID=yes",
+  "LockPersonality=yes",
+  "SystemCallArchitectures=native",
+  "SystemCallFilter=@system-service",
+  "CapabilityBoundingSet=",
+  "UMask=0027",
+];
+
+/** What a program runs with. */
+interface Runs {
+  user: string;
+  groups: string[];
+  application?: string;
+  env: Record<string, Value>;
+  writable: string[];
+}
+export interface Program extends Runs {
+  command: string;
+}
+
+/** Where its programs are looked for. */
+const searchPath = (app: string | undefined): string =>
+  [...(app ? [`${currentOf(app)}/venv/bin`] : []), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].join(":");
+
+/** Paths that it writes to. */
+function writableOf({ user, application: app, writable }: Runs, host: Host): string[] {
+  const own = host.all(directory).filter((d) => d.value.owner === user);
+  return [...new Set([...own.map((d) => d.name), ...(app ? [sharedOf(app)] : []), ...writable])];
+}
+const readWrite = (paths: string[]): string[] => (paths.length ? [`ReadWritePaths=${paths.map((p) => `-${unitPath(p)}`).join(" ")}`] : []);
+
+/** The lines of [Service] that say what runs, as whom, with what around it, and what it may do. */
+export function programLines(value: Program, host: Host): string[] {
+  const app = value.application;
+  const path = searchPath(app);
+  return [
+    `User=${value.user}`,
+    ...(value.groups.length ? [`SupplementaryGroups=${value.groups.join(" ")}`] : []),
+    ...(app ? [`WorkingDirectory=${unitPath(`${currentOf(app)}/app`)}`, `EnvironmentFile=${unitPath(envPath(app))}`] : []),
+    `Environment=${unitEnvironment("PATH", path)}`,
+    ...Object.entries(value.env).map(([k, v]) => `Environment=${unitEnvironment(k, host.parts(v).join(""))}`),
+    `ExecSearchPath=${path}`,
+    `ExecStart=${commandOf(value.command).map(unitWord).join(" ")}`,
+    ...sandbox,
+    ...readWrite(writableOf(value, host)),
+  ];
+}
+
+/**
+ * The lines of [Service] of a manager (supervisor, uWSGI's emperor) that runs these programs: their sandbox, and beyond it only what
+ * root needs to become their users.
+ */
+export const managerLines = (programs: Runs[], writable: string[], host: Host): string[] => [
+  ...sandbox.filter((l) => !l.startsWith("CapabilityBoundingSet=")),
+  "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_KILL CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER",
+  ...readWrite([...new Set([...programs.flatMap((p) => writableOf(p, host)), ...writable])]),
+];
+
+export const scriptOf = (name: string): string => `/etc/ingot/programs/${name}`;
+
+/** What a manager that is root starts in a program's place: values for cloud-init/host/program.sh, which gives root away.
+ * @param folder where it runs; `/` when it finds its own way, as uWSGI does at every reload */
+export function programScript(value: Runs, words: string[], host: Host, folder?: string): string {
+  const { application: app, user, groups } = value;
+  const variables = {
+    PATH: searchPath(app),
+    ...Object.fromEntries(Object.entries(value.env).map(([k, v]) => [k, host.parts(v).join("")])),
+  };
+  return [
+    "#!/bin/sh",
+    `user=${shell(user)}`,
+    `groups=${shell(groups.join(","))}`,
+    ...(folder === undefined ? [] : [`folder=${shell(folder)}`]),
+    ...(app ? [`environment=${shell(envPath(app))}`] : []),
+    `set -- ${words.map(shell).join(" ")} "$@"`,
+    ...Object.entries(variables).map(([k, v]) => `export ${k}=${shell(v)}`),
+    ". /usr/lib/ingot/program.sh",
+    "",
+  ].join("\n");
+}
+
+/** uWSGI takes SIGTERM for a reload. Source: uWSGI's "Managing the uWSGI server". */
+export const stopSignalOf = (command: string): "QUIT" | "TERM" => (/^(\S*\/)?uwsgi\b/.test(command) ? "QUIT" : "TERM");
+
+/** What is wrong with a program's command and environment. */
+export function programProblems(value: Program, host: Host): Problem[] {
+  const problems: Problem[] = [...environmentProblems(value.env), ...commandProblems(value.command, ["command"])];
+  for (const [key, v] of Object.entries(value.env) as [string, Value][]) {
+    if (isSensitive(host.parts(v)))
+      problems.push({
+        code: "ING1410",
+        path: ["env", key],
+        message: "a service's own environment stands in its unit, which everybody may read",
+        hint: "put it into the application's `env:`",
+      });
+    const app = value.application === undefined ? undefined : host.get(application, value.application);
+    if (app && Object.hasOwn(app.value.env, key))
+      problems.push({
+        code: "ING1427",
+        path: ["env", key],
+        message: `${key} is in the environment of ${app.id} too, and that one is what the program gets`,
+        hint: "leave one of the two out",
+        related: { id: app.id, message: "declared here" },
+      });
+  }
+  return problems;
+}
+
+/** Directories that its user owns come first. */
+export const programAfter = (value: Runs, host: Host): string[] =>
+  host
+    .all(directory)
+    .filter((d) => d.value.owner === value.user)
+    .map((d) => d.id);

@@ -1,0 +1,188 @@
+// Supervisor, uWSGI's emperor and RabbitMQ: each program as its user with its environment, one changed without the others, healed, removed.
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { toolFolder } from "../../lib/paths.ts";
+import { type TestProject, testProject } from "./project.ts";
+
+const test = suite("processes");
+let project: TestProject;
+let port = 0;
+const file = (name = "stacks/processes.yaml") => join(project.folder, name);
+const edit = (from: string | RegExp, to: string, name?: string): void => {
+  const text = readFileSync(file(name), "utf8");
+  assert.ok(text.replace(from, to) !== text, `nothing in the file is like ${from}`);
+  writeFileSync(file(name), text.replace(from, to));
+};
+const on = async (script: string) => {
+  const { stdout, stderr } = await project.on("processes", script);
+  return stdout || stderr;
+};
+const apply = async () => (await project.json(["apply", "processes"])) as { ok: boolean; changed: string[] };
+
+interface Said {
+  release: string;
+  pid: number;
+  user: string;
+  groups: string[];
+  folder: string;
+  environment: Record<string, string | null>;
+  capabilities: string[];
+  headers: Record<string, string>;
+}
+
+/** What the application behind a name says; headers of the answer too. */
+const ask = (host: string): Promise<{ status: number; said: Said; headers: Record<string, unknown> }> =>
+  new Promise((resolve, reject) => {
+    const lies = { "X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https", Forwarded: "for=6.6.6.6" };
+    const asked = request({ host: "127.0.0.1", port, path: "/", headers: { Host: `${host}.localhost`, ...lies } }, (answer) => {
+      let body = "";
+      answer.on("data", (chunk: Buffer) => (body += chunk.toString()));
+      answer.on("end", () => {
+        const said = answer.statusCode === 200 ? (JSON.parse(body) as Said) : ({} as Said);
+        resolve({ status: answer.statusCode ?? 0, said, headers: answer.headers });
+      });
+    });
+    asked.on("error", reject);
+    asked.end();
+  });
+
+test.before(async () => {
+  project = await testProject(["kano-konnect"]);
+  cpSync(join(toolFolder, "tests/e2e/processes.yaml"), file());
+});
+test.after(() => project?.remove());
+
+test("all of them boot, and every check holds", async () => {
+  const up = await project.ingot(["up", "processes"]);
+  assert.is(up.code, 0, up.stderr + up.stdout);
+  port = Number(/http:\/\/vassal\.localhost:(\d+)/.exec(up.stdout)?.[1]);
+  assert.ok(port > 0, up.stdout);
+});
+
+test("each runs as its user, without any right of root's, with the application's environment to the letter", async () => {
+  const greeting = `it's 100% $HOME; "quoted" \\ #1`;
+  for (const [host, user, groups] of [
+    ["supervised", "program", ["extra", "program"]],
+    ["vassal", "vassal", ["extra", "vassal"]],
+    ["open", "other", ["other"]],
+  ] as const) {
+    const { said, headers } = await ask(host);
+    assert.is(said.user, user);
+    assert.equal(said.groups, groups);
+    assert.equal(said.capabilities, ["0000000000000000", "0000000000000000"]);
+    assert.is(said.environment.GREETING, greeting);
+    assert.match(said.environment.SECRET ?? "", /^[0-9a-f]{64}$/);
+    assert.match(said.folder, /^\/srv\/hello\/releases\/[0-9a-f]{16}\/app$/);
+    assert.is.not(said.headers.HTTP_X_FORWARDED_FOR, "6.6.6.6");
+    assert.is(said.headers.HTTP_X_FORWARDED_PROTO, "http");
+    assert.not.ok(said.headers.HTTP_FORWARDED);
+    assert.is(headers["x-frame-options"], "DENY");
+  }
+  assert.is(await on("tr '\\0' '\\n' <\"/proc/$(supervisorctl pid hello:web)/environ\" | grep ^OTHER="), "OTHER=50% ; # $PATH 'x'\n");
+  assert.is(await on("ps -o user= -C nginx | sort | uniq -c | tr -s ' '"), " 2 nobody\n 1 root\n");
+});
+
+test("nobody but nginx opens the vassal's socket, and nobody else reads the secrets", async () => {
+  const knock = `python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect("/run/uwsgi/hello/hello.sock"); print("open")' 2>&1 | tail -1`;
+  assert.match(await on(`runuser -u other -- ${knock}`), /Permission denied/);
+  assert.is(await on(`runuser -u nobody -g nogroup -- ${knock}`), "open\n");
+  assert.match(await on("runuser -u other -- cat /var/lib/ingot/applications/hello.env 2>&1"), /Permission denied/);
+  assert.match(await on("runuser -u other -- sh -c 'cat /proc/$(pgrep -u vassal uwsgi | head -1)/environ' 2>&1"), /Permission denied/);
+});
+
+test("applied again, nothing changes; one program is restarted without the others", async () => {
+  assert.equal((await apply()).changed, []);
+  const before = await on("supervisorctl status | sed 's/,.*//'");
+  edit("echo tick;", "echo tock;");
+  assert.equal((await apply()).changed, ["supervisord:ticker"]);
+  const after = await on("supervisorctl status | sed 's/,.*//'");
+  const others = (text: string) => text.replace(/^hello:ticker.*$/m, "");
+  assert.is(others(after), others(before));
+  assert.is.not(after, before);
+  assert.match(await on("sleep 1.2; tail -1 /var/log/supervisor/ticker.log; stat -c %U /srv/program/ticked"), /tock\nprogram/);
+});
+
+test("a new release is taken over by all of them; a vassal loses no request while it reloads", async () => {
+  edit('RELEASE = "one"', 'RELEASE = "two"', "tests/apps/hello/hello.py");
+  const master = await on("pgrep -o -u vassal uwsgi");
+  const applied = project.json(["apply", "processes"]) as Promise<{ ok: boolean; changed: string[] }>;
+  let over = false;
+  void applied.finally(() => (over = true));
+  const seen = new Map<string, number>();
+  for (let asked = 0; !over && asked < 5000; asked++) {
+    const { status, said } = await ask("vassal");
+    const key = `${status} ${said.release}`;
+    seen.set(key, (seen.get(key) ?? 0) + 1);
+  }
+  assert.is((await applied).ok, true);
+  assert.equal([...seen.keys()].sort(), ["200 one", "200 two"]);
+  for (const host of ["supervised", "vassal", "open"]) assert.is((await ask(host)).said.release, "two", host);
+  assert.is(await on("pgrep -o -u vassal uwsgi"), master);
+  assert.is((await project.ingot(["verify", "processes"])).code, 0);
+});
+
+test("a release whose module cannot be loaded is said, with the end of the log; the one before comes back", async () => {
+  edit("import grp", "import grp, nothing_of_the_kind", "tests/apps/hello/hello.py");
+  const refused = await project.ingot(["apply", "processes"]);
+  assert.is(refused.code, 1);
+  assert.match(refused.stderr, /nothing_of_the_kind/);
+  edit("import grp, nothing_of_the_kind", "import grp", "tests/apps/hello/hello.py");
+  const applied = await project.ingot(["apply", "processes"]);
+  assert.is(applied.code, 0, applied.stderr);
+  assert.is((await project.ingot(["verify", "processes"])).code, 0);
+});
+
+test("whatever is killed comes back", async () => {
+  await on("pkill -KILL -u vassal; pkill -KILL -u program; pkill -KILL -u other; pkill -KILL epmd; pkill -KILL beam.smp; true");
+  let verify = await project.ingot(["verify", "processes"]);
+  for (let tries = 0; tries < 20 && verify.code !== 0; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    verify = await project.ingot(["verify", "processes"]);
+  }
+  assert.is(verify.code, 0, verify.stderr + verify.stdout);
+  await on("systemctl kill -s KILL supervisor.service uwsgi.service");
+  verify = await project.ingot(["verify", "processes"]);
+  for (let tries = 0; tries < 20 && verify.code !== 0; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    verify = await project.ingot(["verify", "processes"]);
+  }
+  assert.is(verify.code, 0, verify.stderr + verify.stdout);
+  assert.is((await apply()).ok, true);
+});
+
+test("RabbitMQ lets in who is declared, to what is declared; who is no longer declared is gone", async () => {
+  const users = "rabbitmqctl -q --no-table-headers list_users | sort; rabbitmqctl -q --no-table-headers list_permissions -p other | sort";
+  assert.is(await on(users), "hello\t[]\nops\t[administrator]\nother\t[]\nhello\t\t\t.*\nother\t.*\t.*\t.*\n");
+  edit(/ {6}users:\n {8}ops: .*\n/, "");
+  edit('users: [other, hello], permissions: { hello: { configure: "", write: "" } }', "users: [other]");
+  assert.equal((await apply()).changed, ["rabbitmq"]);
+  assert.is(await on(users), "hello\t[]\nother\t[]\nother\t.*\t.*\t.*\n");
+  // Somebody changed the password by hand: it is the declared one again.
+  await on("rabbitmqctl -q change_password hello guessed");
+  assert.match((await project.ingot(["verify", "processes"])).stderr, /hello does not get into RabbitMQ's hello: 403/);
+  assert.equal((await apply()).changed, ["rabbitmq"]);
+  assert.is((await project.ingot(["verify", "processes"])).code, 0);
+});
+
+test("what is taken out of the declaration ends", async () => {
+  edit(/ {6}loner:.*\n/, "");
+  edit(/ {6}open: \{ application.*\n/, "");
+  edit(/ {6}open: \{ names.*\n/, "");
+  assert.is((await apply()).ok, true);
+  assert.is(
+    await on("supervisorctl status loner; ls /etc/uwsgi/sites; pgrep -u other || echo none"),
+    "loner: ERROR (no such process)\nhello.ini\nnone\n",
+  );
+});
+
+test("after a reboot it is as it was", async () => {
+  assert.is((await project.ingot(["stop", "processes"])).code, 0);
+  const start = await project.ingot(["start", "processes"]);
+  assert.is(start.code, 0, start.stderr + start.stdout);
+  assert.equal((await apply()).changed, []);
+});
+
+test.run();
