@@ -14,7 +14,7 @@ import type { Part } from "./plan.ts";
 import { kinds } from "./resources/index.ts";
 import { type HostDeclaration, stackSchema } from "./schema.ts";
 import { checkShape } from "./shape.ts";
-import type { Output, Value } from "./value.ts";
+import { isFrom, type Nested, type Output, type Value } from "./value.ts";
 import { type Overrides, setting, type Variable, withVariables } from "./variables.ts";
 
 export interface StackModel {
@@ -324,6 +324,7 @@ function referencesIn(schema: Schema, value: unknown, path: Path): Reference[] {
         ]
       : [];
   if (schema["x-output"]) return typeof value === "string" && !value.startsWith("/") ? [{ path, order: true, to: { from: value } }] : [];
+  if (schema["x-value"] === "nested") return fromsIn(value as Nested, path);
   if (schema["x-value"]) {
     return typeof value === "object" && "from" in value
       ? [{ path: [...path, "from"], order: true, to: { from: String((value as { from: unknown }).from) } }]
@@ -336,6 +337,13 @@ function referencesIn(schema: Schema, value: unknown, path: Path): Reference[] {
     const of = schema.properties?.[k] ?? (schema.additionalProperties || undefined);
     return of ? referencesIn(of, v, [...path, k]) : [];
   });
+}
+
+/** `{ from: … }` at any depth. */
+function fromsIn(value: Nested, path: Path): Reference[] {
+  if (typeof value !== "object" || value === null) return [];
+  if (isFrom(value)) return [{ path: [...path, "from"], order: true, to: { from: value.from } }];
+  return (Array.isArray(value) ? [...value.entries()] : Object.entries(value)).flatMap(([k, v]) => fromsIn(v, [...path, k]));
 }
 
 const takes = (schema: Schema, value: unknown): boolean =>

@@ -6,6 +6,7 @@ import type { Host, Problem } from "./kind.ts";
 import { environmentName } from "./names.ts";
 import { application, commandOf, commandProblems, currentOf, environmentProblems, envPath, sharedOf } from "./resources/application.ts";
 import { directory } from "./resources/directory.ts";
+import { settingsGroup } from "./settings.ts";
 import { isSensitive, type Value, valueSchema } from "./value.ts";
 
 /** The keys that say what a program runs with. */
@@ -66,6 +67,13 @@ export interface Program extends Runs {
   command: string;
 }
 
+/** Its supplementary groups: those that were declared, and the one that reads its application's settings. */
+export function groupsOf({ groups, application: name }: Runs, host: Host): string[] {
+  const app = name === undefined ? undefined : host.get(application, name);
+  const reads = app && settingsGroup(app);
+  return [...groups, ...(reads ? [reads] : [])];
+}
+
 /** Where its programs are looked for. */
 const searchPath = (app: string | undefined): string =>
   [...(app ? [`${currentOf(app)}/venv/bin`] : []), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].join(":");
@@ -81,9 +89,10 @@ const readWrite = (paths: string[]): string[] => (paths.length ? [`ReadWritePath
 export function programLines(value: Program, host: Host): string[] {
   const app = value.application;
   const path = searchPath(app);
+  const groups = groupsOf(value, host);
   return [
     `User=${value.user}`,
-    ...(value.groups.length ? [`SupplementaryGroups=${value.groups.join(" ")}`] : []),
+    ...(groups.length ? [`SupplementaryGroups=${groups.join(" ")}`] : []),
     ...(app ? [`WorkingDirectory=${unitPath(`${currentOf(app)}/app`)}`, `EnvironmentFile=${unitPath(envPath(app))}`] : []),
     `Environment=${unitEnvironment("PATH", path)}`,
     ...Object.entries(value.env).map(([k, v]) => `Environment=${unitEnvironment(k, host.parts(v).join(""))}`),
@@ -107,17 +116,20 @@ export const managerLines = (programs: Runs[], writable: string[], host: Host): 
 export const scriptOf = (name: string): string => `/etc/ingot/programs/${name}`;
 
 /** What a manager that is root starts in a program's place: values for cloud-init/host/program.sh, which gives root away.
- * @param folder where it runs; `/` when it finds its own way, as uWSGI does at every reload */
-export function programScript(value: Runs, words: string[], host: Host, folder?: string): string {
-  const { application: app, user, groups } = value;
+ * @param more `folder`: where it runs; `/` when it finds its own way, as uWSGI does at every reload. `anybody`: who is not root becomes it by
+ * sudo, if sudo lets him */
+export function programScript(value: Runs, words: string[], host: Host, more: { folder?: string; anybody?: true } = {}): string {
+  const { application: app, user } = value;
+  const { folder, anybody } = more;
   const variables = {
     PATH: searchPath(app),
     ...Object.fromEntries(Object.entries(value.env).map(([k, v]) => [k, host.parts(v).join("")])),
   };
   return [
     "#!/bin/sh",
+    ...(anybody ? ['[ "$(id -u)" = 0 ] || exec sudo -- "$0" "$@"'] : []),
     `user=${shell(user)}`,
-    `groups=${shell(groups.join(","))}`,
+    `groups=${shell(groupsOf(value, host).join(","))}`,
     ...(folder === undefined ? [] : [`folder=${shell(folder)}`]),
     ...(app ? [`environment=${shell(envPath(app))}`] : []),
     `set -- ${words.map(shell).join(" ")} "$@"`,

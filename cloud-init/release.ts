@@ -1,22 +1,10 @@
 // Releases of applications: built once, on the operator's side, in a throw-away machine of the same image, and kept by what they are
 // made from. `.ingot/cache/releases/<id>.tar.zst` beside `<id>.json`, which says its sha256.
-import {
-  chmodSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Image } from "../images/image.ts";
+import { RefusedError } from "../lib/diagnostics.ts";
 import { digestOf, sha256, sha256File } from "../lib/digest.ts";
 import { ledgerAt } from "../lib/ledger.ts";
 import { lockWhenFree } from "../lib/lock.ts";
@@ -26,25 +14,12 @@ import { shell } from "../lib/quote.ts";
 import { inStackFolder, type Release, type Resource } from "./kind.ts";
 import type { HostModel } from "./model.ts";
 import { type Application, commandOf, environmentOf } from "./resources/application.ts";
+import { settingsOf, settingsPath } from "./settings.ts";
+import { fetchSource, sourceKey } from "./source.ts";
 
 /** Raised when the same inputs would give another release although none of them changed. */
 const method = 1;
 const notBuilt = "0".repeat(64);
-
-const skipped = (name: string): boolean => [".git", "__pycache__", "node_modules", ".venv", ".ingot"].includes(name);
-
-/** Every file of a source folder with its mode and hash, every link with its target, sorted. Caches and version control are left out. */
-function sourceFiles(folder: string, prefix = ""): [path: string, mode: number | "link", content: string][] {
-  return readdirSync(folder, { withFileTypes: true })
-    .filter((e) => !skipped(e.name))
-    .sort((a, b) => (a.name < b.name ? -1 : 1))
-    .flatMap((e): [string, number | "link", string][] => {
-      const path = join(folder, e.name);
-      if (e.isSymbolicLink()) return [[`${prefix}${e.name}`, "link", readlinkSync(path)]];
-      if (e.isDirectory()) return sourceFiles(path, `${prefix}${e.name}/`);
-      return [[`${prefix}${e.name}`, statSync(path).mode & 0o111 ? 0o755 : 0o644, sha256(readFileSync(path))]];
-    });
-}
 
 /** The environment of the build: as on the host, a placeholder for every secret. */
 const buildEnvironment = (app: Resource<Application>, host: HostModel): string =>
@@ -52,19 +27,30 @@ const buildEnvironment = (app: Resource<Application>, host: HostModel): string =
     .map(([name, parts]) => `${name}=${shell(parts.map((p) => (typeof p === "string" ? p : "placeholder")).join(""))}\n`)
     .join("");
 
+const buildSettings = (settings: NonNullable<Application["settings"]>, host: HostModel): string =>
+  settingsOf(settings, host)
+    .map((p) => (typeof p === "string" ? p : p.encode === "python" ? '"placeholder"' : "placeholder"))
+    .join("");
+
 const scripts = ["fetch.sh", "build.sh"].map((name) => join(toolFolder, "cloud-init/release", name));
 
 /** What a release is made from, as one digest: sources, lock, commands and the image (or, before its lock exists, its name). */
 export function releaseId(host: HostModel, app: Resource<Application>): string {
-  const source = inStackFolder(host, app.value.source);
+  const { npm, wheels, settings } = app.value;
   return digestOf({
     method,
     name: app.name,
     scripts: scripts.map((s) => sha256(readFileSync(s))),
-    source: existsSync(source) ? sourceFiles(source) : [],
+    source: sourceKey(host, app.value.source),
+    // Keys of later versions of Ingot: an application without them keeps its release.
+    ...(npm !== undefined && { npm }),
+    ...(wheels !== undefined && { wheels }),
+    ...(settings && { settings: settings.file }),
     python: app.value.python,
     static: app.value.static,
     environment: app.value.static ? buildEnvironment(app, host) : "",
+    // What collects the static files may read the settings.
+    ...(settings && app.value.static && { values: buildSettings(settings, host) }),
     image: host.image.base ?? host.image.name,
   }).slice(0, 16);
 }
@@ -123,23 +109,30 @@ async function build(
   const entry = ledger.begin(`release-${release.id}`, `build of ${app.id}`);
   ledger.add(entry, { kind: "folder", path: work });
   try {
-    const source = inStackFolder(host, app.value.source);
-    cpSync(source, join(work, "source"), {
-      recursive: true,
-      verbatimSymlinks: true,
-      filter: (path) => !skipped(path.split("/").at(-1) ?? "") || path === source,
-    });
+    const source = join(work, "source");
+    await fetchSource(project, host, app.value.source, source, note);
+    for (const needed of [app.value.python, app.value.npm])
+      if (needed !== undefined && !existsSync(join(source, needed)))
+        throw new RefusedError(`there is no file \`${needed}\` in the sources of ${app.id}`);
     writeFileSync(join(work, "environment"), buildEnvironment(app, host));
+    if (app.value.settings) writeFileSync(join(work, "settings"), buildSettings(app.value.settings, host));
     const environment = {
       RELEASE_NAME: app.name,
       RELEASE_ID: release.id,
       RELEASE_PYTHON: app.value.python ?? "",
+      RELEASE_SETTINGS: app.value.settings?.file ?? "",
+      RELEASE_SETTINGS_TARGET: settingsPath(app.name),
       RELEASE_COLLECT: app.value.static ? commandOf(app.value.static.collect).join("\n") : "",
       RELEASE_COMPRESS: app.value.static?.compress.join(" ") ?? "",
     };
     if (app.value.python) {
       note("Python packages");
-      await fetchWheels(project, image, work, join(source, app.value.python), environment);
+      if (app.value.wheels !== undefined) cpSync(inStackFolder(host, app.value.wheels), join(work, "wheels"), { recursive: true });
+      else await fetchWheels(project, image, work, join(source, app.value.python), environment);
+    }
+    if (app.value.npm) {
+      note("npm packages");
+      await installNpm(join(source, dirname(app.value.npm)));
     }
     note("building");
     await inImage(image, work, "build.sh", environment, ["--private-network"]);
@@ -150,6 +143,15 @@ async function build(
   } finally {
     await ledger.undo(entry);
   }
+}
+
+/** With this computer's own npm, which Ingot runs beside: exactly the lock, and none of the packages' scripts. */
+async function installNpm(folder: string): Promise<void> {
+  const { run } = await import("../lib/run.ts");
+  await run(["npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
+    cwd: folder,
+    timeoutSeconds: 900,
+  });
 }
 
 /** The wheels of a lock file, fetched once for each lock and Python. */

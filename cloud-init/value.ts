@@ -49,6 +49,20 @@ export const valueSchema: Schema<Value> = {
   "x-expected": "a text, number or flag, a list of texts, `{ from: kind/name.output }` or `{ secret: name }`",
 } as Schema<Value>;
 
+/** Data of any depth, whose leaves may come from elsewhere. */
+export type Nested = null | number | string | boolean | Nested[] | { from: string } | SecretRef | { [key: string]: Nested };
+export const nestedSchema = { "x-value": "nested" } as Schema<Nested>;
+export const isFrom = (value: Nested): value is { from: string } =>
+  typeof value === "object" &&
+  value !== null &&
+  Object.keys(value).join() === "from" &&
+  typeof (value as { from: unknown }).from === "string";
+export const isSecret = (value: Nested): value is SecretRef =>
+  typeof value === "object" &&
+  value !== null &&
+  typeof (value as { secret?: unknown }).secret === "string" &&
+  Object.keys(value).every((k) => k === "secret" || k === "generate");
+
 /** Environment names that hold secrets by everybody's convention. */
 export const looksSecret = (name: string): boolean =>
   /(SECRET|PASSW|PASSPHRASE|TOKEN|PRIVATE_KEY|API_?KEY|ACCESS_?KEY|CREDENTIAL)/i.test(name);

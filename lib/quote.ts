@@ -76,6 +76,13 @@ export function logrotatePath(path: string): string {
   return `"${path}"`;
 }
 
+/** A literal of Python's. JSON's texts are Python's as well: every escape that JSON.stringify writes means the same there. */
+export function python(value: string | number | boolean | null): string {
+  if (value === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  return typeof value === "number" ? String(value) : JSON.stringify(value);
+}
+
 /** A value in an ini file of uWSGI's: `%` begins a placeholder; `$(…)` and `@(…)` are put in from elsewhere, and cannot be escaped. */
 export function uwsgiSetting(value: string | number | boolean): string {
   if (typeof value !== "string") return String(value);

@@ -27,8 +27,8 @@ export interface Schema<T = unknown> {
   readonly minProperties?: number;
   /** The value names a resource of this kind. `order: false`: without waiting for it. */
   readonly "x-ref"?: { kind: string; order: boolean; or?: readonly string[] };
-  /** The value may come from elsewhere: see value(). */
-  readonly "x-value"?: true;
+  /** The value may come from elsewhere: see value(). Nested: a map or list of any depth, whose leaves may. */
+  readonly "x-value"?: true | "nested";
   /** A text that does not begin with `/` names an output: `kind/name.output`. */
   readonly "x-output"?: true;
   /** What the text is, said when it does not match `pattern`. */

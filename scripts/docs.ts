@@ -62,6 +62,7 @@ function below(schema: Schema, path: string): Property[] {
 function typeOf(schema: Schema): string {
   if (schema["x-ref"]) return `name of a ${[schema["x-ref"].kind, ...(schema["x-ref"].or ?? [])].map(link).join(" or ")}`;
   if (schema["x-output"]) return "path, or [output](../stacks.md#values)";
+  if (schema["x-value"] === "nested") return "data of any depth, its leaves [values](../stacks.md#values)";
   if (schema["x-value"]) return "[value](../stacks.md#values)";
   if (schema.enum) return schema.enum.map((v) => code(String(v))).join(" or ");
   if (schema.anyOf) return schema.anyOf.map(typeOf).join(", or ");

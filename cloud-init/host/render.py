@@ -49,6 +49,9 @@ def read_secret(name, secrets=None):
         raise RenderError(f"secret {name} is not UTF-8 text") from None
 
 
+ENCODINGS = {None: str, "url": lambda value: urllib.parse.quote(value, safe=""), "python": repr}
+
+
 def join(parts, secrets=None):
     text = ""
     for part in parts:
@@ -56,7 +59,7 @@ def join(parts, secrets=None):
             text += part
         else:
             value = read_secret(part["secret"], secrets)
-            text += urllib.parse.quote(value, safe="") if part.get("encode") == "url" else value
+            text += ENCODINGS[part.get("encode")](value)
     return text
 
 

@@ -10,6 +10,15 @@ if [ -n "$RELEASE_PYTHON" ]; then
 	python3 -m pip --python "$release/venv/bin/python" install --quiet --disable-pip-version-check --no-input --no-index --no-cache-dir --no-compile \
 		--find-links /build/wheels --require-hashes --requirement "$release/app/$RELEASE_PYTHON"
 fi
+# Its settings are the host's own: the file here is a link to them.
+if [ -n "$RELEASE_SETTINGS" ]; then
+	mkdir -p "$(dirname "$release/app/$RELEASE_SETTINGS")"
+	ln -sfn "$RELEASE_SETTINGS_TARGET" "$release/app/$RELEASE_SETTINGS"
+	if [ -r /build/settings ]; then
+		mkdir -p "$(dirname "$RELEASE_SETTINGS_TARGET")"
+		cp /build/settings "$RELEASE_SETTINGS_TARGET"
+	fi
+fi
 if [ -n "$RELEASE_COLLECT" ]; then
 	ln -s "releases/$RELEASE_ID" "/srv/$RELEASE_NAME/current"
 	mkdir -p "$release/static"

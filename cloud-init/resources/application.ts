@@ -1,20 +1,36 @@
 // A release of an application: built once elsewhere, unpacked here, migrated, made live.
-import { join } from "node:path";
 import { QuoteError, splitCommand } from "../../lib/quote.ts";
 import { type Infer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import type { Path } from "../../lib/yaml.ts";
-import { type Host, inside, isThere, kind, type Problem, pkg, type Resource, type StepDraft } from "../kind.ts";
+import { fixedId, type Host, inside, isBelow, isThere, kind, type Problem, pkg, type Resource, type StepDraft } from "../kind.ts";
 import { environmentName } from "../names.ts";
 import type { Part } from "../plan.ts";
+import { programScript } from "../program.ts";
+import { secretsBelow, settingsGroup, settingsOf, settingsPath, settingsProblems, settingsSchema } from "../settings.ts";
+import { sourceProblems, sourceSchema } from "../source.ts";
 import { looksSecret, urlWithPassword, type Value, valueSchema } from "../value.ts";
 import { service } from "./service.ts";
+import { supervisor } from "./supervisor.ts";
+import { uwsgi } from "./uwsgi.ts";
 
 const schema = object({
-  source: text({ description: "The folder with its sources, relative to the stack" }),
+  source: {
+    ...sourceSchema,
+    description: "The folder with its sources, relative to the stack; or a tarball; or a commit of a git repository",
+  },
   python: optional(
     text({
       description:
         "A pip requirements file with exact versions and hashes, in the source folder: the release gets a virtualenv made from it",
+    }),
+  ),
+  wheels: optional(text({ description: "A folder beside the stack with the wheels of that file, for who builds without a package index" })),
+  npm: optional(
+    text({
+      pattern: "^([^/].*/)?package-lock\\.json$",
+      expected: "a package-lock.json",
+      description:
+        "A package-lock.json in the sources: its packages are installed beside it, without those for development and without their scripts",
     }),
   ),
   static: optional(
@@ -36,11 +52,39 @@ const schema = object({
     }),
     {},
   ),
+  expects: withDefault(
+    object(
+      {
+        names: withDefault(list(environmentName, { description: "Variables that it cannot do without" }), []),
+        with: withDefault(
+          map(list(environmentName), environmentName, {
+            description: "Variables that another one, when it is set and not `false`, cannot do without",
+          }),
+          {},
+        ),
+        inside: withDefault(map(environmentName, environmentName, { description: "Paths that must lie in another variable's path" }), {}),
+      },
+      { description: "What its environment must be, known before anything is launched" },
+    ),
+    { names: [], with: {}, inside: {} },
+  ),
+  settings: optional(settingsSchema),
+  manage: optional(
+    text({
+      pattern: "^[A-Za-z0-9_][A-Za-z0-9_./-]*\\.py$",
+      expected: "a script in the sources, such as `manage.py`",
+      description: "The script that `<name>-manage` runs on the host: in the live release, with its environment, as its user",
+    }),
+  ),
   before_live: withDefault(
     list(text(), {
       description:
         "Commands that must succeed before a release goes live, run in its folder with its environment; each once for a release and its inputs",
     }),
+    [],
+  ),
+  after_live: withDefault(
+    list(text(), { description: "Commands that are run once its services run the release, each once for a release and its inputs" }),
     [],
   ),
   superuser: optional(
@@ -58,6 +102,38 @@ export const currentOf = (name: string): string => `${baseOf(name)}/current`;
 export const sharedOf = (name: string): string => `${baseOf(name)}/shared`;
 export const envPath = (name: string): string => `/var/lib/ingot/applications/${name}.env`;
 
+/** What its environment lacks of what it expects. */
+function expectedProblems({ env, expects }: Application, host: Host): Problem[] {
+  const lacks = (name: string, why: string): Problem[] =>
+    Object.hasOwn(env, name) ? [] : [{ code: "ING1429", path: ["env"], message: `${name} is not set${why}`, hint: `add \`${name}:\`` }];
+  const textOf = (name: string) =>
+    env[name] === undefined
+      ? undefined
+      : host
+          .parts(env[name])
+          .map((p) => (typeof p === "string" ? p : ""))
+          .join("");
+  const isSet = (name: string) => !["", "0", "false", "False", undefined].includes(textOf(name));
+  return [
+    ...expects.names.flatMap((name) => lacks(name, ", and the application expects it")),
+    ...Object.entries(expects.with).flatMap(([name, others]) =>
+      isSet(name) ? others.flatMap((o) => lacks(o, `, which ${name} asks for`)) : [],
+    ),
+    ...Object.entries(expects.inside).flatMap(([name, outer]): Problem[] => {
+      const [path, folder] = [textOf(name), textOf(outer)];
+      return path === undefined || folder === undefined || isBelow(path, folder)
+        ? []
+        : [{ code: "ING1429", path: ["env", name], message: `${name} (${path}) must lie inside of ${outer} (${folder})` }];
+    }),
+  ];
+}
+
+/** Files whose change makes its programs start anew. */
+export const inputsOf = ({ name, value }: Resource<Application>): string[] => [
+  envPath(name),
+  ...(value.settings ? [settingsPath(name)] : []),
+];
+
 /** The environment as the host renders it: every value in pieces. Also what a service of it runs with. */
 export const environmentOf = (app: Resource<Application>, host: Host): Record<string, Part[]> =>
   Object.fromEntries(Object.entries(app.value.env).map(([name, value]) => [name, host.parts(value)]));
@@ -65,7 +141,7 @@ export const environmentOf = (app: Resource<Application>, host: Host): Record<st
 /** A command's words; `manage.py …` is run by the release's own Python. @throws QuoteError */
 export const commandOf = (command: string): string[] => {
   const words = splitCommand(command);
-  return words[0]?.endsWith(".py") ? ["python", ...words] : words;
+  return words[0]?.endsWith(".py") ? ["python3", ...words] : words;
 };
 
 /** Secrets that a map of values names, with how each is made. */
@@ -119,9 +195,24 @@ export const commandProblems = (command: string, path: Path): Problem[] => {
   }
 };
 
+/** For whoever looks after it: `shop-manage shell`. Only root reads the environment, so others go through sudo. */
+const manageScript = (name: string, script: string, user: string, host: Host): string =>
+  programScript({ application: name, user, groups: [], env: {}, writable: [] }, ["python3", script], host, {
+    folder: `${currentOf(name)}/app`,
+    anybody: true,
+  });
+
+/** What runs it: services, what supervisor and uWSGI run. */
+const programsOf = (name: string, host: Host): string[] => [
+  ...host.all(service).flatMap((s) => (s.value.application === name ? [s.id] : [])),
+  ...(host.all(supervisor).some((s) => s.value.application === name) ? ["supervisord"] : []),
+  ...(host.all(uwsgi).some((s) => s.value.application === name) ? ["emperor"] : []),
+];
+
 /** The user of `before_live`. */
 const userOf = (app: Resource<Application>, host: Host): string | undefined =>
-  app.value.user ?? host.all(service).find((s) => s.value.application === app.name)?.value.user;
+  app.value.user ??
+  [...host.all(service), ...host.all(supervisor), ...host.all(uwsgi)].find((s) => s.value.application === app.name)?.value.user;
 
 /** The database that its environment names first: stamps of migrations lie there. */
 const databaseOf = (app: Resource<Application>): string | undefined =>
@@ -138,6 +229,7 @@ export const application = kind<Application>({
   schema,
   examples: [
     "users:\n  shop: { system: true }\napplications:\n  shop:\n    source: ../tests/apps/inloop\n    python: requirements.lock\n    user: shop\n    env: { DJANGO_SETTINGS_MODULE: inloop.settings, SECRET_KEY: { secret: django, generate: hex64 } }\n    before_live: [manage.py check]\n",
+    "users:\n  shop: { system: true }\napplications:\n  shop:\n    source: { git: https://git.example.org/shop.git, commit: 0123456789abcdef0123456789abcdef01234567 }\n    user: shop\n    npm: package-lock.json\n    manage: manage.py\n    env: { PROXY: true, X_ACCEL_LOCATION: /sendfile, MEDIA: /srv/shop/media, UPLOADS: /srv/shop/media/uploads }\n    expects: { names: [MEDIA], with: { PROXY: [X_ACCEL_LOCATION] }, inside: { UPLOADS: MEDIA } }\n    settings:\n      file: shop/settings/production.py\n      base: .base\n      values: { ADMINS: [[Ops, ops@example.org]], DEBUG: false, SECRET_KEY: { secret: django, generate: hex64 } }\n    after_live: [manage.py warm_up]\n",
   ],
   outputs: ({ name }) => ({
     path: { parts: [`${currentOf(name)}/app`], description: "The folder of the live release's sources" },
@@ -152,13 +244,16 @@ export const application = kind<Application>({
   problems: (app, host) => {
     const { value } = app;
     const problems: Problem[] = environmentProblems(value.env);
-    if (!isThere(host, value.source, "folder"))
-      problems.push({ code: "ING1401", path: ["source"], message: `there is no folder \`${value.source}\` beside the stack` });
-    else if (value.python !== undefined && !isThere(host, join(value.source, value.python), "file"))
-      problems.push({ code: "ING1401", path: ["python"], message: `there is no file \`${value.python}\` in ${value.source}` });
-    for (const [i, command] of value.before_live.entries()) problems.push(...commandProblems(command, ["before_live", i]));
+    const needed = (["python", "npm", "manage"] as const).flatMap((key) => (value[key] === undefined ? [] : [{ path: value[key], key }]));
+    problems.push(...sourceProblems(host, value.source, needed), ...expectedProblems(value, host));
+    if (value.wheels !== undefined && !isThere(host, value.wheels, "folder"))
+      problems.push({ code: "ING1401", path: ["wheels"], message: `there is no folder \`${value.wheels}\` beside the stack` });
+    for (const [name, v] of Object.entries(value.settings?.values ?? {}))
+      problems.push(...settingsProblems(v, ["settings", "values", name]));
+    for (const key of ["before_live", "after_live"] as const)
+      for (const [i, command] of value[key].entries()) problems.push(...commandProblems(command, [key, i]));
     if (value.static) problems.push(...commandProblems(value.static.collect, ["static", "collect"]));
-    if ((value.before_live.length || value.superuser) && !userOf(app, host))
+    if ((value.before_live.length || value.after_live.length || value.superuser || value.manage || value.settings) && !userOf(app, host))
       problems.push({
         code: "ING1409",
         message: `nobody runs the commands of ${app.name}`,
@@ -173,8 +268,9 @@ export const application = kind<Application>({
     const user = userOf(app, host) ?? "root";
     const database = databaseOf(app);
     const stampIn = database ? { database } : undefined;
-    const ready = { parts: ["release", "env", "shared"], references: true };
-    const run = { application: name, release: path, env: envPath(name), user };
+    const group = settingsGroup(app);
+    const ready = { parts: ["release", "env", "shared", ...(group ? ["settings"] : [])], references: true };
+    const run = { application: name, release: path, env: envPath(name), user, ...(group && { groups: [group] }) };
     const steps: StepDraft[] = [
       {
         part: "release",
@@ -195,6 +291,28 @@ export const application = kind<Application>({
         args: { path: sharedOf(name), owner: user, mode: "0750" },
         after: { parts: [], references: true },
       },
+      ...(value.settings && group
+        ? [
+            {
+              part: "settings-group",
+              action: "group",
+              args: { name: group, gid: fixedId(group, true), system: true },
+              after: { parts: [], references: false },
+            },
+            {
+              part: "settings",
+              action: "file",
+              args: {
+                path: settingsPath(name),
+                source: { render: { format: "text" as const, value: settingsOf(value.settings, host) } },
+                owner: "root",
+                group,
+                mode: "0640",
+              },
+              after: { parts: ["settings-group"], references: false },
+            },
+          ]
+        : []),
       ...value.before_live.map(
         (command, i): StepDraft => ({
           part: `before-live-${i + 1}`,
@@ -226,10 +344,42 @@ export const application = kind<Application>({
       args: { path: currentOf(name), release: path },
       after: { parts: value.superuser ? ["superuser"] : last, references: true },
     });
-    return { steps, secrets: [...secretsIn(value.env), ...(value.superuser ? [{ name: superuser, generate: "password" as const }] : [])] };
+    const programs = programsOf(name, host);
+    steps.push(
+      ...value.after_live.map(
+        (command, i): StepDraft => ({
+          part: `after-live-${i + 1}`,
+          action: "application-command",
+          args: { ...run, command: commandOf(command) },
+          done: "stamp",
+          stampIn,
+          after: { parts: [i === 0 ? "live" : `after-live-${i}`], references: true },
+          late: programs,
+          timeoutSeconds: 600,
+        }),
+      ),
+    );
+    return {
+      files: value.manage
+        ? [{ path: `/usr/local/bin/${name}-manage`, mode: "0755", content: manageScript(name, value.manage, user, host) }]
+        : [],
+      steps,
+      secrets: [
+        ...secretsIn(value.env),
+        ...Object.values(value.settings?.values ?? {}).flatMap(secretsBelow),
+        ...(value.superuser ? [{ name: superuser, generate: "password" as const }] : []),
+      ],
+    };
   },
-  checks: ({ name }, host) => [
-    inside("path", { path: currentOf(name), type: "symlink", target: `${baseOf(name)}/releases/${host.release(name).id}` }, "live"),
-    inside("path", { path: envPath(name), type: "file", owner: "root", mode: "0600" }, "env"),
+  checks: (app, host) => [
+    inside(
+      "path",
+      { path: currentOf(app.name), type: "symlink", target: `${baseOf(app.name)}/releases/${host.release(app.name).id}` },
+      "live",
+    ),
+    inside("path", { path: envPath(app.name), type: "file", owner: "root", mode: "0600" }, "env"),
+    ...(app.value.settings
+      ? [inside("path", { path: settingsPath(app.name), type: "file", owner: "root", mode: "0640" }, "settings")]
+      : []),
   ],
 });

@@ -31,6 +31,9 @@ export const database = kind({
         description: "`postgres://owner:password@127.0.0.1:5432/name`; sensitive",
       },
       name: { parts: [name], description: "The database's name" },
+      host: { parts: [at], description: "The server's address" },
+      user: { parts: [value.owner], description: "The owner" },
+      password: { parts: [{ secret: password.secret }], description: "The owner's password; sensitive" },
     };
   },
   awaited: ({ name, value }, host, at) => {

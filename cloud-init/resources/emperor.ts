@@ -2,7 +2,7 @@
 import { object } from "../../lib/schema.ts";
 import { inside, kind, pkg } from "../kind.ts";
 import { managerLines, scriptOf } from "../program.ts";
-import { application, envPath } from "./application.ts";
+import { application, inputsOf } from "./application.ts";
 import { folderPath, socketOf, uwsgi, vassalPath } from "./uwsgi.ts";
 
 const wrapper = "/usr/lib/ingot/uwsgi-vassal";
@@ -58,22 +58,30 @@ export const emperor = kind({
       ],
       steps: [
         { action: "emperor", args: { unit: "uwsgi.service", vassals: vassals.map((v) => v.name) } },
-        ...vassals.map((v) => ({
-          part: v.name,
-          action: "vassal",
-          args: {
-            emperor: "uwsgi.service",
-            name: v.name,
-            source: vassalPath(v.name),
-            ...(!v.value.listens && { folder: folderPath(v.name) }),
-            inputs: [...(v.value.listens ? [] : [folderPath(v.name)]), vassalPath(v.name), scriptOf(v.name), envPath(v.value.application)],
-            hash: host.release(host.get(application, v.value.application)?.name ?? "").id,
-            listens: v.value.listens ?? socketOf(v.name),
-            ...(v.value.listens && { ready: "http" }),
-            timeout: v.value.start_seconds,
-          },
-          timeoutSeconds: v.value.start_seconds + 60,
-        })),
+        ...vassals.map((v) => {
+          const app = host.get(application, v.value.application);
+          return {
+            part: v.name,
+            action: "vassal",
+            args: {
+              emperor: "uwsgi.service",
+              name: v.name,
+              source: vassalPath(v.name),
+              ...(!v.value.listens && { folder: folderPath(v.name) }),
+              inputs: [
+                ...(v.value.listens ? [] : [folderPath(v.name)]),
+                vassalPath(v.name),
+                scriptOf(v.name),
+                ...(app ? inputsOf(app) : []),
+              ],
+              ...(app && { hash: host.release(app.name).id }),
+              listens: v.value.listens ?? socketOf(v.name),
+              ...(v.value.listens && { ready: "http" }),
+              timeout: v.value.start_seconds,
+            },
+            timeoutSeconds: v.value.start_seconds + 60,
+          };
+        }),
       ],
     };
   },

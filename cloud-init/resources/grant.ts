@@ -1,5 +1,5 @@
 // What a role of PostgreSQL may do in a database that is another's.
-import { choice, flag, type Infer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
+import { choice, flag, type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { inside, type Kind, kind, type Problem } from "../kind.ts";
 import { database } from "./database.ts";
 import { sqlName } from "./role.ts";
@@ -18,6 +18,14 @@ const schema = object({
     flag({ description: "`all_tables` and `sequences` hold for what the database's owner makes later, too" }),
     false,
   ),
+  wait_seconds: withDefault(
+    integer({
+      minimum: 0,
+      maximum: 3600,
+      description: "So long it waits for `tables:` that are not there yet, because another host's application makes them",
+    }),
+    0,
+  ),
   after: optional(ref("application", { description: "The application whose migration makes the tables: its commands come first" })),
 });
 type Grant = Infer<typeof schema>;
@@ -31,7 +39,7 @@ export const grant: Kind<Grant> = kind({
   implies: ["postgresql"],
   schema,
   examples: [
-    "roles:\n  shop: {}\n  clerk: {}\n  reports: {}\ndatabases:\n  shop: { owner: shop }\ngrants:\n  clerk: { database: shop, role: clerk, tables: { orders: [select, insert] }, sequences: true }\n  reports: { database: shop, role: reports, all_tables: [select], later_tables: true }\n",
+    "roles:\n  shop: {}\n  clerk: {}\n  reports: {}\ndatabases:\n  shop: { owner: shop }\ngrants:\n  clerk: { database: shop, role: clerk, tables: { orders: [select, insert] }, sequences: true, wait_seconds: 300 }\n  reports: { database: shop, role: reports, all_tables: [select], later_tables: true }\n",
   ],
   problems: ({ value }): Problem[] =>
     Object.keys(value.tables).length || value.all_tables.length || value.sequences
@@ -51,7 +59,9 @@ export const grant: Kind<Grant> = kind({
             all: [...new Set(value.all_tables)].join(","),
             sequences: value.sequences,
             ...(value.later_tables && { owner }),
+            ...(value.wait_seconds && { wait: value.wait_seconds }),
           },
+          timeoutSeconds: 60 + value.wait_seconds,
         },
       ],
     };

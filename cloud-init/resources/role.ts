@@ -2,6 +2,7 @@
 import { choice, flag, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, kind } from "../kind.ts";
 import { type SecretRef, secretRef } from "../value.ts";
+import { postgresql } from "./postgresql.ts";
 
 export const sqlName = text({
   pattern: "^[a-z_][a-z0-9_-]{0,62}$",
@@ -33,6 +34,14 @@ export const role = kind({
     "roles:\n  shop: {}\n  reports: { password: { secret: reports-password, generate: password } }\n",
     "roles:\n  readers: { login: false }\n  reports: { member_of: [readers] }\n",
   ],
+  outputs: ({ name, value }, host) => ({
+    name: { parts: [name], description: "The role's name" },
+    ...(value.login && { password: { parts: [{ secret: passwordOf(name, value, host) }], description: "Its password; sensitive" } }),
+  }),
+  awaited: (_, host, at) =>
+    host.get(postgresql)?.value.listen === "private"
+      ? { action: "reachable", args: { address: at, port: 5432 }, timeoutSeconds: 600 }
+      : { unreachable: "is of a server that listens on loopback alone", hint: "write `postgresql: { listen: private, allow: [...] }`" },
   after: () => ["postgresql"],
   problems: ({ value }) =>
     !value.login && value.password

@@ -3,8 +3,8 @@
 import { flag, type Infer, object, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, kind, type Resource } from "../kind.ts";
 import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts } from "../listener.ts";
-import { programAfter, programKeys, programLines, programProblems, stopSignalOf } from "../program.ts";
-import { application, envPath } from "./application.ts";
+import { groupsOf, programAfter, programKeys, programLines, programProblems, stopSignalOf } from "../program.ts";
+import { application, inputsOf } from "./application.ts";
 import { versionIn } from "./postgresql.ts";
 import { isProxied } from "./site.ts";
 
@@ -111,7 +111,7 @@ export const service = kind<Service>({
           action: "service",
           args: {
             unit: `${name}.service`,
-            inputs: [path, ...(app ? [envPath(app.name)] : [])],
+            inputs: [path, ...(app ? inputsOf(app) : [])],
             ...(app && { hash: host.release(app.name).id }),
             ...(value.listens && { listens: value.listens, ...(isProxied(self.id, host) && { ready: "http" }) }),
             timeout: value.start_seconds,
@@ -121,9 +121,9 @@ export const service = kind<Service>({
       ],
     };
   },
-  checks: ({ name, value }) => {
+  checks: ({ name, value }, host) => {
     const checks: CheckDraft[] = [
-      inside("unit", { name: `${name}.service`, active: true, enabled: true, user: value.user, groups: value.groups }),
+      inside("unit", { name: `${name}.service`, active: true, enabled: true, user: value.user, groups: groupsOf(value, host) }),
     ];
     if (value.socket) checks.push(inside("unit", { name: `${name}.socket`, active: true, enabled: true }, "socket"));
     checks.push(...listenerChecks(value));

@@ -2,7 +2,8 @@
 
 import { nginx as quote } from "../../lib/quote.ts";
 import { flag, type Infer, list, map, object, optional, ref, type Schema, text, withDefault } from "../../lib/schema.ts";
-import { type CheckDraft, type Host, inside, kind, onlyOne, operator, type Problem, type Resource, stranger } from "../kind.ts";
+import { type CheckDraft, type Host, inside, isBelow, kind, onlyOne, operator, type Problem, type Resource, stranger } from "../kind.ts";
+import { application, baseOf, currentOf } from "./application.ts";
 import { certificatePath, keyPath, keySecretOf } from "./certificate.ts";
 import { hsts, securityHeaders } from "./nginx.ts";
 import { service } from "./service.ts";
@@ -68,6 +69,18 @@ const locationsOf = (value: Site): Record<string, Location> =>
 export const isProxied = (id: string, host: Host): boolean =>
   host.all(site).some((s) => Object.values(locationsOf(s.value)).some((l) => l.proxy && upstreamOf(l.proxy, host)?.id === id));
 
+const folderOf = (files: string, host: Host): string =>
+  (files.startsWith("/") ? files : host.parts({ from: files }).join("")).replace(/\/+$/, "");
+
+/** Folders that nobody may read over the web: an application's code, its environment, its settings; what the host keeps to itself. */
+const secretFolders = (host: Host): string[] => [
+  ...host.all(application).flatMap((a) => [`${currentOf(a.name)}/app`, `${baseOf(a.name)}/releases`]),
+  "/etc",
+  "/root",
+  "/var/lib/ingot",
+  "/var/lib/postgresql",
+];
+
 function locationLines(path: string, l: Location, host: Host, tls: boolean): string[] {
   const headers = `include /etc/nginx/ingot/headers${tls ? "-tls" : ""}.conf;`;
   const body = [];
@@ -77,11 +90,13 @@ function locationLines(path: string, l: Location, host: Host, tls: boolean): str
   else if (upstream) body.push(`proxy_pass http://${upstream.pass};`, "include /etc/nginx/ingot/proxy.conf;", headers);
   if (l.files) {
     // Both end in a slash or neither: `location /a` with `alias /srv/a/` would give /a../x what lies beside the folder.
-    const folder = (l.files.startsWith("/") ? l.files : host.parts({ from: l.files }).join("")).replace(/\/+$/, "");
+    const folder = folderOf(l.files, host);
     body.push(`alias ${quote(path.endsWith("/") ? `${folder}/` : folder || "/")};`);
     if (l.precompressed) body.push("gzip_static on;");
     if (l.cache) body.push(`expires ${l.cache};`);
     body.push(headers);
+    // Version control, editors' copies, environments: nobody means to serve them.
+    if (!l.internal) body.push("location ~ /\\. { return 404; }");
   }
   return [`    location ${quote(path)} {`, ...body.map((b) => `        ${b}`), "    }"];
 }
@@ -156,6 +171,15 @@ export const site = kind<Site>({
       const at = value.locations[path] ? ["locations", path] : ["proxy"];
       const wrong = onlyOne(path, { proxy: l.proxy, files: l.files });
       if (wrong) problems.push({ code: "ING1413", path: at, message: wrong });
+      const folder = l.files === undefined ? undefined : folderOf(l.files, host) || "/";
+      const exposed = folder === undefined || l.internal ? undefined : secretFolders(host).find((f) => isBelow(f, folder));
+      if (exposed)
+        problems.push({
+          code: "ING1430",
+          path: at,
+          message: `${path} would show ${exposed} to everybody, which ${folder} ${exposed === folder ? "is" : "holds"}`,
+          hint: "serve a folder of static files: `application/<name>.static`",
+        });
       const target = l.proxy ? upstreamOf(l.proxy, host) : undefined;
       if (target && !target.pass)
         problems.push({
@@ -201,15 +225,11 @@ export const site = kind<Site>({
       );
     }
     checks.push(stranger("http", { url: "http://stranger.invalid/", status: 0 }, "other-host"));
-    for (const [path, l] of Object.entries(value.locations)) {
-      if (l.internal)
-        checks.push(
-          stranger(
-            "http",
-            { url: `${scheme}://${main}${path}`, status: 404 },
-            `internal-${path.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "") || "root"}`,
-          ),
-        );
+    for (const [path, l] of Object.entries(locationsOf(value))) {
+      const part = path.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "") || "root";
+      if (l.files && !l.internal)
+        checks.push(stranger("http", { url: `${scheme}://${main}${path.replace(/\/?$/, "/")}.git/HEAD`, status: 404 }, `hidden-${part}`));
+      if (l.internal) checks.push(stranger("http", { url: `${scheme}://${main}${path}`, status: 404 }, `internal-${part}`));
     }
     checks.push(
       inside("path", { path: `/etc/nginx/sites-enabled/${name}.conf`, type: "file", owner: "root", mode: "0644" }, "configuration"),

@@ -2,7 +2,7 @@
 import { choice, type Infer, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { inside, type Kind, kind, type Resource } from "../kind.ts";
 import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts } from "../listener.ts";
-import { programAfter, programKeys, programProblems, programScript, scriptOf, stopSignalOf } from "../program.ts";
+import { groupsOf, programAfter, programKeys, programProblems, programScript, scriptOf, stopSignalOf } from "../program.ts";
 import { commandOf, currentOf } from "./application.ts";
 
 const programName = text({ pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]*$", expected: "a name of letters, digits, `_`, `-` and `.`" });
@@ -30,7 +30,7 @@ export const programPath = (name: string): string => `/etc/supervisor/conf.d/${n
 /** As supervisorctl calls it. */
 export const fullName = ({ name, value }: Resource<Supervised>): string => (value.group ? `${value.group}:${name}` : name);
 
-const folderOf = ({ application: app }: Supervised): string | undefined => (app ? `${currentOf(app)}/app` : undefined);
+const folderOf = ({ application: app }: Supervised) => (app ? { folder: `${currentOf(app)}/app` } : {});
 
 const configurationOf = ({ name, value }: Resource<Supervised>): string =>
   [
@@ -79,8 +79,8 @@ export const supervisor: Kind<Supervised> = kind({
     ],
     ports: listenerPorts(self.value),
   }),
-  checks: (self) => [
-    inside("supervised", { name: fullName(self), user: self.value.user, groups: self.value.groups }),
+  checks: (self, host) => [
+    inside("supervised", { name: fullName(self), user: self.value.user, groups: groupsOf(self.value, host) }),
     ...listenerChecks(self.value),
   ],
 });

@@ -2,7 +2,7 @@
 import { object } from "../../lib/schema.ts";
 import { inside, kind, pkg } from "../kind.ts";
 import { managerLines, scriptOf } from "../program.ts";
-import { application, envPath } from "./application.ts";
+import { application, inputsOf } from "./application.ts";
 import { isProxied } from "./site.ts";
 import { fullName, programPath, supervisor } from "./supervisor.ts";
 
@@ -57,7 +57,7 @@ export const supervisord = kind({
             action: "supervised",
             args: {
               name: fullName(p),
-              inputs: [programPath(p.name), scriptOf(p.name), ...(app ? [envPath(app.name)] : [])],
+              inputs: [programPath(p.name), scriptOf(p.name), ...(app ? inputsOf(app) : [])],
               ...(app && { hash: host.release(app.name).id }),
               log: `/var/log/supervisor/${p.name}.log`,
               ...(p.value.listens && { listens: p.value.listens, ...(isProxied(p.id, host) && { ready: "http" }) }),

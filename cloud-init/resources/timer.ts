@@ -3,7 +3,7 @@ import { flag, type Infer, integer, object, optional, text, withDefault } from "
 import { CronError, calendarsOf } from "../cron.ts";
 import { inside, type Kind, kind, onlyOne, type Problem } from "../kind.ts";
 import { programAfter, programKeys, programLines, programProblems } from "../program.ts";
-import { application, envPath } from "./application.ts";
+import { application, inputsOf } from "./application.ts";
 import { service } from "./service.ts";
 
 const schema = object({
@@ -121,7 +121,7 @@ export const timer: Kind<Timer> = kind({
           action: "service",
           args: {
             unit: `${name}.timer`,
-            inputs: [clock, program, ...(app ? [envPath(app.name)] : [])],
+            inputs: [clock, program, ...(app ? inputsOf(app) : [])],
             ...(app && { hash: host.release(app.name).id }),
           },
         },

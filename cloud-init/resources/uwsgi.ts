@@ -3,7 +3,7 @@ import { uwsgiSetting } from "../../lib/quote.ts";
 import { either, flag, type Infer, integer, map, object, ref, text, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, type Kind, kind, type Problem, pkg, type Resource } from "../kind.ts";
 import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts } from "../listener.ts";
-import { programAfter, programKeys, programProblems, programScript, scriptOf } from "../program.ts";
+import { groupsOf, programAfter, programKeys, programProblems, programScript, scriptOf } from "../program.ts";
 import { application, currentOf } from "./application.ts";
 import { nginxGroup } from "./nginx.ts";
 
@@ -112,8 +112,8 @@ export const uwsgi: Kind<Vassal> = kind({
     ],
     ports: listenerPorts(self.value),
   }),
-  checks: ({ name, value }): CheckDraft[] => [
-    inside("vassal", { name, user: value.user, groups: value.groups, processes: value.processes }),
+  checks: ({ name, value }, host): CheckDraft[] => [
+    inside("vassal", { name, user: value.user, groups: groupsOf(value, host), processes: value.processes }),
     ...(value.listens
       ? listenerChecks(value)
       : [inside("path", { path: socketOf(name), type: "socket", owner: value.user, mode: "0660", within: 5 }, "socket")]),

@@ -1,9 +1,11 @@
 // Supervisor, uWSGI's emperor and RabbitMQ: each program as its user with its environment, one changed without the others, healed, removed.
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { sha256 } from "../../lib/digest.ts";
 import { toolFolder } from "../../lib/paths.ts";
 import { type TestProject, testProject } from "./project.ts";
 
@@ -21,6 +23,8 @@ const on = async (script: string) => {
   return stdout || stderr;
 };
 const apply = async () => (await project.json(["apply", "processes"])) as { ok: boolean; changed: string[] };
+
+const awkward = `a'b"c\\d$e%f{}#\u00fc\u{1f600} `;
 
 interface Said {
   release: string;
@@ -52,6 +56,12 @@ const ask = (host: string): Promise<{ status: number; said: Said; headers: Recor
 test.before(async () => {
   project = await testProject(["kano-konnect"]);
   cpSync(join(toolFolder, "tests/e2e/processes.yaml"), file());
+  // As archives of releases are: one folder around everything.
+  const archive = file("stacks/bundle.tar.gz");
+  execFileSync("tar", ["-czf", archive, "--transform", "s,^hello,bundle-1.0.0,", "-C", file("tests/apps"), "hello"]);
+  edit("SHA256", sha256(readFileSync(archive)));
+  mkdirSync(file(".ingot/secrets/processes"), { recursive: true, mode: 0o700 });
+  writeFileSync(file(".ingot/secrets/processes/awkward"), awkward, { mode: 0o600 });
 });
 test.after(() => project?.remove());
 
@@ -91,6 +101,73 @@ test("nobody but nginx opens the vassal's socket, and nobody else reads the secr
   assert.is(await on(`runuser -u nobody -g nogroup -- ${knock}`), "open\n");
   assert.match(await on("runuser -u other -- cat /var/lib/ingot/applications/hello.env 2>&1"), /Permission denied/);
   assert.match(await on("runuser -u other -- sh -c 'cat /proc/$(pgrep -u vassal uwsgi | head -1)/environ' 2>&1"), /Permission denied/);
+});
+
+test("a settings file holds what was declared to the letter, and only its programs read it", async () => {
+  const shown = JSON.parse(await on("bundle-manage show")) as {
+    settings: Record<string, unknown>;
+    user: string;
+    greeting: string;
+    folder: string;
+  };
+  assert.equal([shown.user, shown.greeting], ["vassal", "from the bundle"]);
+  assert.match(shown.folder, /^\/srv\/bundle\/releases\/[0-9a-f]{16}\/app$/);
+  const { SECRET_KEY, URL, ...settings } = shown.settings;
+  assert.equal(settings, {
+    ADMINS: [["Ops", "ops@example.org"]],
+    DATABASES: { default: { NAME: 'it\'s "quoted"', PASSWORD: awkward, TEST: { CHARSET: "utf8" } } },
+    DEBUG: false,
+    LANGUAGE_CODE: "en-us",
+    LIMIT: 10,
+    NOTHING: null,
+  });
+  assert.match(String(SECRET_KEY), /^[0-9a-f]{64}$/);
+  assert.match(String(URL), /^amqp:\/\/hello:[A-Za-z0-9]{32}@127\.0\.0\.1:5672\/hello$/);
+  const read = "cat /srv/bundle/current/app/hello_settings/production.py";
+  assert.match(await on(`runuser -u other -- ${read} 2>&1`), /Permission denied/);
+  // A program of another user's, that runs the application.
+  assert.match(
+    await on(
+      "grep ^Groups /proc/$(supervisorctl pid bundled)/status | tr -s '\\t ' '\\n' | tail -n +2 | while read -r g; do getent group $g; done | cut -d: -f1",
+    ),
+    /^bundle-settings$/m,
+  );
+  // Its packages of npm are there, without a script of theirs having run; what comes after the release is live saw it live.
+  assert.is(
+    await on("cat /srv/bundle/current/app/node_modules/left/left.js; ls /tmp/ingot-npm-script-ran 2>&1 | grep -c 'No such'"),
+    'module.exports = "left";\n1\n',
+  );
+  const [ran, live] = (await on("cat /srv/bundle/shared/live")).trim().split(" ");
+  assert.ok(ran !== undefined && ran === live, `${ran} ${live}`);
+});
+
+test("a commit of a repository is the same as its tarball; another tarball than the declared one is refused", async () => {
+  const repository = file("repository");
+  cpSync(file("tests/apps/hello"), repository, { recursive: true });
+  const git = (...words: string[]) =>
+    execFileSync("git", ["-C", repository, "-c", "user.name=t", "-c", "user.email=t@example.org", ...words], { encoding: "utf8" }).trim();
+  for (const words of [
+    ["init", "-q"],
+    ["add", "-A"],
+    ["commit", "-qm", "one"],
+  ])
+    git(...words);
+  const before = await on("cd /srv/bundle/current/app && find . -name __pycache__ -prune -o -type f -print | sort | xargs sha256sum");
+  edit(/source: \{ tarball.*\}/, `source: { git: ../repository, commit: ${git("rev-parse", "HEAD")} }`);
+  const applied = await project.ingot(["apply", "processes"]);
+  assert.is(applied.code, 0, applied.stderr);
+  assert.is(await on("cd /srv/bundle/current/app && find . -name __pycache__ -prune -o -type f -print | sort | xargs sha256sum"), before);
+  assert.is((await on("cat /srv/bundle/shared/live")).trim().split("\n").length, 2);
+  const text = readFileSync(file(), "utf8");
+  edit(/commit: [0-9a-f]{40}/, `commit: ${"deadbeef".repeat(5)}`);
+  assert.match((await project.ingot(["apply", "processes"])).stderr, /repository has no commit deadbeef/);
+  writeFileSync(file(), text);
+  edit(/source: \{ git.*\}/, `source: { tarball: bundle.tar.gz, sha256: "${"0".repeat(64)}" }`);
+  assert.match(
+    (await project.ingot(["apply", "processes"])).stderr,
+    /bundle\.tar\.gz is not what the stack says: its sha256 is [0-9a-f]{64}/,
+  );
+  writeFileSync(file(), text);
 });
 
 test("applied again, nothing changes; one program is restarted without the others", async () => {

@@ -4,6 +4,7 @@
 # ARG_RELEASE      folder of the release: app/ in it is the working folder, venv/bin/ comes first on PATH
 # ARG_ENV          path of its environment file
 # ARG_USER         who runs it
+# ARG_GROUPS       groups (lines) beside the user's own
 # ARG_COMMAND      the command and its arguments (lines)
 # shellcheck source=cloud-init/host/actions/lib.sh
 . "$INGOT/actions/lib.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # application-superuser: the first superuser of a Django application. One who is there already is left as he is.
-# ARG_APPLICATION, ARG_RELEASE, ARG_ENV, ARG_USER as in application-command.sh
+# ARG_APPLICATION, ARG_RELEASE, ARG_ENV, ARG_USER, ARG_GROUPS as in application-command.sh
 # ARG_NAME, ARG_EMAIL
 # ARG_PASSWORD     path of the secret
 # shellcheck source=cloud-init/host/actions/lib.sh
@@ -16,7 +16,7 @@ apply)
 	DJANGO_SUPERUSER_PASSWORD=$(cat -- "$ARG_PASSWORD")
 	export DJANGO_SUPERUSER_PASSWORD
 	code=0
-	output=$(in_release "$ARG_USER" python manage.py createsuperuser --noinput --username "$name" --email "$email" 2>&1) || code=$?
+	output=$(in_release "$ARG_USER" python3 manage.py createsuperuser --noinput --username "$name" --email "$email" 2>&1) || code=$?
 	printf '%s\n' "$output"
 	[ $code -ne 0 ] || exit 0
 	case $output in

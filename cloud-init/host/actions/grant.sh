@@ -4,6 +4,7 @@
 # ARG_TABLES     lines of: table, a space, privileges with commas
 # ARG_ALL        privileges with commas, on every table of the schema
 # ARG_SEQUENCES  true: usage of every sequence of the schema
+# ARG_WAIT       seconds that tables of ARG_TABLES are waited for
 # ARG_OWNER      ARG_ALL and ARG_SEQUENCES hold for what this role makes later, too
 # Privileges are keywords of SQL that the declaration's schema has let through; names go in as psql's variables.
 # shellcheck source=cloud-init/host/actions/lib.sh
@@ -46,6 +47,15 @@ lacking() {
 	} | sql "$ARG_DATABASE" -v role="$ARG_ROLE" -v schema="$ARG_SCHEMA" -v owner="${ARG_OWNER-}"
 }
 
+# Tables of ARG_TABLES that are not there.
+missing() {
+	while read -r table _; do
+		[ -z "$table" ] || echo "select 1 where to_regclass(format('%I.%I', :'schema'::text, '$table'::text)) is null;"
+	done <<-END | sql "$ARG_DATABASE" -v schema="$ARG_SCHEMA"
+		${ARG_TABLES-}
+	END
+}
+
 statements() {
 	echo 'grant usage on schema :"schema" to :"role";'
 	while read -r table privileges; do
@@ -67,6 +77,11 @@ probe)
 	[ -z "$left" ]
 	;;
 apply)
+	waited=0
+	while [ "$waited" -lt "${ARG_WAIT:-0}" ] && [ -n "$(missing)" ]; do
+		sleep 1
+		waited=$((waited + 1))
+	done
 	statements | sql "$ARG_DATABASE" --single-transaction -v role="$ARG_ROLE" -v schema="$ARG_SCHEMA" -v owner="${ARG_OWNER-}"
 	left=$(lacking)
 	[ -z "$left" ] || fail "$ARG_ROLE still lacks in $ARG_DATABASE: $left"

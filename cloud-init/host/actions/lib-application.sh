@@ -2,7 +2,7 @@
 # What the actions application-… share. Sourced after lib.sh.
 
 # in_release USER PROGRAM…: in the release's folder app/, with the application's environment, its venv first on PATH. Secrets are in the
-# environment of that process only.
+# environment of that process only. ARG_GROUPS: groups (lines) beside the user's own.
 in_release() {
 	release_user=$1
 	shift
@@ -10,11 +10,16 @@ in_release() {
 	case $1 in
 	*/*) ;;
 	# A script of the release may lack its x bit, or name another Python.
-	*.py) [ ! -f "$ARG_RELEASE/app/$1" ] || set -- python "$@" ;;
+	*.py) [ ! -f "$ARG_RELEASE/app/$1" ] || set -- python3 "$@" ;;
 	esac
 	entry=$(getent passwd -- "$release_user") || fail "there is no user $release_user"
+	release_groups=$(
+		id -G -- "$release_user" | tr ' ' ,
+		printf '%s\n' "${ARG_GROUPS-}"
+	)
+	release_groups=$(echo "$release_groups" | tr '\n' , | sed 's/,*$//')
 	# Everything that is needed after the environment file is an argument by then: the file may set any variable.
-	set -- /usr/bin/setpriv --reuid="$release_user" --regid="$(echo "$entry" | cut -d: -f4)" --init-groups -- "$@"
+	set -- /usr/bin/setpriv --reuid="$release_user" --regid="$(echo "$entry" | cut -d: -f4)" --groups="$release_groups" -- "$@"
 	(
 		cd -- "$ARG_RELEASE/app" || exit
 		HOME=$(echo "$entry" | cut -d: -f6) USER=$release_user LOGNAME=$release_user

@@ -1,0 +1,3 @@
+"""Settings that every installation shares."""
+LANGUAGE_CODE = "en-us"
+DEBUG = True
