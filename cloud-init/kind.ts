@@ -99,6 +99,8 @@ export interface Host {
   get<T>(kind: Kind<T>, name?: string): Resource<T> | undefined;
   /** The pieces of a value: outputs followed, secrets as references. Lists are joined by commas, as 12-factor applications read them. */
   parts(value: Value): Part[];
+  /** What its resources open to others, but for the firewall's own. */
+  ports(): Omit<Port, "resource">[];
   /** The release of an application; its sha256 is all zeros until it has been built. */
   release(application: string): Release;
 }

@@ -222,6 +222,10 @@ function hostOf(
       return host.broken.has(id) ? undefined : (resources.get(id) as Resource<T> | undefined);
     },
     parts: (value) => partsOf(value, host),
+    ports: () =>
+      [...resources.values()].flatMap((r) =>
+        r.kind === "firewall" || host.broken.has(r.id) ? [] : (kindOf(r).compile(r, host).ports ?? []),
+      ),
     release: (application) => around.release(host, application),
   };
   return host;

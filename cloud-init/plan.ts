@@ -133,8 +133,9 @@ export type Arg = string | number | boolean | string[] | { secret: string } | { 
 
 /** A file with secrets in it, rendered on the host (cloud-init/host/render.py) into /run/ingot/rendered/<sha256 of this>. */
 export type Rendered = { format: "env"; values: Record<string, Part[]> } | { format: "text"; value: Part[] };
-/** A piece of a value: text as it is, or a secret: percent-encoded where it stands inside a url, as a literal inside of Python's code. */
-export type Part = string | { secret: string; encode?: "url" | "python" };
+/** A piece of a value: text as it is, or a secret: percent-encoded where it stands inside a url, as a literal inside of Python's code, as its
+ * hash where that is all that is asked for. */
+export type Part = string | { secret: string; encode?: "url" | "python" | "sha256" };
 
 /** One assertion about a running host. `seen` says from where: `inside` runs on the host, all in one call; the others over the network. */
 export interface Check {

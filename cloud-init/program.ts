@@ -85,8 +85,8 @@ function writableOf({ user, application: app, writable }: Runs, host: Host): str
 }
 const readWrite = (paths: string[]): string[] => (paths.length ? [`ReadWritePaths=${paths.map((p) => `-${unitPath(p)}`).join(" ")}`] : []);
 
-/** The lines of [Service] that say what runs, as whom, with what around it, and what it may do. */
-export function programLines(value: Program, host: Host): string[] {
+/** The lines of [Service] that say what runs (its command, or other words), as whom, with what around it, and what it may do. */
+export function programLines(value: Program, host: Host, words: string[] = commandOf(value.command)): string[] {
   const app = value.application;
   const path = searchPath(app);
   const groups = groupsOf(value, host);
@@ -97,7 +97,7 @@ export function programLines(value: Program, host: Host): string[] {
     `Environment=${unitEnvironment("PATH", path)}`,
     ...Object.entries(value.env).map(([k, v]) => `Environment=${unitEnvironment(k, host.parts(v).join(""))}`),
     `ExecSearchPath=${path}`,
-    `ExecStart=${commandOf(value.command).map(unitWord).join(" ")}`,
+    `ExecStart=${words.map(unitWord).join(" ")}`,
     ...sandbox,
     ...readWrite(writableOf(value, host)),
   ];

@@ -69,5 +69,5 @@ export async function main(args: string[], io: Io): Promise<number> {
 
 const unitFile = /^\/etc\/systemd\/system\/([^/]+\.(?:service|mount))(?:\.d\/.*)?$/;
 
-/** The unit that a step starts. */
-const unitOf = ({ args }: Step): string[] => (args.unit === undefined ? [] : [String(args.unit)]);
+/** The units that a step starts: its own, and the one that is the server where that one only stands for it. */
+const unitOf = ({ args }: Step): string[] => [args.unit, args.instance].flatMap((u) => (u === undefined ? [] : [String(u)]));

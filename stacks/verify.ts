@@ -20,7 +20,7 @@ export interface CheckResult {
 }
 
 /** How a check from outside is told where the machine is. */
-const addressArgument: Record<string, string> = { tcp: "host", http: "connect", tls: "connect" };
+const addressArgument: Record<string, string> = { tcp: "host", smtp: "host", http: "connect", tls: "connect" };
 
 /** Runs every check of a host. @throws RefusedError when the checks could not be run at all */
 export async function verifyHost(plan: HostPlan, machine: Machine, connection: Connection, store: SecretStore): Promise<CheckResult[]> {

@@ -286,6 +286,17 @@ def workers(unit, user=None, group=None):
 
 
 @check
+def issued(settings):
+    """An authority has signed the certificate, where one can."""
+    code, output, _ = run(["/usr/lib/ingot/acme", "--done", settings])
+    if code != 0:
+        name = os.path.basename(settings)
+        _, log, _ = run(["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=5", f"_SYSTEMD_UNIT=ingot-acme-{name}.service", "+", f"SYSLOG_IDENTIFIER=certificate/{name}:issue"])
+        raise Wrong(f"the certificate {name} is not signed yet; it is tried again every hour, and now by `systemctl start ingot-acme-{name}`. {show(log.strip())}")
+    return True
+
+
+@check
 def supervised(name, user=None, groups=None):
     """A program of supervisor's runs, as its user."""
     _, output, errors = run(["supervisorctl", "status", name])
@@ -375,6 +386,23 @@ def listening(allowed):
     return sorted(seen)
 
 
+@check
+def firewall(rules):
+    """What comes in is dropped, unless one of these rules takes it."""
+    code, output, errors = run(["nft", "--stateless", "list", "chain", "inet", "ingot", "input"])
+    if code != 0:
+        raise Wrong(f"there is no firewall: {show(errors.strip())}")
+    if "policy drop" not in output:
+        raise Wrong("the firewall lets in what no rule refuses", output)
+
+    def plain(rule):
+        return re.sub(r"\s+", " ", rule).replace("{ ", "").replace(" }", "").strip()
+
+    seen = {plain(line) for line in output.splitlines() if " dport " in line and "udp sport" not in line}
+    expect("the firewall's rules", sorted(plain(rule) for rule in rules), sorted(seen))
+    return sorted(seen)
+
+
 def locale_of(name):
     return name.lower().replace("-", "")
 
@@ -445,15 +473,24 @@ def postgresql_setting(name, value):
 
 
 @check
-def redis(database=0, host="127.0.0.1", port=6379, timeout=TIMEOUT):
+def redis(database=0, host="127.0.0.1", port=6379, secret=None, refuses=False, timeout=TIMEOUT):
+    """A database answers, with the password of that secret; `refuses`: nobody gets an answer without one."""
+    questions = [(["SELECT", str(database)], b"+OK"), (["PING"], b"+PONG")]
+    if secret is not None:
+        with open(os.path.join(SECRETS, secret), encoding="utf-8") as file:
+            questions.insert(0, (["AUTH", file.read().removesuffix("\n")], b"+OK"))
     with socket.create_connection((host, port), timeout) as connection:
         stream = connection.makefile("rwb")
-        for words, good in ((["SELECT", str(database)], b"+OK"), (["PING"], b"+PONG")):
-            stream.write(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
+        for words, good in questions:
+            stream.write(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w.encode()), w.encode()) for w in words))
             stream.flush()
             answer = stream.readline().strip()
+            if refuses:
+                if not answer.startswith(b"-NOAUTH"):
+                    raise Wrong(f"Redis answers {answer.decode(errors='replace')} without a password")
+                return "NOAUTH"
             if answer != good:
-                raise Wrong(f"Redis answers {answer.decode(errors='replace')} to {' '.join(words)}", answer.decode(errors="replace"))
+                raise Wrong(f"Redis answers {answer.decode(errors='replace')} to {words[0]}", answer.decode(errors="replace"))
     return "PONG"
 
 
@@ -606,6 +643,30 @@ def tcp(host, port, open=True, timeout=TIMEOUT):
     if (seen == "open") != open:
         raise Wrong(f"{address} is {seen}, expected {'open' if open else 'closed'}", seen)
     return seen
+
+
+@check
+def smtp(name=None, host="127.0.0.1", port=25, refuses=None, timeout=TIMEOUT):
+    """A mail server greets by its name; `refuses`: it takes no mail for that address."""
+    import smtplib
+
+    address = f"{host}:{port}"
+    try:
+        with smtplib.SMTP(timeout=timeout) as server:
+            code, said = server.connect(host, int(port))
+            if code != 220:
+                raise Wrong(f"{address} greets with {code} {said.decode(errors='replace')}", code)
+            if name is not None:
+                expect(f"{address}: the name that it greets by", name, said.decode(errors="replace").split()[0])
+            server.ehlo("check.invalid")
+            if refuses is not None:
+                server.mail("check@check.invalid")
+                code, said = server.rcpt(refuses)
+                if code < 400:
+                    raise Wrong(f"{address} takes mail for {refuses}: {code} {said.decode(errors='replace')}", code)
+            return code
+    except (smtplib.SMTPException, OSError) as error:
+        raise Wrong(f"{address}: {error}") from None
 
 
 def der(data):
@@ -761,7 +822,7 @@ JSON = json
 CHECKS["http"] = CHECKS.pop("http_")
 
 # Checks that may be asked again until they hold.
-WAITING = {"http", "tcp", "tls", "unit", "redis", "amqp", "path", "supervised", "vassal"}
+WAITING = {"http", "smtp", "tcp", "tls", "unit", "redis", "amqp", "path", "supervised", "vassal"}
 
 
 # --- Running them -------------------------------------------------------------------------------------------------------------

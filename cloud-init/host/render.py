@@ -49,7 +49,7 @@ def read_secret(name, secrets=None):
         raise RenderError(f"secret {name} is not UTF-8 text") from None
 
 
-ENCODINGS = {None: str, "url": lambda value: urllib.parse.quote(value, safe=""), "python": repr}
+ENCODINGS = {None: str, "url": lambda value: urllib.parse.quote(value, safe=""), "python": repr, "sha256": lambda value: hashlib.sha256(value.encode()).hexdigest()}
 
 
 def join(parts, secrets=None):

@@ -7,14 +7,18 @@ import { check } from "./check.ts";
 import { clock } from "./clock.ts";
 import { command } from "./command.ts";
 import { database } from "./database.ts";
+import { delivery } from "./delivery.ts";
 import { directory } from "./directory.ts";
 import { emperor } from "./emperor.ts";
 import { file } from "./file.ts";
+import { firewall } from "./firewall.ts";
 import { grant } from "./grant.ts";
 import { group } from "./group.ts";
 import { hostname } from "./hostname.ts";
 import { link } from "./link.ts";
 import { logrotate } from "./logrotate.ts";
+import { mail } from "./mail.ts";
+import { mailbox } from "./mailbox.ts";
 import { nginx } from "./nginx.ts";
 import { packageKind } from "./package.ts";
 import { postgresql } from "./postgresql.ts";
@@ -55,10 +59,14 @@ export const kinds: readonly Kind[] = [
   uwsgi,
   timer,
   unit,
+  delivery,
+  mail,
+  mailbox,
   command,
   logrotate,
   certificate,
   nginx,
   site,
+  firewall,
   check,
 ];

@@ -1,7 +1,7 @@
 // The web server of the host: what its sites share.
 import { type Infer, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, type Kind, kind, pkg } from "../kind.ts";
-import { certificatePath, keyPath } from "./certificate.ts";
+import { certificatePath, isAcme, keyPath } from "./certificate.ts";
 import { site } from "./site.ts";
 import { uwsgi } from "./uwsgi.ts";
 
@@ -173,7 +173,11 @@ export const nginx: Kind<Nginx> = kind({
           args: {
             unit: "nginx.service",
             conf: main,
-            inputs: [...files.map((f) => f.path), ...sites, ...certificates.flatMap((c) => [certificatePath(c), keyPath(c)])],
+            inputs: [
+              ...files.map((f) => f.path),
+              ...sites,
+              ...certificates.filter((c) => !isAcme(c, host)).flatMap((c) => [certificatePath(c), keyPath(c)]),
+            ],
           },
         },
       ],

@@ -1,76 +1,153 @@
 // The Redis server of the host.
-import { integer, map, object, optional, text, withDefault } from "../../lib/schema.ts";
-import { inside, kind, type Problem, pkg, stranger } from "../kind.ts";
+import { choice, type Infer, integer, map, object, optional, text, withDefault } from "../../lib/schema.ts";
+import { type Host, inside, type Kind, kind, type Problem, pkg, stranger } from "../kind.ts";
+import { secretRef } from "../value.ts";
 
-export const redis = kind({
+const port = 6379;
+const schema = object({
+  databases: withDefault(
+    map(
+      integer({ minimum: 0, maximum: 15 }),
+      text({ pattern: "^[a-z][a-z0-9-]*$", expected: "a name of lower-case letters, digits and `-`" }),
+      { description: "Name → number, 0 to 15" },
+    ),
+    {},
+  ),
+  listen: withDefault(
+    choice(["loopback", "private"], {
+      description: "Where it listens: for this host alone, or at the host's `address:` too, and then nobody comes in without the password",
+    }),
+    "loopback",
+  ),
+  password: optional({ ...secretRef, description: "Its password, also on loopback; a generated one when it listens beyond that" }),
+  memory: optional(text({ pattern: "^[1-9][0-9]*(mb|gb)$", description: "Redis's `maxmemory`", expected: "a size such as `256mb`" })),
+});
+type Redis = Infer<typeof schema>;
+
+/** The secret of its password, if it has one. */
+const passwordOf = (value: Redis, host: Host): string | undefined =>
+  value.password?.secret ?? (value.listen === "private" ? `${host.name}/redis/password` : undefined);
+
+const usersPath = "/etc/redis/ingot.acl";
+
+export const redis: Kind<Redis> = kind({
   kind: "redis",
   key: "redis",
   shape: "one",
   summary:
-    "The Redis server, on loopback. Its numbered databases get names here, so that a cache and a queue are not mixed up: `{ from: redis/cache.url }`.",
-  schema: object({
-    databases: withDefault(
-      map(
-        integer({ minimum: 0, maximum: 15 }),
-        text({ pattern: "^[a-z][a-z0-9-]*$", expected: "a name of lower-case letters, digits and `-`" }),
-        { description: "Name → number, 0 to 15" },
-      ),
-      {},
-    ),
-    memory: optional(text({ pattern: "^[1-9][0-9]*(mb|gb)$", description: "Redis's `maxmemory`", expected: "a size such as `256mb`" })),
-  }),
-  examples: ["redis:\n  databases: { cache: 0, queue: 1 }\n"],
-  outputs: ({ value }) =>
-    Object.fromEntries(
+    "The Redis server, on loopback unless it is told otherwise. Its numbered databases get names here, so that a cache and a queue are not mixed up: `{ from: redis/cache.url }`.",
+  schema,
+  examples: [
+    "redis:\n  databases: { cache: 0, queue: 1 }\n",
+    "address: 10.1.1.1\nredis:\n  listen: private\n  databases: { queue: 0 }\n  memory: 256mb\n",
+  ],
+  outputs: ({ value }, host, at) => {
+    const password = passwordOf(value, host);
+    return Object.fromEntries(
       Object.entries(value.databases).map(([name, n]) => [
         `${name}.url`,
-        { parts: [`redis://127.0.0.1:6379/${n}`], description: `\`redis://127.0.0.1:6379/${n}\`` },
+        {
+          parts: [
+            ...(password === undefined ? ["redis://"] : ["redis://:", { secret: password, encode: "url" as const }, "@"]),
+            `${at}:${port}/${n}`,
+          ],
+          description:
+            password === undefined ? `\`redis://127.0.0.1:${port}/${n}\`` : `\`redis://:password@127.0.0.1:${port}/${n}\`; sensitive`,
+        },
       ]),
-    ),
-  problems: ({ value }): Problem[] => {
+    );
+  },
+  awaited: ({ value }, _, at) =>
+    value.listen === "private"
+      ? { action: "reachable", args: { address: at, port }, timeoutSeconds: 600 }
+      : { unreachable: "listens on loopback alone", hint: "write `redis: { listen: private }`" },
+  binds: () => [port],
+  problems: ({ value }, host): Problem[] => {
     const seen = new Map<number, string>();
-    return Object.entries(value.databases).flatMap(([name, n]) => {
-      const other = seen.get(n);
-      seen.set(n, name);
-      return other ? [{ code: "ING1503", path: ["databases", name], message: `${other} and ${name} are both database ${n}` }] : [];
-    });
+    return [
+      ...(value.listen === "private" && host.address === undefined
+        ? [
+            {
+              code: "ING1423",
+              path: ["listen"],
+              message: `${host.name} has no \`address:\` to listen at`,
+              hint: "add one, and `network:` to the stack",
+            },
+          ]
+        : []),
+      ...Object.entries(value.databases).flatMap(([name, n]) => {
+        const other = seen.get(n);
+        seen.set(n, name);
+        return other ? [{ code: "ING1503", path: ["databases", name], message: `${other} and ${name} are both database ${n}` }] : [];
+      }),
+    ];
   },
   needs: () => [pkg("redis-server")],
-  binds: () => [6379],
-  compile: ({ value }) => ({
-    files: [
-      {
-        path: "/etc/redis/ingot.conf",
-        mode: "0644",
-        content: [
-          "include /etc/redis/redis.conf",
-          "bind 127.0.0.1 -::1",
-          "protected-mode yes",
-          ...(value.memory ? [`maxmemory ${value.memory}`] : []),
-          "",
-        ].join("\n"),
-      },
-      {
-        path: "/etc/systemd/system/redis-server.service.d/ingot.conf",
-        mode: "0644",
-        content: [
-          "[Service]",
-          "ExecStart=",
-          "ExecStart=/usr/bin/redis-server /etc/redis/ingot.conf --supervised systemd --daemonize no",
-          "",
-        ].join("\n"),
-      },
-    ],
-    steps: [
-      {
-        action: "service",
-        args: { unit: "redis-server.service", inputs: ["/etc/redis/ingot.conf"], listens: "127.0.0.1:6379" },
-      },
-    ],
-  }),
-  checks: ({ value }) => [
-    inside("unit", { name: "redis-server.service", active: true, enabled: true }),
-    ...[...new Set([0, ...Object.values(value.databases)])].map((n) => inside("redis", { database: n }, `database-${n}`)),
-    stranger("tcp", { port: 6379, open: false }, "closed"),
-  ],
+  compile: ({ value }, host) => {
+    const password = passwordOf(value, host);
+    const inputs = ["/etc/redis/ingot.conf", ...(password === undefined ? [] : [usersPath])];
+    return {
+      secrets:
+        password === undefined ? [] : [{ name: password, generate: value.password ? value.password.generate : ("password" as const) }],
+      ports: value.listen === "private" ? [{ port, protocol: "tcp", from: "stack" }] : [],
+      files: [
+        {
+          path: "/etc/redis/ingot.conf",
+          mode: "0644",
+          content: [
+            "include /etc/redis/redis.conf",
+            value.listen === "private" ? `bind 127.0.0.1 ${host.address}` : "bind 127.0.0.1 -::1",
+            "protected-mode yes",
+            ...(password === undefined ? [] : [`aclfile ${usersPath}`]),
+            ...(value.memory ? [`maxmemory ${value.memory}`] : []),
+            "",
+          ].join("\n"),
+        },
+        {
+          path: "/etc/systemd/system/redis-server.service.d/ingot.conf",
+          mode: "0644",
+          content: [
+            "[Service]",
+            "ExecStart=",
+            "ExecStart=/usr/bin/redis-server /etc/redis/ingot.conf --supervised systemd --daemonize no",
+            "",
+          ].join("\n"),
+        },
+      ],
+      steps: [
+        ...(password === undefined
+          ? []
+          : [
+              {
+                part: "password",
+                action: "file",
+                args: {
+                  path: usersPath,
+                  owner: "redis",
+                  mode: "0600",
+                  // Of its hash, so that it needs no quoting and stands nowhere else.
+                  source: {
+                    render: {
+                      format: "text" as const,
+                      value: ["user default on #", { secret: password, encode: "sha256" as const }, " ~* &* +@all\n"],
+                    },
+                  },
+                },
+              },
+            ]),
+        { action: "service", args: { unit: "redis-server.service", inputs, listens: `127.0.0.1:${port}` } },
+      ],
+    };
+  },
+  checks: ({ value }, host) => {
+    const password = passwordOf(value, host);
+    return [
+      inside("unit", { name: "redis-server.service", active: true, enabled: true }),
+      ...[...new Set([0, ...Object.values(value.databases)])].map((n) =>
+        inside("redis", { database: n, ...(password !== undefined && { secret: password }) }, `database-${n}`),
+      ),
+      ...(password === undefined ? [] : [inside("redis", { refuses: true }, "without-password")]),
+      ...(value.listen === "loopback" ? [stranger("tcp", { port, open: false }, "closed")] : []),
+    ];
+  },
 });

@@ -4,7 +4,7 @@ import { nginx as quote } from "../../lib/quote.ts";
 import { flag, type Infer, list, map, object, optional, ref, type Schema, text, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, isBelow, kind, onlyOne, operator, type Problem, type Resource, stranger } from "../kind.ts";
 import { application, baseOf, currentOf } from "./application.ts";
-import { certificatePath, keyPath, keySecretOf } from "./certificate.ts";
+import { certificate, certificatePath, challengeFolder, isAcme, keyPath, keySecretOf, namesOf } from "./certificate.ts";
 import { hsts, securityHeaders } from "./nginx.ts";
 import { service } from "./service.ts";
 import { supervisor } from "./supervisor.ts";
@@ -113,7 +113,12 @@ function configurationOf(self: Resource<Site>, host: Host): string {
     "    listen 80;",
     "    listen [::]:80;",
     `    server_name ${names};`,
-    "    return 301 https://$host$request_uri;",
+    ...(isAcme(value.certificate, host)
+      ? ["    location ^~ /.well-known/acme-challenge/ {", `        root ${challengeFolder};`, "        default_type text/plain;", "    }"]
+      : []),
+    "    location / {",
+    "        return 301 https://$host$request_uri;",
+    "    }",
     "}",
     "server {",
     "    listen 443 ssl http2;",
@@ -207,6 +212,7 @@ export const site = kind<Site>({
     files: [{ path: `/etc/nginx/sites-enabled/${self.name}.conf`, mode: "0644", content: configurationOf(self, host) }],
   }),
   checks: ({ name, value }, host) => {
+    const certified = value.certificate === undefined ? undefined : host.get(certificate, value.certificate);
     const [main = ""] = value.names.filter((n) => !n.startsWith("*"));
     const scheme = value.certificate ? "https" : "http";
     const headers = { ...securityHeaders, ...(value.certificate && { "Strict-Transport-Security": hsts }) };
@@ -220,7 +226,11 @@ export const site = kind<Site>({
     if (value.certificate) {
       checks.push(
         stranger("http", { url: `http://${main}/some/path?x=1`, status: 301, location: `https://${main}/some/path?x=1` }, "redirect"),
-        stranger("tls", { port: 443, sni: main, names: value.names, ...pinOf(value, host) }, "certificate"),
+        stranger(
+          "tls",
+          { port: 443, sni: main, names: certified ? namesOf(certified, host) : value.names, ...pinOf(value, host) },
+          "certificate",
+        ),
         stranger("http", { url: "https://stranger.invalid/", sni: main, status: 0 }, "other-host-tls"),
       );
     }

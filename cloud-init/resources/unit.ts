@@ -1,17 +1,35 @@
 // A systemd unit as its user wrote it: for what no kind is made for.
 import { readFileSync } from "node:fs";
-import { flag, type Infer, object, optional, text, withDefault } from "../../lib/schema.ts";
+import { choice, flag, type Infer, integer, list, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inStackFolder, inside, isThere, type Kind, kind, onlyOne, type Problem } from "../kind.ts";
+import { absolutePath } from "../names.ts";
 import { service } from "./service.ts";
 import { timer } from "./timer.ts";
 
 const schema = object({
   content: optional(text({ description: "The unit, as systemd.unit(5) has it" })),
-  source: optional(text({ description: "Or the file beside the stack that it is copied from" })),
+  source: optional(
+    text({ description: "Or the file beside the stack that it is copied from. With neither of the two it is a unit of the image's" }),
+  ),
+  inputs: withDefault(list(absolutePath, { description: "Files whose change starts it anew: what it is configured by" }), []),
+  reload: withDefault(flag({ description: "A change of `inputs:` alone is a reload" }), false),
+  opens: withDefault(
+    list(
+      object({
+        port: integer({ minimum: 1, maximum: 65535, description: "The port" }),
+        protocol: withDefault(choice(["tcp", "udp"], { description: "Its protocol" }), "tcp"),
+        from: withDefault(choice(["world", "stack"], { description: "Who may reach it: anybody, or the stack's other hosts" }), "world"),
+      }),
+      { description: "Ports that it listens on beyond loopback" },
+    ),
+    [],
+  ),
   start: withDefault(flag({ description: "Enabled and started; otherwise it is only there, for others that want it" }), true),
 });
 type Unit = Infer<typeof schema>;
 
+/** A unit of a package in the image, which is only enabled and started. */
+const isOfImage = ({ content, source }: Unit): boolean => content === undefined && source === undefined;
 const contentOf = (value: Unit, host: Host): string => value.content ?? readFileSync(inStackFolder(host, value.source ?? ""), "utf8");
 
 export const unit: Kind<Unit> = kind({
@@ -19,7 +37,7 @@ export const unit: Kind<Unit> = kind({
   key: "units",
   shape: "many",
   summary:
-    "A systemd unit as you write it, by its full name. Services and timers have kinds of their own, with a sandbox; this is for sockets, paths, slices, drop-in targets and whatever else systemd knows.",
+    "A systemd unit as you write it, by its full name. Services and timers have kinds of their own, with a sandbox; this is for sockets, paths, slices, drop-in targets and whatever else systemd knows. A unit that a package of the image brings is only named, and is then enabled and started.",
   names: text({
     pattern: "^[A-Za-z0-9:_.@\\\\-]+\\.(service|socket|timer|path|target|slice|mount|swap)$",
     expected: "a unit's full name, such as `shop.socket`",
@@ -27,8 +45,22 @@ export const unit: Kind<Unit> = kind({
   schema,
   examples: [
     'units:\n  batch.slice: { content: "[Slice]\\nCPUQuota=50%\\nMemoryMax=512M\\n", start: false }\n  hello.path: { content: "[Path]\\nPathExists=/run/hello\\nUnit=hello.service\\n[Install]\\nWantedBy=paths.target\\n" }\n  hello.service: { content: "[Service]\\nType=oneshot\\nExecStart=/bin/true\\n", start: false }\n',
+    "files:\n  /etc/default/cron-of-mine: { content: 'A=1' }\nunits:\n  fstrim.timer: { inputs: [/etc/default/cron-of-mine], reload: true }\n  docker.service: { opens: [{ port: 2377, from: stack }] }\n",
   ],
   problems: ({ name, value }, host): Problem[] => {
+    if (isOfImage(value)) {
+      if (!value.start)
+        return [{ code: "ING1404", message: `the unit ${name} has neither \`content:\` nor \`source:\`, and is not to be started` }];
+      return host.image.units?.has(name) === false
+        ? [
+            {
+              code: "ING1303",
+              message: `there is no unit ${name} in the image ${host.image.name}`,
+              hint: "give it `content:` or `source:`, or add the package that brings it to the recipe",
+            },
+          ]
+        : [];
+    }
     const wrong = onlyOne(`the unit ${name}`, { content: value.content, source: value.source });
     if (wrong) return [{ code: "ING1404", message: wrong }];
     if (value.source !== undefined && !isThere(host, value.source, "file"))
@@ -55,9 +87,20 @@ export const unit: Kind<Unit> = kind({
       ];
     return [];
   },
+  // What configures it comes first.
+  after: ({ value }) => value.inputs.map((i) => `file/${i}`),
+  binds: ({ value }) => value.opens.map((o) => o.port),
   compile: ({ name, value }, host) => ({
-    files: [{ path: `/etc/systemd/system/${name}`, mode: "0644", content: contentOf(value, host) }],
-    steps: value.start ? [{ action: "service", args: { unit: name } }] : [],
+    ports: value.opens,
+    files: isOfImage(value) ? [] : [{ path: `/etc/systemd/system/${name}`, mode: "0644", content: contentOf(value, host) }],
+    steps: value.start
+      ? [
+          {
+            action: "service",
+            args: { unit: name, ...(value.inputs.length && { inputs: value.inputs }), ...(value.reload && { reload: true }) },
+          },
+        ]
+      : [],
   }),
   checks: ({ name, value }) => [inside("unit", { name, ...(value.start && { active: true, enabled: true }) })],
 });

@@ -86,6 +86,30 @@ test("an application waits for another host's database, migrates it there, and n
   );
 });
 
+test("what listens without being declared is not reached, and what is for the stack is not reached by others", async () => {
+  const second = async (script: string) => (await project.on("kinds/second", script)).stdout.trim();
+  const ask = (port: number) =>
+    `python3 -c 'import socket; s = socket.create_connection(("10.1.2.6", ${port}), 2); s.sendall(b"PING\\r\\n"); print(s.recv(20))' 2>&1 | tail -1`;
+  await second(
+    "systemd-run --quiet --unit=rogue python3 -m http.server 9999; systemd-run --quiet --unit=allowed python3 -m http.server 9100; sleep 0.5",
+  );
+  assert.match(await first(ask(9999)), /timed out/);
+  assert.match(await second(ask(9999)), /HTTP|b'/);
+  assert.match(await first(ask(9100)), /HTTP|b'/);
+  assert.match(await first(ask(6379)), /NOAUTH/);
+  assert.match(await second("nft list table inet ingot"), /ip saddr 10\.1\.2\.5 tcp dport 6379 accept/);
+  // Whoever is none of the stack's hosts: an address that this one never had.
+  await first("ip address add 10.1.2.77/24 dev host0");
+  const asOther = ask(6379).replace("2); s", '2, ("10.1.2.77", 0)); s');
+  assert.match(await first(asOther), /timed out/);
+  await first("ip address del 10.1.2.77/24 dev host0");
+  await second("systemctl stop rogue allowed");
+  // Flushed by somebody, it is found and comes back.
+  await second("nft flush ruleset");
+  assert.match((await project.ingot(["verify", "kinds"])).stderr, /there is no firewall/);
+  assert.equal(((await project.json(["apply", "kinds"])) as Applied).changed, ["firewall"]);
+});
+
 test("applied again, nothing changes", async () => {
   const again = (await project.json(["apply", "kinds"])) as Applied;
   assert.equal([again.ok, again.changed, again.files], [true, [], { written: 0, removed: 0 }]);

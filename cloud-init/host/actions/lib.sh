@@ -120,6 +120,7 @@ journal_of() {
 # for, are kept in /var/lib/ingot/services/. A service that has started by itself since (a reboot, a crash) runs with what was there
 # then: when nothing is younger than its start, that is what is there now.
 # Arguments: ARG_INPUTS lines of paths, ARG_HASH, ARG_RELOAD true when a change of inputs needs a reload only,
+# ARG_PATIENT true when it is enough that it was started, because what it needs is somebody else's,
 # ARG_LISTENS lines of address:port or socket's path, ARG_READY "http" when each of them must answer to HTTP, ARG_TIMEOUT seconds.
 
 # shellcheck disable=SC2034 # an action reads what it needs
@@ -324,7 +325,7 @@ service_apply() { # unit
 	echo "$1: $work"
 	service_look "$1"
 	case $work in
-	start | restart | reload) service_up "$1" ;;
+	start | restart | reload) [ "${ARG_PATIENT-false}" = true ] || service_up "$1" ;;
 	esac
 	service_record "$1"
 }

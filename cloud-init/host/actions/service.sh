@@ -4,6 +4,7 @@
 # ARG_INPUTS    paths (lines) whose contents count, beside the unit's own file and drop-ins; of a symlink also where it leads
 # ARG_HASH      any text that counts as well (a release's id)
 # ARG_RELOAD    true: a change of ARG_INPUTS alone needs a reload only
+# ARG_PATIENT   true: that it was started is enough; what it needs is somebody else's, and may come later
 # ARG_LISTENS   where it must listen to be up (lines: address:port or a socket's path)
 # ARG_READY     "http": each of ARG_LISTENS must answer to an HTTP request, with whatever status
 # ARG_TIMEOUT   seconds until it must be up (30)

@@ -1,0 +1,237 @@
+// The mail server of the host: what it sends goes to a relay, what it takes goes to programs.
+import { choice, either, flag, type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
+import { type Host, inside, type Kind, kind, onlyOne, type Problem, pkg, stranger } from "../kind.ts";
+import { secretRef } from "../value.ts";
+import { certificatePath, isAcme, keyPath } from "./certificate.ts";
+import { deliverCommand } from "./delivery.ts";
+
+const address = text({ pattern: "^[A-Za-z0-9._%+-]+(@[A-Za-z0-9.-]+)?$", expected: "a mail address" });
+const domain = text({ pattern: "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", expected: "a domain in lower case" });
+
+const schema = object({
+  relay: optional(
+    text({
+      pattern: "^[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
+      expected: "a server, such as `smtp.example.org:587`",
+      description: "The server that takes what leaves the host; without one it is brought to its receivers directly",
+    }),
+  ),
+  username: optional(text({ pattern: "^[^\\s:]+$", description: "Its user, when the relay wants one" })),
+  password: optional({ ...secretRef, description: "Its password" }),
+  tls: withDefault(
+    choice(["verify", "encrypt", "may", "none"], {
+      description: "With the relay: encrypted and its certificate verified; encrypted; encrypted where it can be; not at all",
+    }),
+    "verify",
+  ),
+  authority: optional(
+    text({
+      pattern: "^/[^\\s]+$",
+      expected: "an absolute path",
+      description: "Certificates that vouch for the relay; the system's own when left out",
+    }),
+  ),
+  domain: optional({ ...domain, description: "What stands behind the `@` of a sender without a domain; the host's fqdn when left out" }),
+  listen: withDefault(
+    choice(["loopback", "private", "world"], {
+      description: "Whose mail it takes: this host's, that of the stack's hosts too, or everybody's",
+    }),
+    "loopback",
+  ),
+  certificate: optional(ref("certificate", { description: "The certificate that it shows to who brings mail" })),
+  domains: withDefault(
+    list(domain, { description: "Domains whose mail it takes, beside the host's own name. It relays for nobody else's" }),
+    [],
+  ),
+  aliases: withDefault(
+    map(
+      object({
+        deliver: optional(ref("delivery", { description: "The delivery that takes it" })),
+        to: withDefault(list(address, { description: "Or addresses that it goes to" }), []),
+      }),
+      text({ pattern: "^[a-z0-9][a-z0-9._-]*$", expected: "what stands before the `@`, in lower case" }),
+      { description: "What happens to mail, by what stands before the `@`" },
+    ),
+    {},
+  ),
+  message_size: withDefault(integer({ minimum: 1, maximum: 1024, description: "The largest message, in MiB" }), 25),
+  settings: withDefault(
+    map(
+      either([text({ pattern: "^[^\\n]*$" }), integer(), flag()]),
+      text({ pattern: "^[a-z][a-z0-9_]*$", expected: "a parameter of postconf(5)" }),
+      {
+        description: "Further parameters of main.cf",
+      },
+    ),
+    {},
+  ),
+});
+type Mail = Infer<typeof schema>;
+
+const passwordPath = "/etc/postfix/ingot-relay";
+/** In brackets: the server itself, not the mail exchanger of a domain of that name. */
+const relayOf = (relay: string): string => {
+  const [server, port] = relay.split(":");
+  return `[${server}]${port ? `:${port}` : ""}`;
+};
+
+function parametersOf(value: Mail, host: Host): Record<string, string | number | boolean> {
+  const { listen } = value;
+  return {
+    compatibility_level: "3.6",
+    myhostname: host.fqdn,
+    myorigin: value.domain ?? host.fqdn,
+    mydestination: [...new Set([host.fqdn, host.hostname, "localhost", ...value.domains])].join(", "),
+    mynetworks: "127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128",
+    inet_interfaces: listen === "world" ? "all" : listen === "private" ? `127.0.0.1, ${host.address}` : "loopback-only",
+    ...(listen === "private" && { inet_protocols: "ipv4" }),
+    smtpd_banner: "$myhostname ESMTP",
+    smtpd_relay_restrictions: "permit_mynetworks, reject_unauth_destination",
+    smtpd_helo_required: true,
+    disable_vrfy_command: true,
+    biff: false,
+    append_dot_mydomain: false,
+    recipient_delimiter: "+",
+    mailbox_size_limit: 0,
+    message_size_limit: value.message_size * 2 ** 20,
+    alias_maps: "texthash:/etc/postfix/ingot-aliases",
+    alias_database: "",
+    ...(value.relay && { relayhost: relayOf(value.relay) }),
+    // As every program finds a host: the stack's own are in /etc/hosts.
+    smtp_host_lookup: "native",
+    smtp_tls_CAfile: value.authority ?? "/etc/ssl/certs/ca-certificates.crt",
+    smtp_tls_security_level: value.relay === undefined && value.tls === "verify" ? "may" : value.tls === "verify" ? "secure" : value.tls,
+    ...(value.username && {
+      smtp_sasl_auth_enable: true,
+      smtp_sasl_password_maps: `texthash:${passwordPath}`,
+      smtp_sasl_security_options: "noanonymous",
+      // Never in plain: where TLS is not demanded, only over TLS.
+      smtp_sasl_tls_security_options: "noanonymous",
+      smtp_tls_mandatory_protocols: ">=TLSv1.2",
+    }),
+    ...(value.certificate && {
+      smtpd_tls_cert_file: certificatePath(value.certificate),
+      smtpd_tls_key_file: keyPath(value.certificate),
+      smtpd_tls_security_level: "may",
+      smtpd_tls_auth_only: true,
+    }),
+    ...value.settings,
+  };
+}
+
+const shown = (value: string | number | boolean): string => (typeof value === "boolean" ? (value ? "yes" : "no") : String(value));
+
+export const mail: Kind<Mail> = kind({
+  kind: "mail",
+  key: "mail",
+  shape: "one",
+  summary:
+    "Postfix: programs of the host send mail by it, through a relay or directly; with `aliases:` it also takes mail and hands it to deliveries or other addresses. It relays for nobody but the host itself.",
+  schema,
+  examples: [
+    "image: patchwork\nmail: { relay: 'smtp.example.org:587', username: shop, password: { secret: smtp } }\n",
+    "image: patchwork\ndomain: example.org\nusers:\n  clerk: { system: true }\ndeliveries:\n  inbox: { user: clerk, command: cat }\nmail:\n  listen: world\n  domains: [example.org]\n  aliases:\n    patches: { deliver: inbox }\n    root: { to: [ops@example.net] }\n",
+  ],
+  outputs: (_, _host, at) => ({
+    "smtp.address": { parts: [`${at}:25`], description: "Where it takes mail: `127.0.0.1:25`" },
+  }),
+  awaited: ({ value }, _, at) =>
+    value.listen === "loopback"
+      ? { unreachable: "listens on loopback alone", hint: "write `listen: private`" }
+      : { action: "reachable", args: { address: at, port: 25 }, timeoutSeconds: 600 },
+  binds: () => [25],
+  needs: ({ value }) => [pkg("postfix"), ...(value.username ? [pkg("libsasl2-modules")] : [])],
+  problems: ({ value }, host): Problem[] => {
+    const problems: Problem[] = Object.entries(value.aliases).flatMap(([name, alias]): Problem[] => {
+      const wrong = onlyOne(`the alias ${name}`, { deliver: alias.deliver, to: alias.to.length ? alias.to : undefined });
+      return wrong ? [{ code: "ING1431", path: ["aliases", name], message: wrong }] : [];
+    });
+    if ((value.username === undefined) !== (value.password === undefined))
+      problems.push({ code: "ING1431", message: "a relay's `username:` and `password:` belong together", hint: "add the other one" });
+    if (value.username !== undefined && value.relay === undefined)
+      problems.push({ code: "ING1431", path: ["username"], message: "there is no relay to log in to", hint: "add `relay:`" });
+    if (value.username !== undefined && ["may", "none"].includes(value.tls))
+      problems.push({
+        code: "ING1431",
+        path: ["tls"],
+        message: `the password could be sent in plain (\`tls: ${value.tls}\`)`,
+        hint: "write `tls: verify`, or `tls: encrypt` for a relay whose certificate nobody vouches for",
+      });
+    if (value.listen === "private" && host.address === undefined)
+      problems.push({
+        code: "ING1423",
+        path: ["listen"],
+        message: `${host.name} has no \`address:\` to listen at`,
+        hint: "add one, and `network:` to the stack",
+      });
+    return problems;
+  },
+  compile: ({ value }, host) => {
+    const aliases = Object.entries(value.aliases).map(
+      ([name, { deliver, to }]) =>
+        `${name} ${deliver === undefined ? to.join(", ") : `"|${deliverCommand(deliver.replace(/^delivery\//, "")).join(" ")}"`}\n`,
+    );
+    const inputs = ["/etc/postfix/main.cf", "/etc/postfix/ingot-aliases"];
+    return {
+      secrets: value.password ? [{ name: value.password.secret, generate: value.password.generate }] : [],
+      ports: value.listen === "loopback" ? [] : [{ port: 25, protocol: "tcp", from: value.listen === "world" ? "world" : "stack" }],
+      files: [
+        {
+          path: "/etc/postfix/main.cf",
+          mode: "0644",
+          content: Object.entries(parametersOf(value, host))
+            .map(([k, v]) => `${k} = ${shown(v)}\n`)
+            .join(""),
+        },
+        { path: "/etc/postfix/ingot-aliases", mode: "0644", content: aliases.join("") },
+        { path: "/etc/mailname", mode: "0644", content: `${value.domain ?? host.fqdn}\n` },
+      ],
+      steps: [
+        ...(value.relay && value.username && value.password
+          ? [
+              {
+                part: "password",
+                action: "file",
+                args: {
+                  path: passwordPath,
+                  mode: "0600",
+                  source: {
+                    render: {
+                      format: "text" as const,
+                      value: [`${relayOf(value.relay)} ${value.username}:`, { secret: value.password.secret }, "\n"],
+                    },
+                  },
+                },
+              },
+            ]
+          : []),
+        {
+          action: "postfix",
+          args: {
+            unit: "postfix.service",
+            instance: "postfix@-.service",
+            inputs: [
+              ...inputs,
+              ...(value.username ? [passwordPath] : []),
+              ...(value.certificate && !isAcme(value.certificate, host)
+                ? [certificatePath(value.certificate), keyPath(value.certificate)]
+                : []),
+            ],
+            // Postfix opens ports only when it starts.
+            hash: `${value.listen} ${host.address ?? ""}`,
+            listens: "127.0.0.1:25",
+          },
+        },
+      ],
+    };
+  },
+  checks: ({ value }, host) => [
+    inside("unit", { name: "postfix.service", active: true, enabled: true }),
+    inside("unit", { name: "postfix@-.service", active: true }, "instance"),
+    inside("smtp", { name: host.fqdn }, "answers"),
+    ...(value.listen === "loopback" ? [stranger("tcp", { port: 25, open: false }, "closed")] : []),
+    ...(value.listen === "world"
+      ? [stranger("smtp", { port: 25, name: host.fqdn, refuses: "somebody@relay.invalid" }, "relays-for-nobody")]
+      : []),
+  ],
+});

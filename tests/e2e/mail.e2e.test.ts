@@ -1,0 +1,188 @@
+// Mail and certificates against real servers: postfix with SASL and TLS, Dovecot over IMAP and POP3, Let's Encrypt's own test authority.
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { toolFolder } from "../../lib/paths.ts";
+import { type TestProject, testProject } from "./project.ts";
+
+const test = suite("mail");
+let project: TestProject;
+/** Nothing of it means the same to a shell, an ini file, postfix and systemd. */
+const awkward = `a"b'c%d$e\\f g`;
+const file = (name = "stacks/mail.yaml") => join(project.folder, name);
+const edit = (from: string | RegExp, to: string): void => {
+  const text = readFileSync(file(), "utf8");
+  assert.ok(text.replace(from, () => to) !== text, `nothing in the file is like ${from}`);
+  writeFileSync(
+    file(),
+    text.replace(from, () => to),
+  );
+};
+const app = async (script: string) => (await project.on("mail/app", script)).stdout;
+const servers = async (script: string) => (await project.on("mail/servers", script)).stdout;
+const verify = () => project.ingot(["verify", "mail"]);
+const apply = async () => (await project.json(["apply", "mail"])) as { ok: boolean; changed: string[] };
+
+/** Until a script of the machine's gives a text that is like this. */
+async function until(on: (script: string) => Promise<string>, script: string, like: RegExp): Promise<string> {
+  let seen = "";
+  for (let tries = 0; tries < 60 && !like.test(seen); tries++) {
+    if (tries) await new Promise((resolve) => setTimeout(resolve, 500));
+    seen = await on(script);
+  }
+  assert.match(seen, like);
+  return seen;
+}
+
+/** A certificate of an authority of the test's own, for the server that the machines talk to. */
+function certify(folder: string): void {
+  const openssl = (...words: string[]) => execFileSync("openssl", words, { cwd: folder, stdio: ["ignore", "ignore", "pipe"] });
+  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  openssl("req", "-x509", ...key, "-keyout", "ca.key", "-out", "test-ca.pem", "-days", "30", "-subj", "/CN=Test");
+  openssl("req", ...key, "-keyout", "servers.key", "-out", "servers.csr", "-subj", "/CN=servers.example.org");
+  writeFileSync(join(folder, "names"), "subjectAltName=DNS:servers.example.org\n");
+  openssl(
+    "x509",
+    "-req",
+    "-in",
+    "servers.csr",
+    "-CA",
+    "test-ca.pem",
+    "-CAkey",
+    "ca.key",
+    "-CAcreateserial",
+    "-days",
+    "90",
+    "-extfile",
+    "names",
+    "-out",
+    "servers.pem",
+  );
+}
+
+test.before(async () => {
+  project = await testProject(["patchwork"]);
+  cpSync(join(toolFolder, "tests/e2e/mail.yaml"), file());
+  cpSync(join(toolFolder, "tests/e2e/images"), file("images"), { recursive: true });
+  certify(file("stacks"));
+  mkdirSync(file(".ingot/secrets/mail"), { recursive: true, mode: 0o700 });
+  cpSync(file("stacks/servers.key"), file(".ingot/secrets/mail/servers-key"));
+  writeFileSync(file(".ingot/secrets/mail/awkward"), awkward, { mode: 0o600 });
+  edit("content: PASSWORDS", `content: ${JSON.stringify(["app", "idle", "polled"].map((u) => `${u}:${awkward}\n`).join(""))}`);
+  const bake = await project.ingot(["bake", "servers"]);
+  assert.is(bake.code, 0, bake.stderr);
+});
+test.after(() => project?.remove());
+
+test("both boot, and every check holds", async () => {
+  const up = await project.ingot(["up", "mail"]);
+  assert.is(up.code, 0, up.stderr + up.stdout);
+});
+
+test("what a program sends goes through the relay, with its password, over TLS that was verified", async () => {
+  await app("printf 'Subject: report\\n\\nall is w\\303\\274st\\n' | /usr/sbin/sendmail -f shop@example.org ops@example.org");
+  const mail = await until(servers, "cat /srv/outbox/* 2>/dev/null", /all is wüst/);
+  assert.match(mail, /with ESMTPSA/);
+  assert.match(await app("journalctl --no-pager -o cat | grep 'status=sent'"), /relay=servers\.example\.org\[10\.1\.3\.3\]/);
+  assert.is(await app("stat -c '%U %a' /etc/postfix/ingot-relay"), "root 600\n");
+  // The relay wants to know who asks; and this host relays for nobody.
+  const bring = (to: string, at: string) =>
+    `python3 -c 'import smtplib; s = smtplib.SMTP("${at}"); s.ehlo(); s.mail("x@example.net"); print(*s.rcpt("${to}"))'`;
+  assert.match(await app(bring("ops@example.org", "10.1.3.3")), /^554/);
+  assert.match(await servers(bring("ops@example.net", "10.1.3.2")), /^554/);
+});
+
+test("an alias hands mail to its program, as the program's user; what is not taken is tried again, what is refused goes back", async () => {
+  const send = (body: string) =>
+    servers(
+      `python3 -c 'import smtplib; smtplib.SMTP("10.1.3.2").sendmail("ops@servers.example.org", ["patches@app.example.org"], "Subject: patch\\n\\n${body}\\n")'`,
+    );
+  await send("from an alias");
+  const taken = await until(app, "cat /srv/inbox/* 2>/dev/null", /from an alias/);
+  assert.match(taken, /^clerk\n/);
+  await send("not yet");
+  await until(app, "postqueue -p", /temporary|Command died|status 75|patches@/);
+  assert.not.match(await app("cat /srv/inbox/*"), /not yet/);
+  await app("touch /srv/inbox/open; postqueue -f");
+  await until(app, "cat /srv/inbox/*", /not yet/);
+  await send("refuse this");
+  await until(app, "journalctl --no-pager -o cat", /status=bounced/);
+  assert.not.match(await app("cat /srv/inbox/*"), /refuse this/);
+});
+
+test("mail of other servers is fetched, over IMAP as it comes and over POP3 at its times, each message once", async () => {
+  const save = (user: string, body: string) =>
+    servers(
+      `printf 'From: a@example.org\\nMessage-ID: <${user}@example.org>\\nSubject: m\\303\\244il\\n\\n${body}\\n' | doveadm save -u ${user}`,
+    );
+  await save("idle", "over imap");
+  await save("polled", "over pop3");
+  const seen = await until(app, "cat /srv/inbox/*", /over imap[\s\S]*over pop3|over pop3[\s\S]*over imap/);
+  assert.match(seen, /Subject: mäil/);
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  assert.is(await app("grep -l 'over imap\\|over pop3' /srv/inbox/* | wc -l"), "2\n");
+  assert.is(await servers("doveadm search -u polled all | wc -l; doveadm search -u idle all | wc -l"), "0\n1\n");
+  assert.match(await app("ps -o user= -C getmail"), /^getmail$/m);
+});
+
+test("an authority has signed the certificate, and signs it again when its names change; the key stays", async () => {
+  const certificate = "openssl x509 -in /etc/ssl/ingot/app.crt -noout";
+  const issuer = await app(`${certificate} -issuer -ext subjectAltName`);
+  assert.match(issuer, /issuer=CN = Pebble Intermediate CA/);
+  assert.match(issuer, /DNS:app\.example\.org\n/);
+  const served = "echo | openssl s_client -connect 127.0.0.1:443 -servername app.example.org 2>/dev/null | openssl x509 -noout -serial";
+  const serial = await app(served);
+  assert.is(await app(`${certificate} -serial`), serial);
+  const key = await app("sha256sum /etc/ssl/ingot/app.key");
+  edit("names: [app.example.org, app.localhost]", "names: [app.example.org, app, app.localhost]");
+  const applied = await apply();
+  assert.is(applied.ok, true);
+  assert.match(
+    await app(`${certificate} -issuer -ext subjectAltName`),
+    /Pebble[\s\S]*DNS:app, DNS:app\.example\.org|Pebble[\s\S]*DNS:app\.example\.org, DNS:app/,
+  );
+  assert.is.not(await app(served), serial);
+  assert.is(await app("sha256sum /etc/ssl/ingot/app.key"), key);
+  assert.equal((await apply()).changed, []);
+  assert.is((await verify()).code, 0);
+});
+
+test("an authority that cannot be reached stops nothing: the certificate is self-signed until then, and verify says why", async () => {
+  // Not stopped: it keeps its accounts in memory alone.
+  await servers(
+    "nft 'add table inet away; add chain inet away in { type filter hook input priority 0; }; add rule inet away in tcp dport 14000 reject'",
+  );
+  edit("names: [app.example.org, app, app.localhost]", "names: [app.example.org, www.app.example.org, app.localhost]");
+  const began = await project.ingot(["apply", "mail/app"]);
+  assert.is(began.code, 0, began.stderr);
+  const failed = await verify();
+  assert.is(failed.code, 1);
+  assert.match(failed.stderr, /certificate\/app:issued.*the certificate app is not signed yet[\s\S]*Connection refused/);
+  edit("names: [app.example.org, www.app.example.org, app.localhost]", "names: [app.example.org, app.localhost]");
+  await servers("nft delete table inet away");
+  assert.is((await apply()).ok, true);
+  assert.is((await verify()).code, 0);
+});
+
+test("a given certificate that belongs to another key, or to other names, is refused before it counts", async () => {
+  const before = await servers("sha256sum /etc/ssl/ingot/servers.crt");
+  const text = readFileSync(file(), "utf8");
+  edit("names: [servers.example.org]", "names: [servers.example.org, other.example.org]");
+  const refused = await project.ingot(["apply", "mail/servers"]);
+  assert.is(refused.code, 1);
+  assert.match(refused.stderr, /the given one is not for other\.example\.org, but for DNS:servers\.example\.org/);
+  assert.is(await servers("sha256sum /etc/ssl/ingot/servers.crt"), before);
+  writeFileSync(file(), text);
+  assert.is((await apply()).ok, true);
+});
+
+test("after a reboot it is as it was", async () => {
+  assert.is((await project.ingot(["stop", "mail"])).code, 0);
+  const start = await project.ingot(["start", "mail"]);
+  assert.is(start.code, 0, start.stderr + start.stdout);
+  assert.equal((await apply()).changed, []);
+});
+
+test.run();
