@@ -208,8 +208,14 @@ function pipSettings(work: string): Record<string, string> {
   return Object.fromEntries(passed.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])));
 }
 
-/** Runs one of our scripts in a throw-away machine: the image under an overlay in memory, /build the only thing that stays. */
-async function inImage(image: Image, work: string, script: string, environment: Record<string, string>, network: string[]): Promise<void> {
+/** Runs one of our scripts (cloud-init/release/) in a throw-away machine: the image under an overlay in memory, /build the only thing that stays. */
+export async function inImage(
+  image: Image,
+  work: string,
+  script: string,
+  environment: Record<string, string>,
+  network: string[],
+): Promise<void> {
   const { asRoot, run } = await import("../lib/run.ts");
   await run(
     asRoot([

@@ -105,6 +105,27 @@ export function stepTable(outcomes: HostOutcome[]): string {
   );
 }
 
+/** The steps of a first boot that nothing could have made shorter but being shorter themselves, in their order, with their seconds. */
+export function criticalPath({ generation }: HostPlan, { steps }: HostOutcome): { step: string; seconds: number }[] {
+  const seconds = new Map(steps.map((s) => [s.step, s.seconds]));
+  const before = new Map(generation.steps.map((s) => [s.id, s.after]));
+  const longest = new Map<string, { total: number; previous?: string }>();
+  const visit = (id: string): number => {
+    const known = longest.get(id);
+    if (known) return known.total;
+    let [total, previous]: [number, string | undefined] = [0, undefined];
+    for (const other of before.get(id) ?? []) if (visit(other) > total) [total, previous] = [visit(other), other];
+    total += seconds.get(id) ?? 0;
+    longest.set(id, { total, ...(previous !== undefined && { previous }) });
+    return total;
+  };
+  let last: string | undefined;
+  for (const { id } of generation.steps) if (last === undefined || visit(id) > visit(last)) last = id;
+  const path: { step: string; seconds: number }[] = [];
+  for (let id = last; id !== undefined; id = longest.get(id)?.previous) path.unshift({ step: id, seconds: seconds.get(id) ?? 0 });
+  return path;
+}
+
 export function activated(outcomes: HostOutcome[]): boolean {
   return outcomes.every(succeeded);
 }

@@ -6,7 +6,7 @@ import { gather, type HostOutcome, type Prepared, prepare } from "../stacks/laun
 import type { Machine, Target } from "../stacks/target.ts";
 import type { CheckResult } from "../stacks/verify.ts";
 import { type Choices, choicesOf, guardOptions, type Io } from "./command.ts";
-import { activated, sayFailures, stepTable, targetOf, urls, verifyAll } from "./machines.ts";
+import { activated, criticalPath, sayFailures, stepTable, targetOf, urls, verifyAll } from "./machines.ts";
 import { only } from "./stack.ts";
 
 export const help = `Launches every host of a stack, waits for its first boot and verifies it.
@@ -79,6 +79,7 @@ export async function main(args: string[], io: Io): Promise<number> {
           baked: result.prepared.baked.map((b) => ({ image: b.image.name, digest: b.image.digest, seconds: b.seconds })),
           built: result.prepared.built,
           hosts: result.outcomes,
+          critical_path: pathsOf(result),
           checks: result.checks,
           machines: result.machines,
         },
@@ -96,11 +97,38 @@ export async function main(args: string[], io: Io): Promise<number> {
   return result.ok ? 0 : 1;
 }
 
+const pathsOf = ({ prepared: { plan }, outcomes }: Up): Record<string, { step: string; seconds: number }[]> =>
+  Object.fromEntries(
+    plan.hosts.flatMap((host) => {
+      const outcome = outcomes.find((o) => o.host === host.host);
+      return outcome ? [[host.host, criticalPath(host, outcome)]] : [];
+    }),
+  );
+
+/** `critical path: postgresql 1.2 s → role/shop 0.2 s → …`; what takes no time is left out. */
+function pathLines(result: Up): string[] {
+  const paths = Object.entries(pathsOf(result));
+  return paths.map(([host, path]) => {
+    const shown = path.filter((p) => p.seconds >= 0.1).map((p) => `${p.step} ${p.seconds.toFixed(1)} s`);
+    const total = path.reduce((n, p) => n + p.seconds, 0);
+    return `critical path${paths.length > 1 ? ` of ${host}` : ""}, ${total.toFixed(1)} s: ${shown.join(" → ")}`;
+  });
+}
+
 /** What a person wants to know of a launch that went well. */
-export function summary({ prepared: { plan }, outcomes, checks, machines, seconds }: Up): string {
+export function summary(result: Up): string {
+  const {
+    prepared: { plan },
+    outcomes,
+    checks,
+    machines,
+    seconds,
+  } = result;
   const lines = [
     `\nfirst boot: ${seconds.boot.toFixed(1)} s`,
     stepTable(outcomes),
+    "",
+    ...pathLines(result),
     `\nchecks: ${checks.length} of ${checks.length} passed in ${seconds.checks.toFixed(1)} s`,
   ];
   for (const host of plan.hosts) {

@@ -8,12 +8,13 @@ import { type HostModel, loadStack, type StackModel } from "../cloud-init/model.
 import type { HostPlan, StackPlan, Step } from "../cloud-init/plan.ts";
 import { buildRelease } from "../cloud-init/release.ts";
 import { application } from "../cloud-init/resources/application.ts";
+import { refusedSnippets } from "../cloud-init/snippets.ts";
 import { surroundingsOf } from "../cloud-init/surroundings.ts";
 import { limit, userDataOf } from "../cloud-init/user-data.ts";
 import { bake } from "../images/bake.ts";
 import type { Image } from "../images/image.ts";
 import { imageAt } from "../images/store.ts";
-import { type Diagnostic, diagnostic, RefusedError } from "../lib/diagnostics.ts";
+import { type Diagnostic, diagnostic, InputError, RefusedError } from "../lib/diagnostics.ts";
 import { sha256, short } from "../lib/digest.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
 import type { Progress } from "../lib/progress.ts";
@@ -63,6 +64,10 @@ export async function prepare(
     const image = imageOf(images, host.image.name);
     for (const app of host.all(application)) if (await buildRelease(project, host, app, image, progress)) built.push(app.id);
   }
+  const refused: Diagnostic[] = [];
+  for (const host of model.hosts)
+    refused.push(...(await refusedSnippets(project, model, host, imageOf(images, host.image.name), progress)));
+  if (refused.length) throw new InputError(refused, new Map([[model.yaml.file, model.yaml.text]]));
   const plan = compile(model);
   const hosts: HostInput[] = [];
   for (const host of plan.hosts) {

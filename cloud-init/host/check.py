@@ -155,6 +155,17 @@ def user(name, uid=None, gid=None, groups=None, home=None, shell=None, login=Non
 
 
 @check
+def expires(name, day):
+    code, output, errors = run(["getent", "shadow", name])
+    if code != 0:
+        raise Wrong(f"there is no user {name}: {errors.strip()}")
+    field = output.strip().split(":")[7]
+    seen = time.strftime("%Y-%m-%d", time.gmtime(int(field) * 86400)) if field else "never"
+    expect(f"user {name}: the last day", day, seen)
+    return seen
+
+
+@check
 def group(name, gid=None, members=None):
     try:
         entry = grp.getgrnam(name)
@@ -463,6 +474,28 @@ def postgresql_role(name, login=None, attributes=None, member_of=None):
         if sql("select pg_has_role(:'name', :'group', 'member');", name=name, group=group) != ["t"]:
             raise Wrong(f"role {name} is not a member of {group}", seen)
     return seen
+
+
+@check
+def postgresql_login(host, port, database, role, secret, timeout=TIMEOUT):
+    """A role logs in to a database of a server, with the password of that secret."""
+    import login as protocol  # beside this file on the host
+
+    with open(os.path.join(SECRETS, secret), encoding="utf-8") as file:
+        password = file.read().removesuffix("\n")
+    try:
+        protocol.login(host, int(port), database, role, password, timeout)
+    except (protocol.Refused, OSError, ValueError, KeyError) as error:
+        raise Wrong(f"{role} cannot log in to {database} at {host}:{port}: {error}") from None
+    return True
+
+
+@check
+def postgresql_schemas(database, schemas):
+    lacking = [name for name in schemas if not sql("\\connect :\"database\"\nselect 1 from pg_namespace where nspname = :'name';", database=database, name=name)]
+    if lacking:
+        raise Wrong(f"database {database} lacks the schema {', '.join(lacking)}", lacking)
+    return sorted(schemas)
 
 
 @check

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -51,9 +52,18 @@ def authentication(stream, wanted):
         return body[4:]
 
 
+def encrypted(connection):
+    """Over TLS where the server has it, which those of others may demand. Who it is, SCRAM proves."""
+    connection.sendall(struct.pack("!II", 8, 80877103))
+    if connection.recv(1) != b"S":
+        return connection
+    context = ssl._create_unverified_context()
+    return context.wrap_socket(connection)
+
+
 def login(host, port, database, role, password, timeout=10):
     """@raises Refused, OSError"""
-    with socket.create_connection((host, port), timeout) as connection:
+    with socket.create_connection((host, port), timeout) as plain, encrypted(plain) as connection:
         stream = connection.makefile("rwb")
         fields = b"".join(f"{key}\0{value}\0".encode() for key, value in (("user", role), ("database", database), ("application_name", "ingot")))
         send(stream, b"", struct.pack("!I", 196608) + fields + b"\0")

@@ -1,6 +1,8 @@
 // A database of the host's PostgreSQL.
+import { readFileSync } from "node:fs";
+import { sha256 } from "../../lib/digest.ts";
 import { list, object, ref, text, withDefault } from "../../lib/schema.ts";
-import { inside, kind } from "../kind.ts";
+import { inStackFolder, inside, isThere, kind, type Problem } from "../kind.ts";
 import { postgresql } from "./postgresql.ts";
 import { passwordOf, role, sqlName } from "./role.ts";
 
@@ -17,10 +19,18 @@ export const database = kind({
     locale: withDefault(text({ description: "Collation and character type" }), "en_US.UTF-8"),
     template: withDefault(text({ description: "The database it is copied from" }), "template0"),
     extensions: withDefault(list(sqlName, { description: "Extensions that are there, by name: `pg_trgm`" }), []),
+    schemas: withDefault(list(sqlName, { description: "Schemas that are there beside `public`, the owner's" }), []),
+    sql: withDefault(
+      list(text(), {
+        description:
+          "Files of SQL beside the stack, run by the owner, each once for its content, one after the other, each as a whole or not at all",
+      }),
+      [],
+    ),
   }),
   examples: [
     "roles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\n",
-    "roles:\n  shop: {}\ndatabases:\n  search: { owner: shop, extensions: [pg_trgm, unaccent] }\n",
+    "roles:\n  shop: {}\ndatabases:\n  search: { owner: shop, extensions: [pg_trgm, unaccent], schemas: [reports] }\n",
   ],
   outputs: ({ name, value }, host, at) => {
     const owner = host.get(role, value.owner);
@@ -51,7 +61,16 @@ export const database = kind({
     };
   },
   after: () => ["postgresql"],
-  compile: ({ name, value }) => ({
+  problems: ({ value }, host): Problem[] =>
+    value.sql.flatMap((file, i) =>
+      isThere(host, file, "file") ? [] : [{ code: "ING1401", path: ["sql", i], message: `there is no file \`${file}\` beside the stack` }],
+    ),
+  compile: ({ name, value }, host) => ({
+    files: value.sql.map((file, i) => ({
+      path: `/etc/ingot/sql/${name}-${i + 1}.sql`,
+      mode: "0600" as const,
+      content: readFileSync(inStackFolder(host, file), "utf8"),
+    })),
     steps: [
       {
         action: "database",
@@ -62,12 +81,27 @@ export const database = kind({
           locale: value.locale,
           template: value.template,
           ...(value.extensions.length && { extensions: value.extensions }),
+          ...(value.schemas.length && { schemas: value.schemas }),
         },
       },
+      ...value.sql.map((file, i) => ({
+        part: `sql-${i + 1}`,
+        action: "sql-file",
+        args: {
+          database: name,
+          role: value.owner,
+          source: `/etc/ingot/sql/${name}-${i + 1}.sql`,
+          digest: sha256(readFileSync(inStackFolder(host, file))),
+        },
+        done: "stamp" as const,
+        stampIn: { database: name },
+        timeoutSeconds: 600,
+      })),
     ],
   }),
   checks: ({ name, value }) => [
     inside("postgresql_database", { name, owner: value.owner, encoding: value.encoding, collate: value.locale }),
     ...(value.extensions.length ? [inside("postgresql_extensions", { database: name, extensions: value.extensions }, "extensions")] : []),
+    ...(value.schemas.length ? [inside("postgresql_schemas", { database: name, schemas: value.schemas }, "schemas")] : []),
   ],
 });

@@ -10,12 +10,15 @@ import { database } from "./database.ts";
 import { delivery } from "./delivery.ts";
 import { directory } from "./directory.ts";
 import { emperor } from "./emperor.ts";
+import { external } from "./external.ts";
 import { file } from "./file.ts";
 import { firewall } from "./firewall.ts";
 import { grant } from "./grant.ts";
 import { group } from "./group.ts";
 import { hostname } from "./hostname.ts";
+import { knownHost } from "./known-host.ts";
 import { link } from "./link.ts";
+import { locale } from "./locale.ts";
 import { logrotate } from "./logrotate.ts";
 import { mail } from "./mail.ts";
 import { mailbox } from "./mailbox.ts";
@@ -24,6 +27,7 @@ import { packageKind } from "./package.ts";
 import { postgresql } from "./postgresql.ts";
 import { rabbitmq } from "./rabbitmq.ts";
 import { redis } from "./redis.ts";
+import { repository } from "./repository.ts";
 import { role } from "./role.ts";
 import { service } from "./service.ts";
 import { site } from "./site.ts";
@@ -38,8 +42,10 @@ import { volume } from "./volume.ts";
 export const kinds: readonly Kind[] = [
   hostname,
   clock,
+  locale,
   group,
   user,
+  knownHost,
   volume,
   directory,
   file,
@@ -50,6 +56,7 @@ export const kinds: readonly Kind[] = [
   database,
   redis,
   rabbitmq,
+  external,
   application,
   grant,
   service,
@@ -62,6 +69,7 @@ export const kinds: readonly Kind[] = [
   delivery,
   mail,
   mailbox,
+  repository,
   command,
   logrotate,
   certificate,

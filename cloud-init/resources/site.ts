@@ -1,7 +1,8 @@
 // A web site: its names, its certificate, and what is behind each path.
 
+import { digestOf } from "../../lib/digest.ts";
 import { nginx as quote } from "../../lib/quote.ts";
-import { flag, type Infer, list, map, object, optional, ref, type Schema, text, withDefault } from "../../lib/schema.ts";
+import { flag, type Infer, integer, list, map, object, optional, ref, type Schema, text, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, isBelow, kind, onlyOne, operator, type Problem, type Resource, stranger } from "../kind.ts";
 import { application, baseOf, currentOf } from "./application.ts";
 import { certificate, certificatePath, challengeFolder, isAcme, keyPath, keySecretOf, namesOf } from "./certificate.ts";
@@ -23,6 +24,22 @@ const location = object({
   } as Schema<string>),
   internal: withDefault(flag({ description: "Only for X-Accel-Redirect: a client that asks for it gets 404" }), false),
   precompressed: withDefault(flag({ description: "Serve the .gz twin of a file to clients that take it" }), false),
+  rate: optional(
+    object(
+      {
+        per_second: integer({ minimum: 1, maximum: 100000, description: "Requests a second of one address" }),
+        burst: withDefault(integer({ minimum: 0, maximum: 100000, description: "So many more at once are let through" }), 20),
+      },
+      { description: "What is more than this is answered with 429" },
+    ),
+  ),
+  body_size: optional(
+    text({
+      pattern: "^[1-9][0-9]*[km]$",
+      description: "The largest request body here, other than `nginx.body_size`",
+      expected: "a size such as `100m`",
+    }),
+  ),
   cache: optional(
     text({ pattern: "^[1-9][0-9]*(m|h|d|y)$", description: "How long clients may keep the files", expected: "a time such as `30d`" }),
   ),
@@ -35,6 +52,28 @@ const schema = object({
   certificate: optional(ref("certificate", { description: "Its certificate; plain HTTP is then redirected" })),
   http: withDefault(flag({ description: "true: no TLS, port 80 only" }), false),
   proxy: optional(ref("service", { or: ["supervisor", "uwsgi"], description: "Short for a location `/` with this proxy" })),
+  headers: withDefault(
+    map(
+      text({ pattern: "^[^\\n\\r$]*$", expected: "one line without `$`" }),
+      text({ pattern: "^[A-Za-z][A-Za-z0-9-]*$", expected: "the name of a header" }),
+      {
+        description: "Response headers beside those of the security checklist, or other values for these; an empty value leaves one out",
+      },
+    ),
+    {},
+  ),
+  maintenance: optional(
+    text({
+      pattern: "^[^\\n\\r$]+$",
+      expected: "one line without `$`",
+      description: "While this is here, every request is answered with it and status 503",
+    }),
+  ),
+  snippet: optional(
+    text({
+      description: "Further lines of nginx's, inside of the site's `server`: tried by `nginx -t` in the image before anything is launched",
+    }),
+  ),
   locations: withDefault(
     map(location, text({ pattern: "^/[^\\s{};$]*$", expected: "a path that begins with `/`" }), {
       description: "What is behind each path",
@@ -81,20 +120,45 @@ const secretFolders = (host: Host): string[] => [
   "/var/lib/postgresql",
 ];
 
-function locationLines(path: string, l: Location, host: Host, tls: boolean): string[] {
-  const headers = `include /etc/nginx/ingot/headers${tls ? "-tls" : ""}.conf;`;
+/** The zone that counts the requests of a location. */
+const zoneOf = (site: string, path: string): string => `${site}_${digestOf(path).slice(0, 8)}`;
+
+/** Response headers, each once: the checklist's as they are, unless the site has its own. */
+function headerLines({ headers, certificate }: Site, upstream?: Upstream): string[] {
+  const tls = certificate !== undefined;
+  if (!Object.keys(headers).length) return [`include /etc/nginx/ingot/headers${tls ? "-tls" : ""}.conf;`];
+  const hide = upstream === undefined ? undefined : `${upstream.protocol === "uwsgi" ? "uwsgi" : "proxy"}_hide_header`;
+  return [
+    ...Object.entries(expectedHeaders({ headers, certificate })).map(([name, value]) => `add_header ${name} ${quote(value)} always;`),
+    ...(hide ? Object.keys(headers).map((name) => `${hide} ${name};`) : []),
+  ];
+}
+
+/** Those that an answer must have. */
+function expectedHeaders({ headers, certificate }: Pick<Site, "headers" | "certificate">): Record<string, string> {
+  const own = new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
+  const all = { ...securityHeaders, ...(certificate !== undefined && { "Strict-Transport-Security": hsts }) };
+  const kept = Object.entries(all).filter(([name]) => !own.has(name.toLowerCase()));
+  return Object.fromEntries([...kept, ...Object.entries(headers).filter(([, value]) => value !== "")]);
+}
+
+function locationLines(self: Resource<Site>, path: string, l: Location, host: Host): string[] {
   const body = [];
   if (l.internal) body.push("internal;");
+  if (l.rate)
+    body.push(`limit_req zone=${zoneOf(self.name, path)}${l.rate.burst ? ` burst=${l.rate.burst} nodelay` : ""};`, "limit_req_status 429;");
+  if (l.body_size) body.push(`client_max_body_size ${l.body_size};`);
   const upstream = l.proxy ? upstreamOf(l.proxy, host) : undefined;
-  if (upstream?.protocol === "uwsgi") body.push(`uwsgi_pass ${upstream.pass};`, "include /etc/nginx/ingot/uwsgi.conf;", headers);
-  else if (upstream) body.push(`proxy_pass http://${upstream.pass};`, "include /etc/nginx/ingot/proxy.conf;", headers);
+  if (upstream?.protocol === "uwsgi") body.push(`uwsgi_pass ${upstream.pass};`, "include /etc/nginx/ingot/uwsgi.conf;");
+  else if (upstream) body.push(`proxy_pass http://${upstream.pass};`, "include /etc/nginx/ingot/proxy.conf;");
+  if (upstream) body.push(...headerLines(self.value, upstream));
   if (l.files) {
     // Both end in a slash or neither: `location /a` with `alias /srv/a/` would give /a../x what lies beside the folder.
     const folder = folderOf(l.files, host);
     body.push(`alias ${quote(path.endsWith("/") ? `${folder}/` : folder || "/")};`);
     if (l.precompressed) body.push("gzip_static on;");
     if (l.cache) body.push(`expires ${l.cache};`);
-    body.push(headers);
+    body.push(...headerLines(self.value));
     // Version control, editors' copies, environments: nobody means to serve them.
     if (!l.internal) body.push("location ~ /\\. { return 404; }");
   }
@@ -104,11 +168,33 @@ function locationLines(path: string, l: Location, host: Host, tls: boolean): str
 function configurationOf(self: Resource<Site>, host: Host): string {
   const { value } = self;
   const names = value.names.map(quote).join(" ");
-  const tls = value.certificate !== undefined;
-  const locations = Object.entries(locationsOf(value)).flatMap(([path, l]) => locationLines(path, l, host, tls));
+  const all = Object.entries(locationsOf(value));
+  const locations = [
+    ...(value.snippet === undefined
+      ? []
+      : value.snippet
+          .trimEnd()
+          .split("\n")
+          .map((line) => `    ${line}`)),
+    ...(value.maintenance === undefined
+      ? all.flatMap(([path, l]) => locationLines(self, path, l, host))
+      : [
+          "    default_type text/plain;",
+          ...headerLines(value).map((l) => `    ${l}`),
+          "    location / {",
+          `        return 503 ${quote(`${value.maintenance}\\n`)};`,
+          "    }",
+        ]),
+  ];
+  const zones = all.flatMap(([path, { rate }]) =>
+    rate && value.maintenance === undefined
+      ? [`limit_req_zone $binary_remote_addr zone=${zoneOf(self.name, path)}:1m rate=${rate.per_second}r/s;`]
+      : [],
+  );
   if (!value.certificate)
-    return [`server {`, "    listen 80;", "    listen [::]:80;", `    server_name ${names};`, ...locations, "}", ""].join("\n");
+    return [...zones, `server {`, "    listen 80;", "    listen [::]:80;", `    server_name ${names};`, ...locations, "}", ""].join("\n");
   return [
+    ...zones,
     "server {",
     "    listen 80;",
     "    listen [::]:80;",
@@ -147,6 +233,7 @@ export const site = kind<Site>({
   implies: ["nginx"],
   examples: [
     "users:\n  hello: { system: true }\nservices:\n  hello: { user: hello, command: python3 -m http.server --bind 127.0.0.1 8001, listens: 127.0.0.1:8001 }\ncertificates:\n  hello: {}\nsites:\n  hello: { names: [hello.example.org, hello.localhost], certificate: hello, proxy: service/hello }\n",
+    "sites:\n  docs:\n    names: [docs.localhost]\n    http: true\n    headers: { X-Frame-Options: SAMEORIGIN, Content-Security-Policy: \"default-src 'self'\", Referrer-Policy: '' }\n    snippet: |\n      error_page 404 /missing.html;\n    locations:\n      /: { files: /srv/docs, cache: 1h, rate: { per_second: 20, burst: 50 }, body_size: 1m }\n  shop: { names: [shop.localhost], http: true, maintenance: back at noon, locations: { /: { files: /srv/shop } } }\n",
   ],
   problems: (self, host) => {
     const { name, value } = self;
@@ -215,11 +302,18 @@ export const site = kind<Site>({
     const certified = value.certificate === undefined ? undefined : host.get(certificate, value.certificate);
     const [main = ""] = value.names.filter((n) => !n.startsWith("*"));
     const scheme = value.certificate ? "https" : "http";
-    const headers = { ...securityHeaders, ...(value.certificate && { "Strict-Transport-Security": hsts }) };
+    const headers = expectedHeaders(value);
     const checks: CheckDraft[] = [
       operator(
         "http",
-        { url: `${scheme}://${main}/`, ...pinOf(value, host), status: null, headers, once: Object.keys(headers), within: 5 },
+        {
+          url: `${scheme}://${main}/`,
+          ...pinOf(value, host),
+          status: value.maintenance === undefined ? null : 503,
+          headers,
+          once: Object.keys(headers),
+          within: 5,
+        },
         "headers",
       ),
     ];
@@ -235,7 +329,7 @@ export const site = kind<Site>({
       );
     }
     checks.push(stranger("http", { url: "http://stranger.invalid/", status: 0 }, "other-host"));
-    for (const [path, l] of Object.entries(locationsOf(value))) {
+    for (const [path, l] of value.maintenance === undefined ? Object.entries(locationsOf(value)) : []) {
       const part = path.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "") || "root";
       if (l.files && !l.internal)
         checks.push(stranger("http", { url: `${scheme}://${main}${path.replace(/\/?$/, "/")}.git/HEAD`, status: 404 }, `hidden-${part}`));

@@ -15,6 +15,7 @@ import {
   type StepDraft,
 } from "../kind.ts";
 import { accountName } from "../names.ts";
+import { secretRef } from "../value.ts";
 import { commandProblems } from "./application.ts";
 
 const publicKey =
@@ -57,6 +58,17 @@ const schema = object({
     }),
     [],
   ),
+  password_hash: optional({
+    ...secretRef,
+    description: "The hash of a password, as `openssl passwd -6` makes it. sshd still wants a key; sudo and the console take it",
+  }),
+  expires: optional(
+    text({
+      pattern: "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$",
+      expected: 'a day such as `"2027-12-31"`, in quotes',
+      description: "The last day on which the user may log in",
+    }),
+  ),
   ssh_keys: withDefault(
     list(text(), { description: "Public keys that may log in: files in the stack's folder, or the keys themselves" }),
     [],
@@ -92,6 +104,7 @@ export const user = kind({
   schema,
   examples: [
     "users:\n  ops:\n    groups: [sudo]\n    sudo: passwordless\n    ssh_keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ops@example.org]\n",
+    'users:\n  clerk: { groups: [sudo], sudo: password, password_hash: { secret: clerk-password-hash }, expires: "2027-12-31" }\n',
     "users:\n  deployer:\n    sudo_commands: [/usr/bin/systemctl restart shop.service]\n    ssh_keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ops@example.org]\n",
     "users:\n  worker: { system: true, home: /var/lib/worker, ssh_key: generate }\ndirectories:\n  /var/lib/worker: { owner: worker }\n",
   ],
@@ -136,13 +149,16 @@ export const user = kind({
         message: `${user.name} may run everything already (\`sudo: ${value.sudo}\`)`,
         hint: "leave one of the two out",
       });
-    if (value.groups.includes("sudo") && value.sudo === "none") {
+    if (((value.groups.includes("sudo") && value.sudo === "none") || value.sudo === "password") && !value.password_hash) {
       problems.push({
         code: "ING1403",
         severity: "warning",
-        path: ["groups"],
-        message: `${user.name} is in the group sudo but has no password, so sudo will always refuse`,
-        hint: "add `sudo: passwordless`, or leave the group out",
+        path: value.sudo === "password" ? ["sudo"] : ["groups"],
+        message:
+          value.sudo === "password"
+            ? `${user.name} has no password, so sudo will always refuse`
+            : `${user.name} is in the group sudo but has no password, so sudo will always refuse`,
+        hint: "add `sudo: passwordless`, a `password_hash:`, or leave it out",
       });
     }
     if (value.ssh_key && value.system && !host.has(`directory/${homeOf(user)}`)) {
@@ -181,11 +197,14 @@ export const user = kind({
           groups: value.groups,
           sudo: value.sudo,
           ...(value.sudo_commands.length && { sudo_commands: value.sudo_commands.map((c) => sudoersCommand(splitCommand(c))) }),
+          ...(value.password_hash && { password_hash: { secret: value.password_hash.secret } }),
+          ...(value.expires !== undefined && { expires: value.expires }),
           ssh_keys: value.system && !value.ssh_keys.length ? undefined : value.ssh_keys.flatMap((k) => keysIn(k, host)),
         },
       },
     ];
-    if (!value.ssh_key) return { steps };
+    const given = value.password_hash ? [{ name: value.password_hash.secret, generate: value.password_hash.generate }] : [];
+    if (!value.ssh_key) return { steps, secrets: given };
     const key = `${host.name}/user/${name}/ssh-key`;
     steps.push({
       part: "ssh-key",
@@ -193,11 +212,12 @@ export const user = kind({
       args: { user: name, key: { secret: key } },
       late: [homeOf(user), `${homeOf(user)}/.ssh`].map((d) => `directory/${d}`),
     });
-    return { steps, secrets: [{ name: key, generate: "ssh-ed25519" }] };
+    return { steps, secrets: [...given, { name: key, generate: "ssh-ed25519" }] };
   },
   checks: (user) => {
     const { name, value } = user;
     const checks: CheckDraft[] = [
+      ...(value.expires === undefined ? [] : [inside("expires", { name, day: value.expires }, "expires")]),
       inside("user", { name, uid: uidOf(user), groups: value.groups, home: homeOf(user), shell: shellOf(user), login: !value.system }),
     ];
     for (const [i, command] of value.sudo_commands.entries())

@@ -1,5 +1,6 @@
 // Every kind that the other end-to-end tests have no use for: booted, verified, applied again, changed, taken away, rebooted.
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -25,6 +26,14 @@ interface Applied {
 test.before(async () => {
   project = await testProject();
   cpSync(join(toolFolder, "tests/e2e/kinds.yaml"), file());
+  writeFileSync(
+    join(project.folder, "stacks/first.sql"),
+    "create table reports.seen (what text);\ninsert into reports.seen values ('it''s; \\\\ here');\n",
+  );
+  writeFileSync(join(project.folder, "stacks/second.sql"), "insert into reports.seen values ('twice');\n");
+  mkdirSync(join(project.folder, ".ingot/secrets/kinds"), { recursive: true, mode: 0o700 });
+  const hash = execFileSync("openssl", ["passwd", "-6", "-salt", "salt", "correct horse"], { encoding: "utf8" });
+  writeFileSync(join(project.folder, ".ingot/secrets/kinds/person-hash"), hash, { mode: 0o600 });
 });
 test.after(() => project?.remove());
 
@@ -67,6 +76,24 @@ test("a user runs by sudo what is listed, and nothing else", async () => {
   assert.match(await first("ls /srv"), /^a,b=\*:c$/m);
   for (const command of ["touch '/srv/a,b=x:c'", "id -u", "systemctl restart ssh.service", "sh"])
     assert.match(await sudo(command), /password is required|not allowed/, command);
+});
+
+test("a password is its hash, an account ends, a template has its values, a file of SQL ran once", async () => {
+  assert.is(await first("echo 'correct horse' | runuser -u person -- sudo -kS id -u 2>/dev/null"), "0\n");
+  assert.match(
+    (await project.on("kinds/first", "echo wrong | runuser -u person -- sudo -kS id -u 2>&1")).stdout,
+    /Sorry|incorrect|try again/,
+  );
+  assert.match(await first("chage -l person"), /Account expires\s*: Dec 31, 2037/);
+  const [url, user] = (await first("runuser -u clerk -- cat /srv/clerk/credentials")).split("\n");
+  assert.match(url ?? "", /^url = postgres:\/\/records:[A-Za-z0-9]{32}@10\.1\.2\.6:5432\/records$/);
+  assert.is(user, "as clerk");
+  assert.match(await first("runuser -u deployer -- cat /srv/clerk/credentials 2>&1"), /Permission denied/);
+  assert.match(await first("ssh -G git.example.org"), /globalknownhostsfile \/etc\/ingot\/known-hosts\/git\.example\.org/);
+  assert.is(await first("systemd-run --quiet --pipe --wait sh -c 'echo $LANG'"), "en_US.UTF-8\n");
+  const second = async (script: string) => (await project.on("kinds/second", script)).stdout.trim();
+  const seen = `runuser -u postgres -- psql -XAt -d records -c "select what, tableowner from reports.seen, pg_tables where tablename = 'seen'"`;
+  assert.is(await second(seen), "it's; \\\\ here|records\ntwice|records");
 });
 
 test("an application waits for another host's database, migrates it there, and nobody else comes in", async () => {

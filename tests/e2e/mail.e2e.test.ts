@@ -127,6 +127,22 @@ test("mail of other servers is fetched, over IMAP as it comes and over POP3 at i
   assert.match(await app("ps -o user= -C getmail"), /^getmail$/m);
 });
 
+test("whoever is in the group pushes to a repository, and its hook runs; nobody else reads it, nobody changes the hook", async () => {
+  const push = (user: string, file: string) =>
+    app(`cd /tmp && rm -rf w-${user} && runuser -u ${user} -- sh -c '
+      git -c init.defaultBranch=main clone -q /srv/git/linux.git w-${user} && cd w-${user} && echo ${file} >${file} && git add -A &&
+      git -c user.name=${user} -c user.email=${user}@example.org commit -qm ${file} && git push -q origin HEAD:main && echo pushed' 2>&1`);
+  assert.match(await push("ann", "one"), /pushed$/m);
+  assert.match(await push("bob", "two"), /pushed$/m);
+  assert.match(await push("eve", "three"), /fatal|denied/i);
+  assert.is(await app("cat /srv/pushed/ann /srv/pushed/bob"), "refs/heads/main ann\nrefs/heads/main bob\n");
+  assert.is(await app("git --git-dir=/srv/git/linux.git log --format=%an main"), "bob\nann\n");
+  assert.match(
+    await app("runuser -u git -- sh -c 'echo evil >$(git --git-dir=/srv/git/linux.git config core.hooksPath)/post-receive' 2>&1"),
+    /Permission denied|cannot create/,
+  );
+});
+
 test("an authority has signed the certificate, and signs it again when its names change; the key stays", async () => {
   const certificate = "openssl x509 -in /etc/ssl/ingot/app.crt -noout";
   const issuer = await app(`${certificate} -issuer -ext subjectAltName`);

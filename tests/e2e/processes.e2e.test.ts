@@ -89,7 +89,7 @@ test("each runs as its user, without any right of root's, with the application's
     assert.is.not(said.headers.HTTP_X_FORWARDED_FOR, "6.6.6.6");
     assert.is(said.headers.HTTP_X_FORWARDED_PROTO, "http");
     assert.not.ok(said.headers.HTTP_FORWARDED);
-    assert.is(headers["x-frame-options"], "DENY");
+    assert.is(headers["x-frame-options"], host === "open" ? "SAMEORIGIN" : "DENY");
   }
   assert.is(await on("tr '\\0' '\\n' <\"/proc/$(supervisorctl pid hello:web)/environ\" | grep ^OTHER="), "OTHER=50% ; # $PATH 'x'\n");
   assert.is(await on("ps -o user= -C nginx | sort | uniq -c | tr -s ' '"), " 2 nobody\n 1 root\n");
@@ -101,6 +101,47 @@ test("nobody but nginx opens the vassal's socket, and nobody else reads the secr
   assert.is(await on(`runuser -u nobody -g nogroup -- ${knock}`), "open\n");
   assert.match(await on("runuser -u other -- cat /var/lib/ingot/applications/hello.env 2>&1"), /Permission denied/);
   assert.match(await on("runuser -u other -- sh -c 'cat /proc/$(pgrep -u vassal uwsgi | head -1)/environ' 2>&1"), /Permission denied/);
+});
+
+test("a site has its own headers, each once, its limits, its snippet; hidden files are nobody's", async () => {
+  const get = async (path: string) => on(`curl -s -i -H 'Host: open.localhost' http://127.0.0.1${path}`);
+  const home = (await get("/")).toLowerCase();
+  for (const [name, value] of [
+    ["x-frame-options", "sameorigin"],
+    ["content-security-policy", "default-src 'self'; img-src *"],
+    ["x-content-type-options", "nosniff"],
+  ])
+    assert.equal(
+      [...home.matchAll(new RegExp(`^${name}: (.*)\r$`, "gm"))].map((m) => m[1]),
+      [value],
+      name,
+    );
+  assert.not.match(home, /^referrer-policy/m);
+  await on("mkdir -p /srv/program/.git; echo secret >/srv/program/.git/HEAD; echo fine >/srv/program/fine");
+  assert.match(await get("/static/.git/HEAD"), /^HTTP\/1.1 404[\s\S]*nothing here/);
+  assert.match(await get("/static/fine"), /200 OK[\s\S]*fine/);
+  const codes = await on(
+    "for i in 1 2 3 4 5 6; do curl -s -o /dev/null -w '%{http_code} ' -H 'Host: open.localhost' http://127.0.0.1/slow; done",
+  );
+  assert.match(codes, /^200 200 200 429 429/);
+});
+
+test("a snippet that nginx refuses is said before anything is touched", async () => {
+  const text = readFileSync(file(), "utf8");
+  edit("error_page 404 /missing;", "error_page 404 /missing;\n          proxi_pass http://x;");
+  const refused = await project.ingot(["apply", "processes"]);
+  assert.is(refused.code, 2);
+  assert.match(refused.stderr, /ING1435: nginx refuses the snippet of open: line 2: unknown directive "proxi_pass"/);
+  writeFileSync(file(), text);
+});
+
+test("while a site is being maintained it says so, and its checks know", async () => {
+  edit("        headers: { X-Frame", "        maintenance: back at noon\n        headers: { X-Frame");
+  assert.equal((await apply()).changed, ["nginx"]);
+  assert.match(await on("curl -s -i -H 'Host: open.localhost' http://127.0.0.1/"), /503 Service[\s\S]*back at noon/);
+  assert.is((await project.ingot(["verify", "processes"])).code, 0);
+  edit("        maintenance: back at noon\n", "");
+  assert.equal((await apply()).changed, ["nginx"]);
 });
 
 test("a settings file holds what was declared to the letter, and only its programs read it", async () => {
@@ -247,7 +288,7 @@ test("RabbitMQ lets in who is declared, to what is declared; who is no longer de
 test("what is taken out of the declaration ends", async () => {
   edit(/ {6}loner:.*\n/, "");
   edit(/ {6}open: \{ application.*\n/, "");
-  edit(/ {6}open: \{ names.*\n/, "");
+  edit(/ {6}open:\n {8}names[\s\S]*$/, "");
   assert.is((await apply()).ok, true);
   assert.is(
     await on("supervisorctl status loner; ls /etc/uwsgi/sites; pgrep -u other || echo none"),

@@ -5,6 +5,7 @@
 # ARG_LOCALE    en_US.UTF-8; without it the cluster's
 # ARG_TEMPLATE  template0
 # ARG_EXTENSIONS  names (lines) of extensions that are to be there
+# ARG_SCHEMAS     names (lines) of schemas that are to be there, the owner's
 # shellcheck source=cloud-init/host/actions/lib.sh
 . "$INGOT/actions/lib.sh"
 
@@ -36,6 +37,20 @@ extend() {
 	done
 }
 
+# Schemas that lack.
+without() {
+	printf '%s\n' "${ARG_SCHEMAS-}" | while IFS= read -r schema; do
+		[ -z "$schema" ] || [ -n "$(echo "select 1 from pg_namespace where nspname = :'schema';" | sql "$ARG_NAME" -v schema="$schema")" ] || printf '%s\n' "$schema"
+	done
+}
+
+divide() {
+	without | while IFS= read -r schema; do
+		echo 'create schema :"schema" authorization :"owner";' | sql "$ARG_NAME" -v schema="$schema" -v owner="$ARG_OWNER"
+		echo "made the schema $schema"
+	done
+}
+
 found=$(
 	sql postgres -v name="$ARG_NAME" <<-'SQL'
 		select pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype from pg_database where datname = :'name';
@@ -52,6 +67,7 @@ probe)
 	[ "$(plain "$encoding")" = "$(plain "${ARG_ENCODING:-UTF8}")" ]
 	[ -z "${ARG_LOCALE-}" ] || [ "$(plain "$collate$ctype")" = "$(plain "$ARG_LOCALE$ARG_LOCALE")" ]
 	[ -z "${ARG_EXTENSIONS-}" ] || [ -z "$(lacking)" ]
+	[ -z "${ARG_SCHEMAS-}" ] || [ -z "$(without)" ]
 	;;
 apply)
 	if [ -z "$found" ]; then
@@ -61,6 +77,7 @@ apply)
 			SQL
 		echo "created the database $ARG_NAME"
 		extend
+		divide
 		exit 0
 	fi
 	[ "$(plain "$encoding")" = "$(plain "${ARG_ENCODING:-UTF8}")" ] ||
@@ -71,5 +88,6 @@ apply)
 		alter database :"name" owner to :"owner";
 	SQL
 	extend
+	divide
 	;;
 esac

@@ -9,6 +9,8 @@
 # ARG_GROUPS        supplementary groups (lines), exactly these; each must be there
 # ARG_SUDO          none, password or passwordless
 # ARG_SUDO_COMMANDS commands (lines), as sudoers(5) writes them, that may be run as root without a password
+# ARG_PASSWORD_HASH path of the secret: the hash of the password; without it no password fits
+# ARG_EXPIRES       the last day (YYYY-MM-DD) on which the account may be used
 # ARG_SSH_KEYS      public keys (lines): all of ~/.ssh/authorized_keys; left alone when the argument is not there
 # shellcheck source=cloud-init/host/actions/lib.sh
 . "$INGOT/actions/lib.sh"
@@ -63,10 +65,31 @@ account_differs() {
 	}
 }
 
+# Field of /etc/shadow: 2 the password's hash, 8 the last day.
+shadow() {
+	getent shadow -- "$ARG_NAME" | cut -d: -f"$1"
+}
+last_day() {
+	[ -z "${ARG_EXPIRES-}" ] || echo $(($(date -u -d "$ARG_EXPIRES" +%s) / 86400))
+}
+password_differs() {
+	if [ -n "${ARG_PASSWORD_HASH-}" ]; then
+		[ "$(shadow 2)" != "$(cat -- "$ARG_PASSWORD_HASH")" ]
+	else
+		# One that was declared before, and is no longer.
+		case $(shadow 2) in
+		\$*) true ;;
+		*) false ;;
+		esac
+	fi
+}
+
 look
 case $verb in
 probe)
 	[ -n "$entry" ]
+	if password_differs; then exit 1; fi
+	[ "$(shadow 8)" = "$(last_day)" ]
 	if account_differs; then exit 1; fi
 	[ -z "${ARG_UID-}" ] || [ "$uid" = "$ARG_UID" ]
 	[ -z "${ARG_GID-}" ] || [ "$gid" = "$ARG_GID" ]
@@ -122,6 +145,22 @@ apply)
 			mkhomedir_helper "$ARG_NAME" 0022 2>/dev/null || install -d -o "$ARG_NAME" -g "$gid" -m 0755 -- "$home"
 		fi
 	fi
+	if password_differs; then
+		if [ -n "${ARG_PASSWORD_HASH-}" ]; then
+			case $(cat -- "$ARG_PASSWORD_HASH") in
+			\$[a-z0-9]*\$*) ;;
+			*) fail "user $ARG_NAME: the secret is no hash of a password; \`openssl passwd -6\` makes one" ;;
+			esac
+			{
+				printf '%s:' "$ARG_NAME"
+				cat -- "$ARG_PASSWORD_HASH"
+				echo
+			} | chpasswd --encrypted
+		else
+			printf '%s:*\n' "$ARG_NAME" | chpasswd --encrypted
+		fi
+	fi
+	[ "$(shadow 8)" = "$(last_day)" ] || chage --expiredate "${ARG_EXPIRES:--1}" -- "$ARG_NAME"
 	exec 9>&-
 
 	if [ -n "$rule" ]; then
