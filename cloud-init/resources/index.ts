@@ -22,6 +22,7 @@ import { locale } from "./locale.ts";
 import { logrotate } from "./logrotate.ts";
 import { mail } from "./mail.ts";
 import { mailbox } from "./mailbox.ts";
+import { memcached } from "./memcached.ts";
 import { nginx } from "./nginx.ts";
 import { packageKind } from "./package.ts";
 import { postgresql } from "./postgresql.ts";
@@ -56,6 +57,7 @@ export const kinds: readonly Kind[] = [
   database,
   redis,
   rabbitmq,
+  memcached,
   external,
   application,
   grant,

@@ -141,6 +141,12 @@ test("whoever is in the group pushes to a repository, and its hook runs; nobody 
     await app("runuser -u git -- sh -c 'echo evil >$(git --git-dir=/srv/git/linux.git config core.hooksPath)/post-receive' 2>&1"),
     /Permission denied|cannot create/,
   );
+  assert.is(
+    await app(
+      "printf 'set a 0 60 2\r\nhi\r\nget a\r\nquit\r\n' | python3 -c 'import socket,sys; s=socket.create_connection((\"127.0.0.1\",11211)); s.sendall(sys.stdin.buffer.read()); print(s.makefile().read())' | grep -c ^hi",
+    ),
+    "1\n",
+  );
 });
 
 test("an authority has signed the certificate, and signs it again when its names change; the key stays", async () => {
