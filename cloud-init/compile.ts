@@ -129,8 +129,15 @@ function inOrder(host: HostModel): Resource[] {
   return sorted;
 }
 
+/** A path may hold what a step's name cannot: then the name is like it, and its hash makes it one of its own. */
+const stepName = (id: string): string => {
+  const plain = id.replace(/[^A-Za-z0-9._/:@-]/g, "_");
+  return plain === id ? id : `${plain}@${sha256(id).slice(0, 8)}`;
+};
+
 function stepsOf(resource: Resource, drafts: StepDraft[], before: string[]): Step[] {
-  const idOf = (part?: string) => (part ? `${resource.id}:${part}` : resource.id);
+  const name = stepName(resource.id);
+  const idOf = (part?: string) => (part ? `${name}:${stepName(part)}` : name);
   return drafts.map((draft, i): Step => {
     const previous = drafts[i - 1];
     const after = draft.after

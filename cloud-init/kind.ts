@@ -148,8 +148,8 @@ export const operator = (check: string, args: Check["args"], part?: string): Che
 export const owned = (
   type: "directory" | "file",
   path: string,
-  { owner, group, mode }: { owner: string; group?: string; mode: string },
-): CheckDraft => inside("path", { path, type, owner, ...(group !== undefined && { group }), mode });
+  { owner, group, mode }: { owner: string; group?: string; mode?: string },
+): CheckDraft => inside("path", { path, type, owner, ...(group !== undefined && { group }), ...(mode !== undefined && { mode }) });
 
 /** What is wrong when not exactly one of these keys is given; undefined when one is. */
 export function onlyOne(what: string, given: Record<string, unknown>): string | undefined {

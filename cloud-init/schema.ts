@@ -37,8 +37,33 @@ const head = object(hostHead);
 /** What stands before the kinds, and the hostname, which is a kind whose value every other may ask for. */
 export type HostDeclaration = Infer<typeof head> & { hostname?: string };
 
+const external = "declare one that runs elsewhere below `externals:`";
+/** What people of other systems look for. */
+const instead: Record<string, string> = {
+  mariadb: `Ingot makes PostgreSQL servers (\`databases:\`); ${external}`,
+  mysql: `Ingot makes PostgreSQL servers (\`databases:\`); ${external}`,
+  mongodb: `Ingot makes PostgreSQL servers (\`databases:\`), which have jsonb; ${external}`,
+  sqlite:
+    "a SQLite database is a file: give the application's user a directory for it below `directories:`, on a volume if it is to outlive the machine",
+  cron: "jobs are `timers:`, which take cron's own expressions: `{ cron: '*/10 * * * *' }`",
+  crons: "jobs are `timers:`, which take cron's own expressions: `{ cron: '*/10 * * * *' }`",
+  motd: "a file: `files: { /etc/motd: { content: … } }`",
+  ssl: "`certificates:`",
+  tls: "`certificates:`",
+  acme: "`certificates: { name: { issuer: letsencrypt } }`",
+  letsencrypt: "`certificates: { name: { issuer: letsencrypt } }`",
+  postfix: "`mail:`",
+  getmail: "`mailboxes:`",
+  celery: "a worker is a program: `services:` or `supervisor:`, with its command",
+  gunicorn: "a program: `services: { web: { command: gunicorn …, socket: true } }`",
+  nftables: "`firewall:`",
+  iptables: "`firewall:`",
+  ufw: "`firewall:`",
+};
+
 const hostSchema: Schema<HostDeclaration> = {
   ...head,
+  "x-instead": instead,
   properties: {
     ...head.properties,
     ...Object.fromEntries(kinds.map((k) => [k.key, k.shape === "one" ? k.schema : map(k.schema, k.names ?? nameSchema)])),

@@ -31,6 +31,8 @@ export interface Schema<T = unknown> {
   readonly "x-value"?: true | "nested";
   /** A text that does not begin with `/` names an output: `kind/name.output`. */
   readonly "x-output"?: true;
+  /** Keys that an object has not, and that somebody may look for: what there is in their place. */
+  readonly "x-instead"?: Record<string, string>;
   /** What the text is, said when it does not match `pattern`. */
   readonly "x-expected"?: string;
 }
@@ -213,8 +215,8 @@ function explain(error: AjvError, path: Path, yaml: YamlFile, root: unknown, sch
       const near = nearest(key, known);
       const range = yaml.keyRangeOf([...path, key]);
       return diagnostic("ING1101", range, `unknown key \`${key}\`${where ? ` in ${where}` : ""}`, {
-        hint: near ? `did you mean \`${near}\`?` : `known here: ${known.join(", ")}`,
-        ...(near && { fix: { range, text: near } }),
+        hint: parent["x-instead"]?.[key] ?? (near ? `did you mean \`${near}\`?` : `known here: ${known.join(", ")}`),
+        ...(near && !parent["x-instead"]?.[key] && { fix: { range, text: near } }),
       });
     }
     case "required": {

@@ -38,7 +38,7 @@ async function compileValidators() {
     strictRequired: false,
     code: { source: true, esm: true },
   });
-  for (const keyword of ["x-ref", "x-value", "x-output", "x-expected"]) ajv.addKeyword({ keyword });
+  for (const keyword of ["x-ref", "x-value", "x-output", "x-instead", "x-expected"]) ajv.addKeyword({ keyword });
   for (const name of names) ajv.addSchema(schemas[name], name);
   const code = standalone(ajv, Object.fromEntries(names.map((n) => [`${n}Validator`, n])));
   const module = `${code}\nexport const validators = { ${names.map((n) => `${n}: ${n}Validator`).join(", ")} };\n`;

@@ -398,6 +398,31 @@ def listening(allowed):
 
 
 @check
+def swap(file, bytes):
+    """The file is there, and the kernel swaps to it; in a container, whose kernel is another's, the file alone."""
+    info = os.lstat(file)
+    expect(f"{file}: its size", bytes, info.st_size)
+    expect(f"{file}: its mode", "0600", f"{stat.S_IMODE(info.st_mode):04o}")
+    if run(["systemd-detect-virt", "--container"])[0] == 0:
+        return "a container"
+    with open("/proc/swaps", encoding="utf-8") as stream:
+        if not any(line.split()[0] == file for line in stream.readlines()[1:]):
+            raise Wrong(f"the kernel does not swap to {file}")
+    return "on"
+
+
+@check
+def acl(path, entries):
+    """The access control list of a path beyond its mode, as getfacl prints it."""
+    code, output, errors = run(["getfacl", "--omit-header", "--absolute-names", "--no-effective", "--", path])
+    if code != 0:
+        raise Wrong(f"{path}: {errors.strip()}")
+    seen = sorted(line for line in output.split() if re.match(r"(default:)?(user|group):[^:]", line))
+    expect(f"{path}: its access control list", sorted(entries), seen)
+    return seen
+
+
+@check
 def firewall(rules):
     """What comes in is dropped, unless one of these rules takes it."""
     code, output, errors = run(["nft", "--stateless", "list", "chain", "inet", "ingot", "input"])

@@ -1,6 +1,6 @@
 // A directory with its owner and mode.
-import { object, optional, ref, withDefault } from "../../lib/schema.ts";
-import { type Host, isBelow, kind, owned } from "../kind.ts";
+import { choice, flag, list, object, optional, ref, withDefault } from "../../lib/schema.ts";
+import { type Host, inside, isBelow, kind, onlyOne, owned, type Problem, pkg } from "../kind.ts";
 import { absolutePath, modeSchema } from "../names.ts";
 import { file } from "./file.ts";
 import { volume } from "./volume.ts";
@@ -12,6 +12,22 @@ export function foldersAbove(path: string, host: Host): string[] {
   return [...volumes, ...directories].map((r) => r.id);
 }
 
+interface Entry {
+  user?: string;
+  group?: string;
+  may: string;
+  inherited: boolean;
+}
+/** As getfacl prints them: `user:www-data:r-x`. */
+const entriesOf = (entries: Entry[]): string[] =>
+  entries
+    .flatMap(({ user, group, may, inherited }) => {
+      const rights = ["r", "w", "x"].map((r) => (may.includes(r) ? r : "-")).join("");
+      const entry = `${user === undefined ? `group:${group}` : `user:${user}`}:${rights}`;
+      return inherited ? [entry, `default:${entry}`] : [entry];
+    })
+    .sort();
+
 export const directory = kind({
   kind: "directory",
   key: "directories",
@@ -22,11 +38,31 @@ export const directory = kind({
     owner: withDefault(ref("user", { description: "A user of this host or of the image" }), "root"),
     group: optional(ref("group", { description: "The owner's own group when left out" })),
     mode: withDefault({ ...modeSchema, description: "Octal, in quotes" }, "0755"),
+    acl: withDefault(
+      list(
+        object({
+          user: optional(ref("user", { description: "A user" })),
+          group: optional(ref("group", { description: "Or a group" })),
+          may: choice(["r", "rx", "rw", "rwx", "x"], { description: "What they may do beyond the mode" }),
+          inherited: withDefault(flag({ description: "What is made in it has the same" }), false),
+        }),
+        { description: "Users and groups beside owner and group, exactly these" },
+      ),
+      [],
+    ),
   }),
-  examples: ['directories:\n  /srv/data: {}\n  /srv/data/inbox: { owner: www-data, mode: "2750" }\n'],
+  examples: [
+    'directories:\n  /srv/shared: { owner: backup, mode: "0750", acl: [{ user: www-data, may: rx, inherited: true }, { group: adm, may: r }] }\n',
+    'directories:\n  /srv/data: {}\n  /srv/data/inbox: { owner: www-data, mode: "2750" }\n',
+  ],
   after: ({ name }, host) => foldersAbove(name, host),
-  problems: ({ name }, host) =>
-    host.get(file, name)
+  needs: ({ value }) => (value.acl.length ? [pkg("acl")] : []),
+  problems: ({ name, value }, host) => [
+    ...value.acl.flatMap((entry, i): Problem[] => {
+      const wrong = onlyOne("an entry of the list", { user: entry.user, group: entry.group });
+      return wrong ? [{ code: "ING1404", path: ["acl", i], message: wrong }] : [];
+    }),
+    ...(host.get(file, name)
       ? [
           {
             code: "ING1502",
@@ -34,9 +70,25 @@ export const directory = kind({
             related: { id: `file/${name}`, message: "and as a file here" },
           },
         ]
-      : [],
+      : []),
+  ],
   compile: ({ name, value }) => ({
-    steps: [{ action: "directory", args: { path: name, owner: value.owner, group: value.group, mode: value.mode } }],
+    steps: [
+      {
+        action: "directory",
+        args: {
+          path: name,
+          owner: value.owner,
+          group: value.group,
+          mode: value.mode,
+          ...(value.acl.length && { acl: entriesOf(value.acl) }),
+        },
+      },
+    ],
   }),
-  checks: ({ name, value }) => [owned("directory", name, value)],
+  checks: ({ name, value }) => [
+    // With a list its mask stands where the group's mode would.
+    owned("directory", name, value.acl.length ? { owner: value.owner, ...(value.group !== undefined && { group: value.group }) } : value),
+    ...(value.acl.length ? [inside("acl", { path: name, entries: entriesOf(value.acl) }, "acl")] : []),
+  ],
 });

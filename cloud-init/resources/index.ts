@@ -34,6 +34,7 @@ import { service } from "./service.ts";
 import { site } from "./site.ts";
 import { supervisor } from "./supervisor.ts";
 import { supervisord } from "./supervisord.ts";
+import { swap } from "./swap.ts";
 import { timer } from "./timer.ts";
 import { unit } from "./unit.ts";
 import { user } from "./user.ts";
@@ -48,6 +49,7 @@ export const kinds: readonly Kind[] = [
   user,
   knownHost,
   volume,
+  swap,
   directory,
   file,
   link,

@@ -96,6 +96,20 @@ test("a password is its hash, an account ends, a template has its values, a file
   assert.is(await second(seen), "it's; \\\\ here|records\ntwice|records");
 });
 
+test("a list of access lets in whom it names, also to what is made later, and is the declared one again when somebody changes it", async () => {
+  await first("runuser -u clerk -- sh -c 'umask 027; echo listed >/srv/listed/new'");
+  assert.is(await first("runuser -u deployer -- cat /srv/listed/new"), "listed\n");
+  assert.match(await first("runuser -u nobody -- ls /srv/listed 2>&1"), /Permission denied/);
+  await first("setfacl -m u:nobody:rwx /srv/listed");
+  assert.match((await project.ingot(["verify", "kinds"])).stderr, /\/srv\/listed: its access control list is/);
+  assert.equal(((await project.json(["apply", "kinds"])) as Applied).changed, ["directory//srv/listed"]);
+  assert.match(await first("runuser -u nobody -- ls /srv/listed 2>&1"), /Permission denied/);
+  assert.match(
+    await first("stat -c '%a %s' /var/lib/ingot-swap; blkid -p /var/lib/ingot-swap; cat /proc/swaps | grep -c ingot"),
+    /^600 16777216\n.*TYPE="swap".*\n0$/m,
+  );
+});
+
 test("an application waits for another host's database, migrates it there, and nobody else comes in", async () => {
   const second = async (script: string) => (await project.on("kinds/second", script)).stdout.trim();
   const count = "select count(*) > 5 from django_migrations";
