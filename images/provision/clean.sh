@@ -13,6 +13,9 @@ rm -f etc/ssh/ssh_host_*
 rm -f etc/ssl/private/ssl-cert-snakeoil.key etc/ssl/certs/ssl-cert-snakeoil.pem
 [ ! -d etc/ssl/certs ] || find etc/ssl/certs -lname '*ssl-cert-snakeoil*' -delete
 rm -f root/.bash_history root/.ssh/authorized_keys var/lib/rabbitmq/.erlang.cookie
+# The computer that baked has given its name to the mail server.
+rm -f etc/mailname
+[ ! -e etc/postfix/main.cf ] || sed -i 's/^myhostname = .*/myhostname = localhost/' etc/postfix/main.cf
 
 # What the bake needed.
 rm -f etc/dpkg/dpkg.cfg.d/ingot-bake etc/apt/apt.conf.d/00mmdebstrap etc/apt/apt.conf.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/99mmdebstrap

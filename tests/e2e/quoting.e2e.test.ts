@@ -75,7 +75,7 @@ const oneLine = [...traces, "-n", "--help", " leading", "trailing ", "\\", "'", 
 const lines = [...oneLine, "a\nb", "\n", "end\n", ...fc.sample(joined(["\n"]), { seed, numRuns: 8 })];
 
 /** Secrets are like them, and nowhere else: else the check that finds one in an argument would be right. */
-const secrets = lines.map((line) => `${line}secret`);
+const secrets = lines.map((line) => line.replace(/$/gm, "secret"));
 
 /** A word of a command in the stack: in single quotes, but for those in it. */
 const word = (text: string): string => `'${text.replaceAll("'", `'"'"'`)}'`;
