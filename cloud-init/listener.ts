@@ -56,7 +56,7 @@ export function listenerChecks(value: Listener): CheckDraft[] {
   const [address, port] = value.listens?.split(":") ?? [];
   if (!address || !port) return [];
   return [
-    inside("tcp", { host: isLoopback(value) ? address : "127.0.0.1", port: Number(port), open: true }, "listens"),
+    inside("tcp", { host: isLoopback(value) ? address : "127.0.0.1", port: Number(port), open: true, within: 15 }, "listens"),
     ...(isLoopback(value) ? [stranger("tcp", { port: Number(port), open: false }, "closed")] : []),
   ];
 }

@@ -6,6 +6,7 @@ import type { Host, Problem } from "./kind.ts";
 import { environmentName } from "./names.ts";
 import { application, commandOf, commandProblems, currentOf, environmentProblems, envPath, sharedOf } from "./resources/application.ts";
 import { directory } from "./resources/directory.ts";
+import { versionIn } from "./resources/postgresql.ts";
 import { settingsGroup } from "./settings.ts";
 import { isSensitive, type Value, valueSchema } from "./value.ts";
 
@@ -30,6 +31,10 @@ export const programKeys = {
     [],
   ),
 };
+
+/** What a program begins after, when the machine starts: servers of the same host that it may talk to. */
+export const afterLine = (host: Host): string =>
+  `After=network.target postgresql@${versionIn(host)}-main.service redis-server.service rabbitmq-server.service memcached.service`;
 
 const sandbox = [
   "NoNewPrivileges=yes",

@@ -1,7 +1,7 @@
 // uWSGI's emperor, which runs the applications below `uwsgi:`.
 import { object } from "../../lib/schema.ts";
 import { inside, kind, pkg } from "../kind.ts";
-import { managerLines, scriptOf } from "../program.ts";
+import { afterLine, managerLines, scriptOf } from "../program.ts";
 import { application, inputsOf } from "./application.ts";
 import { folderPath, socketOf, uwsgi, vassalPath } from "./uwsgi.ts";
 
@@ -29,7 +29,7 @@ export const emperor = kind({
           content: [
             "[Unit]",
             "Description=uWSGI emperor",
-            "After=network.target",
+            afterLine(host),
             "StartLimitIntervalSec=0",
             "",
             "[Service]",

@@ -3,9 +3,8 @@
 import { flag, type Infer, object, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, kind, type Resource } from "../kind.ts";
 import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts } from "../listener.ts";
-import { groupsOf, programAfter, programKeys, programLines, programProblems, stopSignalOf } from "../program.ts";
+import { afterLine, groupsOf, programAfter, programKeys, programLines, programProblems, stopSignalOf } from "../program.ts";
 import { application, inputsOf } from "./application.ts";
-import { versionIn } from "./postgresql.ts";
 import { isProxied } from "./site.ts";
 
 const schema = object({
@@ -27,7 +26,7 @@ const unitOf = ({ name, value }: Resource<Service>, host: Host): string =>
   [
     "[Unit]",
     `Description=${name}${value.application && value.application !== name ? ` of ${value.application}` : ""}`,
-    `After=network.target postgresql@${versionIn(host)}-main.service redis-server.service`,
+    afterLine(host),
     ...(value.socket ? [`Requires=${name}.socket`, `After=${name}.socket`] : []),
     // It is tried again for as long as it takes: what it waits for may be away for longer than systemd's ten seconds.
     "StartLimitIntervalSec=0",

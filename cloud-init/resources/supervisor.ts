@@ -80,7 +80,7 @@ export const supervisor: Kind<Supervised> = kind({
     ports: listenerPorts(self.value),
   }),
   checks: (self, host) => [
-    inside("supervised", { name: fullName(self), user: self.value.user, groups: groupsOf(self.value, host) }),
+    inside("supervised", { name: fullName(self), user: self.value.user, groups: groupsOf(self.value, host), within: 30 }),
     ...listenerChecks(self.value),
   ],
 });

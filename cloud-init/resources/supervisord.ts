@@ -1,7 +1,7 @@
 // Supervisor itself, which runs the programs below `supervisor:`.
 import { object } from "../../lib/schema.ts";
 import { inside, kind, pkg } from "../kind.ts";
-import { managerLines, scriptOf } from "../program.ts";
+import { afterLine, managerLines, scriptOf } from "../program.ts";
 import { application, inputsOf } from "./application.ts";
 import { isProxied } from "./site.ts";
 import { fullName, programPath, supervisor } from "./supervisor.ts";
@@ -31,6 +31,7 @@ export const supervisord = kind({
           mode: "0644",
           content: [
             "[Unit]",
+            afterLine(host),
             "StartLimitIntervalSec=0",
             "",
             "[Service]",

@@ -113,7 +113,7 @@ export const uwsgi: Kind<Vassal> = kind({
     ports: listenerPorts(self.value),
   }),
   checks: ({ name, value }, host): CheckDraft[] => [
-    inside("vassal", { name, user: value.user, groups: groupsOf(value, host), processes: value.processes }),
+    inside("vassal", { name, user: value.user, groups: groupsOf(value, host), processes: value.processes, within: 15 }),
     ...(value.listens
       ? listenerChecks(value)
       : [inside("path", { path: socketOf(name), type: "socket", owner: value.user, mode: "0660", within: 5 }, "socket")]),

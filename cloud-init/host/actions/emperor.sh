@@ -17,6 +17,17 @@ surplus() {
 	done
 }
 
+# Whether the emperor still runs a vassal of that file.
+runs() {
+	emperor=$(systemctl show --property=MainPID --value -- "$ARG_UNIT")
+	for pid in $(cat "/proc/$emperor/task/"*/children 2>/dev/null || true); do
+		case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null || true) in
+		*" --ini $1 "*) return 0 ;;
+		esac
+	done
+	return 1
+}
+
 case $verb in
 probe)
 	[ -z "$(surplus)" ]
@@ -25,6 +36,10 @@ probe)
 apply)
 	surplus | while IFS= read -r vassal; do
 		rm -f -- "$vassal"
+		for _ in $(seq 300); do
+			runs "$vassal" || break
+			sleep 0.1
+		done
 		echo "removed $vassal"
 	done
 	service_apply "$ARG_UNIT"

@@ -1,0 +1,4 @@
+from kano_konnect.celery import app as celery_app
+
+__all__ = ["celery_app"]
+RELEASE = "one"
