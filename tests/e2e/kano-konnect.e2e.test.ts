@@ -1,8 +1,6 @@
 // Kano-Konnect as its users and its operator have it: a task goes through RabbitMQ and comes back, static files come from the repository,
-// what is killed comes back, a release is deployed, a broken one is taken back.
-import { readFileSync, writeFileSync } from "node:fs";
+// what is killed comes back, and everything is there again after a reboot.
 import { request } from "node:http";
-import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type TestProject, testProject } from "./project.ts";
@@ -10,7 +8,6 @@ import { type TestProject, testProject } from "./project.ts";
 const test = suite("kano-konnect");
 let project: TestProject;
 let port = 0;
-const release = () => join(project.folder, "tests/apps/kano_konnect/kano_konnect/kano_konnect/__init__.py");
 const on = async (script: string) => {
   const { stdout, stderr } = await project.on("kano-konnect", script);
   return stdout || stderr;
@@ -95,25 +92,6 @@ async function assert_refused(answer: Promise<Answer>): Promise<void> {
 test("what is killed comes back", async () => {
   await on("pkill -KILL -u uwsgi; pkill -KILL -u celery; pkill -KILL beam.smp; pkill -KILL supervisord; true");
   await verified();
-});
-
-test("a release is deployed, both programs run it; a broken one is taken back, and the one before goes on serving", async () => {
-  const was = readFileSync(release(), "utf8");
-  writeFileSync(release(), was.replace('"one"', '"two"'));
-  const deploy = await project.ingot(["deploy", "kano-konnect"]);
-  assert.is(deploy.code, 0, deploy.stderr + deploy.stdout);
-  assert.is((await json("/")).release, "two");
-  assert.equal(await json("/sums", "x=1&y=1"), { sum: 2, user: "celery" });
-  writeFileSync(release(), `${was}\nraise RuntimeError("this release is broken")\n`);
-  const broken = await project.ingot(["deploy", "kano-konnect"]);
-  assert.is(broken.code, 1);
-  assert.match(broken.stderr, /this release is broken/);
-  assert.is((await json("/")).release, "two");
-  writeFileSync(release(), was.replace('"one"', '"two"'));
-  const back = await project.ingot(["rollback", "kano-konnect"]);
-  assert.is(back.code, 0, back.stderr + back.stdout);
-  assert.is((await json("/")).release, "one");
-  writeFileSync(release(), was);
 });
 
 test("after a reboot everything is back without help", async () => {
