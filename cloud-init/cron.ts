@@ -79,3 +79,7 @@ function weekdays(text: string): string | undefined {
   const names = [1, 2, 3, 4, 5, 6, 0].filter((d) => found.has(d)).map((d) => days[d] ?? "");
   return names.map((n) => n[0]?.toUpperCase() + n.slice(1)).join(",");
 }
+
+/** A timer unit that begins the service of its name. */
+export const timerUnit = (description: string, times: string[]): string =>
+  ["[Unit]", `Description=${description}`, "", "[Timer]", ...times, "", "[Install]", "WantedBy=timers.target", ""].join("\n");

@@ -1,7 +1,7 @@
 // What listens at an address and port: the keys that say so, and what follows for outputs, firewall, waiting hosts and checks. Services,
-// supervisor's programs and uWSGI's vassals have it.
+// supervisor's programs and uWSGI's vassals have it; servers that are on loopback or at the host's address have the end of this file.
 import { choice, integer, optional, text, withDefault } from "../lib/schema.ts";
-import { type CheckDraft, type Compiled, inside, type Kind, stranger } from "./kind.ts";
+import { type CheckDraft, type Compiled, type Host, inside, type Kind, type Problem, type StepDraft, stranger } from "./kind.ts";
 import type { Output } from "./value.ts";
 
 export const listenerKeys = {
@@ -26,7 +26,7 @@ export interface Listener {
   open_to: "world" | "stack";
 }
 
-export const portOf = ({ listens }: Pick<Listener, "listens">): number | undefined => (listens ? Number(listens.split(":")[1]) : undefined);
+const portOf = ({ listens }: Listener): number | undefined => (listens ? Number(listens.split(":")[1]) : undefined);
 const isLoopback = ({ listens }: Listener): boolean => Boolean(listens?.startsWith("127."));
 
 export const bindsOf = (value: Listener): number[] => {
@@ -43,10 +43,19 @@ export const listenerOutputs = (value: Listener, at: string): Record<string, Out
   }),
 });
 
-export const listenerAwaited = (value: Listener, at: string): ReturnType<NonNullable<Kind["awaited"]>> =>
+type Awaited = ReturnType<NonNullable<Kind["awaited"]>>;
+
+/** The step that waits until a server answers at all. */
+export const reachableAt = (address: string, port: number | undefined): StepDraft => ({
+  action: "reachable",
+  args: { address, port },
+  timeoutSeconds: 600,
+});
+
+export const listenerAwaited = (value: Listener, at: string): Awaited =>
   value.listens === undefined || isLoopback(value)
     ? { unreachable: "listens on loopback alone", hint: "write `listens: 0.0.0.0:<port>` and `open_to: stack`" }
-    : { action: "reachable", args: { address: at, port: portOf(value) }, timeoutSeconds: 600 };
+    : reachableAt(at, portOf(value));
 
 export const listenerPorts = (value: Listener): Compiled["ports"] =>
   isLoopback(value) ? [] : bindsOf(value).map((port) => ({ port, protocol: "tcp", from: value.open_to }));
@@ -60,3 +69,23 @@ export function listenerChecks(value: Listener): CheckDraft[] {
     ...(isLoopback(value) ? [stranger("tcp", { port: Number(port), open: false }, "closed")] : []),
   ];
 }
+
+// --- Servers with `listen: loopback` or `private` ---
+
+/** A server that is to listen at the host's address needs one. */
+export const privateProblems = (listen: string, host: Host): Problem[] =>
+  listen === "private" && host.address === undefined
+    ? [
+        {
+          code: "ING1423",
+          path: ["listen"],
+          message: `${host.name} has no \`address:\` to listen at`,
+          hint: "add one, and `network:` to the stack",
+        },
+      ]
+    : [];
+
+export const privateAwaited = (kind: string, listen: string, at: string, port: number): Awaited =>
+  listen === "private"
+    ? reachableAt(at, port)
+    : { unreachable: "listens on loopback alone", hint: `write \`${kind}: { listen: private }\`` };

@@ -196,6 +196,7 @@ function hostOf(
   }
   const image = typeof declared.image === "string" ? declared.image : "";
   const offer = image === "" ? undefined : offerOf(image, yaml.rangeOf([...path, "image"]), around, found, sources);
+  let opened: ReturnType<Host["ports"]> | undefined;
   const host: HostModel = {
     stack,
     name,
@@ -222,10 +223,12 @@ function hostOf(
       return host.broken.has(id) ? undefined : (resources.get(id) as Resource<T> | undefined);
     },
     parts: (value) => partsOf(value, host),
-    ports: () =>
-      [...resources.values()].flatMap((r) =>
+    ports: () => {
+      opened ??= [...resources.values()].flatMap((r) =>
         r.kind === "firewall" || host.broken.has(r.id) ? [] : (kindOf(r).compile(r, host).ports ?? []),
-      ),
+      );
+      return opened;
+    },
     release: (application) => around.release(host, application),
   };
   return host;

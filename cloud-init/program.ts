@@ -150,7 +150,8 @@ export const stopSignalOf = (command: string): "QUIT" | "TERM" => (/^(\S*\/)?uws
 /** What is wrong with a program's command and environment. */
 export function programProblems(value: Program, host: Host): Problem[] {
   const problems: Problem[] = [...environmentProblems(value.env), ...commandProblems(value.command, ["command"])];
-  for (const [key, v] of Object.entries(value.env) as [string, Value][]) {
+  const app = value.application === undefined ? undefined : host.get(application, value.application);
+  for (const [key, v] of Object.entries(value.env)) {
     if (isSensitive(host.parts(v)))
       problems.push({
         code: "ING1410",
@@ -158,7 +159,6 @@ export function programProblems(value: Program, host: Host): Problem[] {
         message: "a service's own environment stands in its unit, which everybody may read",
         hint: "put it into the application's `env:`",
       });
-    const app = value.application === undefined ? undefined : host.get(application, value.application);
     if (app && Object.hasOwn(app.value.env, key))
       problems.push({
         code: "ING1427",

@@ -4,7 +4,7 @@ import { imageDigests } from "../images/digest.ts";
 import { readLock } from "../images/lock.ts";
 import { loadRecipe, recipeNames } from "../images/recipe.ts";
 import type { Recipe } from "../images/recipe-schema.ts";
-import { imageAt, listImages } from "../images/store.ts";
+import { imageAt, imageLike } from "../images/store.ts";
 import type { Project } from "../lib/paths.ts";
 import type { ImageOffer } from "./kind.ts";
 import type { Surroundings } from "./model.ts";
@@ -79,9 +79,8 @@ function offerOf(project: Project, recipe: Recipe, pinned: string | undefined): 
   const name = recipe.image;
   const now = imageDigests(project, recipe);
   const digest = pinned ?? now?.digest;
-  // One that differs in Ingot's own files alone has the same packages, users and units.
-  const like = () => listImages(project).find((i) => i.manifest.base === now?.base);
-  const manifest = digest === undefined ? undefined : (imageAt(project, digest) ?? like())?.manifest;
+  const image = digest === undefined ? undefined : (imageAt(project, digest) ?? (now && imageLike(project, now.base)));
+  const manifest = image?.manifest;
   const packages =
     manifest?.packages ??
     Object.fromEntries(readLock(project, name)?.packages.map((p) => [p.name, p.version]) ?? recipe.packages.map((p) => [p, ""]));

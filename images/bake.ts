@@ -15,7 +15,7 @@ import type { Image } from "./image.ts";
 import { describeChanges, type LockedPackage, type PackageLock, readLock, solvedPart } from "./lock.ts";
 import { type Facts, manifestOf, readFacts } from "./manifest.ts";
 import { loadRecipe, type Recipe } from "./recipe.ts";
-import { imageAt, listImages } from "./store.ts";
+import { imageAt, imageLike } from "./store.ts";
 import { brokenTruths } from "./truths.ts";
 
 export interface BakeOptions {
@@ -56,7 +56,7 @@ export async function bake(project: Project, name: string, { locked, progress }:
     try {
       const meanwhile = imageAt(project, digest);
       if (meanwhile) return { image: meanwhile, baked: false, seconds: since() };
-      const like = listImages(project).find((i) => i.manifest.base === digests.base);
+      const like = imageLike(project, digests.base);
       if (!like) await fetchDebs(project, recipe, lock, progress);
       return { image: await makeImage({ project, recipe, lock, host, digests, like, progress, since }), baked: true, seconds: since() };
     } catch (error) {

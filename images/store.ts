@@ -21,6 +21,9 @@ export function imageAt(project: Project, digest: string): Image | undefined {
   return { name: manifest.name, digest, root: join(folder, "root"), manifest };
 }
 
+/** An image that differs from the one wanted in Ingot's own files alone: the same packages, users and units. */
+export const imageLike = (project: Project, base: string): Image | undefined => listImages(project).find((i) => i.manifest.base === base);
+
 /** Every baked image, the newest first. */
 export function listImages(project: Project): Image[] {
   if (!existsSync(project.store)) return [];

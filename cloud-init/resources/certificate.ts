@@ -1,6 +1,7 @@
 // A TLS certificate for sites.
 import { existsSync, readFileSync } from "node:fs";
 import { choice, type Infer, integer, list, object, optional, text, withDefault } from "../../lib/schema.ts";
+import { timerUnit } from "../cron.ts";
 import { type Compiled, type Host, inStackFolder, inside, isThere, type Kind, kind, type Problem, pkg, type Resource } from "../kind.ts";
 import { secretRef } from "../value.ts";
 import { mail } from "./mail.ts";
@@ -73,11 +74,12 @@ const readersOf = (name: string, host: Host): string[] => [
 const unitOf = (name: string): string => `ingot-acme-${name}`;
 
 /** The authority is asked at first boot, and from then on every hour until it has signed, and again a month before the end. */
-function acme({ name, value }: Resource<Certificate>, host: Host): Compiled {
+function acme(self: Resource<Certificate>, host: Host): Compiled {
+  const { name, value } = self;
   const sites = host.all(site).some((s) => s.value.certificate === name);
   const settings = [
     `name=${name}`,
-    `names='${namesOf({ id: "", kind: "certificate", name, value, path: [], implied: false }, host).join(" ")}'`,
+    `names='${namesOf(self, host).join(" ")}'`,
     `certificate=${certificatePath(name)}`,
     `key=${keyPath(name)}`,
     `directory='${value.directory}'`,
@@ -116,19 +118,7 @@ function acme({ name, value }: Resource<Certificate>, host: Host): Compiled {
       {
         path: timer,
         mode: "0644",
-        content: [
-          "[Unit]",
-          `Description=Times of the certificate of ${name}`,
-          "",
-          "[Timer]",
-          "OnActiveSec=5min",
-          "OnUnitInactiveSec=1h",
-          "RandomizedDelaySec=10min",
-          "",
-          "[Install]",
-          "WantedBy=timers.target",
-          "",
-        ].join("\n"),
+        content: timerUnit(`Times of the certificate of ${name}`, ["OnActiveSec=5min", "OnUnitInactiveSec=1h", "RandomizedDelaySec=10min"]),
       },
     ],
     steps: [

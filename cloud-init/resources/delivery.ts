@@ -15,8 +15,8 @@ const schema = object({
 type Delivery = Infer<typeof schema>;
 
 const unitOf = (name: string): string => `deliver-${name}`;
-/** What an alias or a retriever of mail runs, with the message as its input. */
-export const deliverCommand = (name: string): string[] => ["/usr/lib/ingot/deliver", name];
+/** What an alias or a retriever of mail runs, with the message as its input. @param delivery its name, or `delivery/name` */
+export const deliverCommand = (delivery: string): string[] => ["/usr/lib/ingot/deliver", delivery.replace(/^delivery\//, "")];
 
 export const delivery: Kind<Delivery> = kind({
   kind: "delivery",

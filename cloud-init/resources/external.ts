@@ -1,6 +1,7 @@
 // A server that is there already, and that Ingot does not make.
 import { choice, type Infer, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, type Kind, kind, type Problem } from "../kind.ts";
+import { reachableAt } from "../listener.ts";
 import type { Part } from "../plan.ts";
 import { type Output, secretRef } from "../value.ts";
 
@@ -76,7 +77,7 @@ export const external: Kind<External> = kind({
     const { host, port } = serverOf(value);
     return {
       secrets: value.password ? [{ name: value.password.secret, generate: value.password.generate }] : [],
-      steps: [{ action: "reachable", args: { address: host, port }, timeoutSeconds: 600 }],
+      steps: [reachableAt(host, port)],
     };
   },
   checks: ({ value }, _: Host) => {

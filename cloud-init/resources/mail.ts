@@ -1,6 +1,7 @@
 // The mail server of the host: what it sends goes to a relay, what it takes goes to programs.
 import { choice, either, flag, type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, type Kind, kind, onlyOne, type Problem, pkg, stranger } from "../kind.ts";
+import { privateProblems, reachableAt } from "../listener.ts";
 import { secretRef } from "../value.ts";
 import { certificatePath, isAcme, keyPath } from "./certificate.ts";
 import { deliverCommand } from "./delivery.ts";
@@ -136,9 +137,7 @@ export const mail: Kind<Mail> = kind({
     "smtp.address": { parts: [`${at}:25`], description: "Where it takes mail: `127.0.0.1:25`" },
   }),
   awaited: ({ value }, _, at) =>
-    value.listen === "loopback"
-      ? { unreachable: "listens on loopback alone", hint: "write `listen: private`" }
-      : { action: "reachable", args: { address: at, port: 25 }, timeoutSeconds: 600 },
+    value.listen === "loopback" ? { unreachable: "listens on loopback alone", hint: "write `listen: private`" } : reachableAt(at, 25),
   binds: () => [25],
   needs: ({ value }) => [pkg("postfix"), ...(value.username ? [pkg("libsasl2-modules")] : [])],
   problems: ({ value }, host): Problem[] => {
@@ -157,19 +156,11 @@ export const mail: Kind<Mail> = kind({
         message: `the password could be sent in plain (\`tls: ${value.tls}\`)`,
         hint: "write `tls: verify`, or `tls: encrypt` for a relay whose certificate nobody vouches for",
       });
-    if (value.listen === "private" && host.address === undefined)
-      problems.push({
-        code: "ING1423",
-        path: ["listen"],
-        message: `${host.name} has no \`address:\` to listen at`,
-        hint: "add one, and `network:` to the stack",
-      });
-    return problems;
+    return [...problems, ...privateProblems(value.listen, host)];
   },
   compile: ({ value }, host) => {
     const aliases = Object.entries(value.aliases).map(
-      ([name, { deliver, to }]) =>
-        `${name} ${deliver === undefined ? to.join(", ") : `"|${deliverCommand(deliver.replace(/^delivery\//, "")).join(" ")}"`}\n`,
+      ([name, { deliver, to }]) => `${name} ${deliver === undefined ? to.join(", ") : `"|${deliverCommand(deliver).join(" ")}"`}\n`,
     );
     const inputs = ["/etc/postfix/main.cf", "/etc/postfix/ingot-aliases"];
     return {

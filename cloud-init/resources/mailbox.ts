@@ -1,5 +1,6 @@
 // A mailbox elsewhere whose mail is fetched, and handed to a program of this host.
 import { choice, flag, type Infer, integer, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
+import { timerUnit } from "../cron.ts";
 import { inside, type Kind, kind, type Problem, pkg, type Resource } from "../kind.ts";
 import { secretRef } from "../value.ts";
 import { deliverCommand } from "./delivery.ts";
@@ -41,6 +42,7 @@ const literal = (value: string): string => `"${value.replaceAll("\\", "\\\\").re
 function settingsOf({ name, value }: Resource<Mailbox>): string {
   const type = `Simple${value.protocol.toUpperCase()}${value.tls ? "SSL" : ""}Retriever`;
   const port = value.port ?? (value.protocol === "imap" ? (value.tls ? 993 : 143) : value.tls ? 995 : 110);
+  const [deliver, ...delivered] = deliverCommand(value.deliver);
   const tuple = (items: string[]) => `(${items.map((i) => `${literal(i)},`).join(" ")})`;
   return [
     "[retriever]",
@@ -54,8 +56,8 @@ function settingsOf({ name, value }: Resource<Mailbox>): string {
     ...(value.protocol === "imap" ? [`mailboxes = ${tuple(value.folders)}`] : []),
     "[destination]",
     "type = MDA_external",
-    `path = ${deliverCommand(value.deliver)[0]}`,
-    `arguments = ${tuple([value.deliver.replace(/^delivery\//, "")])}`,
+    `path = ${deliver}`,
+    `arguments = ${tuple(delivered)}`,
     "unixfrom = false",
     "[options]",
     "read_all = false",
@@ -100,19 +102,7 @@ function unitFileOf({ name, value }: Resource<Mailbox>): string {
 }
 
 const timerOf = ({ name, value }: Resource<Mailbox>): string =>
-  [
-    "[Unit]",
-    `Description=Times of the mail of ${name}`,
-    "",
-    "[Timer]",
-    "OnActiveSec=1s",
-    `OnUnitInactiveSec=${value.every}`,
-    "AccuracySec=1s",
-    "",
-    "[Install]",
-    "WantedBy=timers.target",
-    "",
-  ].join("\n");
+  timerUnit(`Times of the mail of ${name}`, ["OnActiveSec=1s", `OnUnitInactiveSec=${value.every}`, "AccuracySec=1s"]);
 
 export const mailbox: Kind<Mailbox> = kind({
   kind: "mailbox",

@@ -1,6 +1,7 @@
 // The memcached server of the host.
 import { choice, type Infer, integer, object, withDefault } from "../../lib/schema.ts";
-import { inside, type Kind, kind, type Problem, pkg, stranger } from "../kind.ts";
+import { inside, type Kind, kind, pkg, stranger } from "../kind.ts";
+import { privateAwaited, privateProblems } from "../listener.ts";
 
 const port = 11211;
 const schema = object({
@@ -22,23 +23,10 @@ export const memcached: Kind<Memcached> = kind({
   schema,
   examples: ["image: patchwork\nmemcached: { memory: 128 }\n"],
   outputs: (_, _host, at) => ({ "server.address": { parts: [`${at}:${port}`], description: "Where it is reached, as `127.0.0.1:11211`" } }),
-  awaited: ({ value }, _, at) =>
-    value.listen === "private"
-      ? { action: "reachable", args: { address: at, port }, timeoutSeconds: 600 }
-      : { unreachable: "listens on loopback alone", hint: "write `memcached: { listen: private }`" },
+  awaited: ({ value }, _, at) => privateAwaited("memcached", value.listen, at, port),
   binds: () => [port],
   needs: () => [pkg("memcached")],
-  problems: ({ value }, host): Problem[] =>
-    value.listen === "private" && host.address === undefined
-      ? [
-          {
-            code: "ING1423",
-            path: ["listen"],
-            message: `${host.name} has no \`address:\` to listen at`,
-            hint: "add one, and `network:` to the stack",
-          },
-        ]
-      : [],
+  problems: ({ value }, host) => privateProblems(value.listen, host),
   compile: ({ value }, host) => ({
     ports: value.listen === "private" ? [{ port, protocol: "tcp", from: "stack" }] : [],
     files: [

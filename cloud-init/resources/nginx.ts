@@ -52,6 +52,7 @@ export const nginxGroup = (host: Host): string => {
 
 /** Where nginx has another user: Debian's main configuration names its own, and a second `user` is refused. */
 const mainPath = "/etc/nginx/ingot/nginx.conf";
+const mainOf = ({ user, group }: Nginx): string | undefined => (user === ownUser && group === undefined ? undefined : mainPath);
 const mainUnit = [
   "[Service]",
   "ExecStartPre=",
@@ -101,6 +102,7 @@ export const nginx: Kind<Nginx> = kind({
   binds: () => [80, 443],
   compile: ({ value }, host) => {
     const certificates = [...new Set(host.all(site).flatMap((s) => (s.value.certificate ? [s.value.certificate] : [])))];
+    const main = mainOf(value);
     const files = [
       {
         path: "/etc/nginx/conf.d/ingot.conf",
@@ -155,11 +157,8 @@ export const nginx: Kind<Nginx> = kind({
         ].join("\n"),
       },
       ...(host.all(uwsgi).length ? [{ path: "/etc/nginx/ingot/uwsgi.conf", content: uwsgiConfiguration }] : []),
-      ...(value.user === ownUser && value.group === undefined
-        ? []
-        : [{ path: mainPath, content: mainConfiguration(value.user, nginxGroup(host)) }]),
+      ...(main === undefined ? [] : [{ path: main, content: mainConfiguration(value.user, nginxGroup(host)) }]),
     ];
-    const main = files.some((f) => f.path === mainPath) ? mainPath : undefined;
     const sites = host.all(site).map((s) => `/etc/nginx/sites-enabled/${s.name}.conf`);
     return {
       files: [...files, ...(main ? [{ path: "/etc/systemd/system/nginx.service.d/ingot.conf", content: mainUnit }] : [])].map((f) => ({
@@ -185,11 +184,7 @@ export const nginx: Kind<Nginx> = kind({
   },
   checks: ({ value }) => [
     inside("unit", { name: "nginx.service", active: true, enabled: true }),
-    inside(
-      "command",
-      { argv: ["nginx", "-t", ...(value.user === ownUser && value.group === undefined ? [] : ["-c", mainPath])] },
-      "configuration",
-    ),
+    inside("command", { argv: ["nginx", "-t", ...(mainOf(value) === undefined ? [] : ["-c", mainPath])] }, "configuration"),
     inside("workers", { unit: "nginx.service", user: value.user, group: value.group ?? null }, "workers"),
   ],
 });

@@ -3,6 +3,7 @@
 import { postgresqlSetting } from "../../lib/quote.ts";
 import { choice, either, flag, integer, list, map, object, ref, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, isBelow, kind, type Problem, pkg, stranger } from "../kind.ts";
+import { privateProblems } from "../listener.ts";
 import { volume } from "./volume.ts";
 
 /** The version in the image, "15". */
@@ -88,16 +89,7 @@ export const postgresql = kind({
     ...["data_directory", "hba_file", "ident_file", "config_file", "port", "listen_addresses"]
       .filter((s) => s in value.settings)
       .map((s) => ({ code: "ING1405", path: ["settings", s], message: `\`${s}\` is Ingot's own to set` })),
-    ...(value.listen === "private" && host.address === undefined
-      ? [
-          {
-            code: "ING1423",
-            path: ["listen"],
-            message: `${host.name} has no \`address:\` to listen at`,
-            hint: "add one, and `network:` to the stack",
-          },
-        ]
-      : []),
+    ...privateProblems(value.listen, host),
     ...value.allow.flatMap(({ from }, i): Problem[] => {
       if (value.listen !== "private")
         return [

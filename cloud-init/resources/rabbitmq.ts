@@ -1,6 +1,7 @@
 // The RabbitMQ server of the host.
 import { choice, type Infer, list, map, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, type Kind, kind, type Problem, pkg, stranger } from "../kind.ts";
+import { privateAwaited, privateProblems } from "../listener.ts";
 import { type SecretRef, secretRef } from "../value.ts";
 import { foldersAbove } from "./directory.ts";
 
@@ -136,24 +137,12 @@ export const rabbitmq: Kind<RabbitMq> = kind({
       ),
     );
   },
-  awaited: ({ value }, _, at) =>
-    value.listen === "private"
-      ? { action: "reachable", args: { address: at, port }, timeoutSeconds: 600 }
-      : { unreachable: "listens on loopback alone", hint: "write `rabbitmq: { listen: private }`" },
+  awaited: ({ value }, _, at) => privateAwaited("rabbitmq", value.listen, at, port),
   binds: () => [port],
   after: (_, host) => foldersAbove(home, host),
   needs: () => [pkg("rabbitmq-server")],
   problems: ({ value }, host): Problem[] => [
-    ...(value.listen === "private" && host.address === undefined
-      ? [
-          {
-            code: "ING1423",
-            path: ["listen"],
-            message: `${host.name} has no \`address:\` to listen at`,
-            hint: "add one, and `network:` to the stack",
-          },
-        ]
-      : []),
+    ...privateProblems(value.listen, host),
     ...Object.entries(value.vhosts).flatMap(([vhost, { users, permissions }]): Problem[] =>
       Object.keys(permissions).flatMap((user) =>
         users.includes(user)

@@ -1,6 +1,7 @@
 // The Redis server of the host.
 import { choice, type Infer, integer, map, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, type Kind, kind, type Problem, pkg, stranger } from "../kind.ts";
+import { privateAwaited, privateProblems } from "../listener.ts";
 import { secretRef } from "../value.ts";
 
 const port = 6379;
@@ -57,24 +58,12 @@ export const redis: Kind<Redis> = kind({
       ]),
     );
   },
-  awaited: ({ value }, _, at) =>
-    value.listen === "private"
-      ? { action: "reachable", args: { address: at, port }, timeoutSeconds: 600 }
-      : { unreachable: "listens on loopback alone", hint: "write `redis: { listen: private }`" },
+  awaited: ({ value }, _, at) => privateAwaited("redis", value.listen, at, port),
   binds: () => [port],
   problems: ({ value }, host): Problem[] => {
     const seen = new Map<number, string>();
     return [
-      ...(value.listen === "private" && host.address === undefined
-        ? [
-            {
-              code: "ING1423",
-              path: ["listen"],
-              message: `${host.name} has no \`address:\` to listen at`,
-              hint: "add one, and `network:` to the stack",
-            },
-          ]
-        : []),
+      ...privateProblems(value.listen, host),
       ...Object.entries(value.databases).flatMap(([name, n]) => {
         const other = seen.get(n);
         seen.set(n, name);

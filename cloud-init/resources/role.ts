@@ -1,6 +1,7 @@
 // A role of PostgreSQL that logs in with a password.
 import { choice, flag, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, kind } from "../kind.ts";
+import { reachableAt } from "../listener.ts";
 import { type SecretRef, secretRef } from "../value.ts";
 import { postgresql } from "./postgresql.ts";
 
@@ -40,7 +41,7 @@ export const role = kind({
   }),
   awaited: (_, host, at) =>
     host.get(postgresql)?.value.listen === "private"
-      ? { action: "reachable", args: { address: at, port: 5432 }, timeoutSeconds: 600 }
+      ? reachableAt(at, 5432)
       : { unreachable: "is of a server that listens on loopback alone", hint: "write `postgresql: { listen: private, allow: [...] }`" },
   after: () => ["postgresql"],
   problems: ({ value }) =>

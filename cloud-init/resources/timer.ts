@@ -1,6 +1,6 @@
 // A program that runs at its times.
 import { flag, type Infer, integer, object, optional, text, withDefault } from "../../lib/schema.ts";
-import { CronError, calendarsOf } from "../cron.ts";
+import { CronError, calendarsOf, timerUnit } from "../cron.ts";
 import { inside, type Kind, kind, onlyOne, type Problem } from "../kind.ts";
 import { programAfter, programKeys, programLines, programProblems } from "../program.ts";
 import { application, inputsOf } from "./application.ts";
@@ -101,19 +101,11 @@ export const timer: Kind<Timer> = kind({
         {
           path: clock,
           mode: "0644",
-          content: [
-            "[Unit]",
-            `Description=Times of ${name}`,
-            "",
-            "[Timer]",
+          content: timerUnit(`Times of ${name}`, [
             ...timesOf(value),
             "AccuracySec=1s",
             ...(value.jitter_seconds ? [`RandomizedDelaySec=${value.jitter_seconds}`] : []),
-            "",
-            "[Install]",
-            "WantedBy=timers.target",
-            "",
-          ].join("\n"),
+          ]),
         },
       ],
       steps: [
