@@ -3,6 +3,7 @@
 import type { StackModel } from "../cloud-init/model.ts";
 import type { HostPlan, StackPlan } from "../cloud-init/plan.ts";
 import { undoAbandoned as undoBakes } from "../images/bake.ts";
+import { sleep } from "../lib/cancel.ts";
 import { format, nearest, RefusedError, UsageError } from "../lib/diagnostics.ts";
 import { failures, type HostOutcome, succeeded } from "../stacks/launch.ts";
 import { containerTarget, undoAbandoned } from "../stacks/local/container.ts";
@@ -60,22 +61,43 @@ export async function machineOf(target: Target, stack: string, host: string | un
   );
 }
 
-export async function verifyAll(plan: StackPlan, target: Target, io: Io): Promise<CheckResult[]> {
+/** @param within seconds in which what fails is asked again: programs of a machine that has just been powered on come in their own time */
+export async function verifyAll(plan: StackPlan, target: Target, io: Io, within = 0): Promise<CheckResult[]> {
   const machines = await target.find(plan.stack);
+  for (const host of plan.hosts) await machineOf(target, plan.stack, host.host, machines);
+  const end = performance.now() + within * 1000;
   const results = await Promise.all(
-    plan.hosts.map(async (host) => {
-      await machineOf(target, plan.stack, host.host, machines);
-      const own = machines.filter((m) => m.host === host.host);
-      const found = await Promise.all(own.map((machine) => verifyHost(host, machine, target.connect(machine), target.secrets)));
-      return own.length === 1 ? found.flat() : found.flatMap((all, i) => all.map((r) => ({ ...r, host: `${r.host} ${own[i]?.instance}` })));
+    machines.flatMap((machine) => {
+      const host = plan.hosts.find((h) => h.host === machine.host);
+      return host ? [verifyUntil(host, machine, target, end)] : [];
     }),
   );
-  const all = results.flat();
-  const failed = all.filter((r) => !r.ok);
-  for (const r of failed)
+  const several = (host: string) => machines.filter((m) => m.host === host).length > 1;
+  const all = results.flatMap(({ machine, found }) =>
+    several(machine.host) ? found.map((r) => ({ ...r, host: `${r.host} ${machine.instance}` })) : found,
+  );
+  for (const r of all.filter((c) => !c.ok))
     io.progress.say(`  FAILED    ${plan.hosts.length > 1 ? `${r.host}: ` : ""}${r.id}, seen from ${r.seen}: ${r.message}`);
   return all;
 }
+
+/** All checks of a machine; those that fail again and again until they hold or it is `end`. */
+async function verifyUntil(plan: HostPlan, machine: Machine, target: Target, end: number) {
+  let found = await verifyHost(plan, machine, target.connect(machine), target.secrets);
+  while (performance.now() < end && found.some((r) => !r.ok)) {
+    await sleep(1);
+    const failed = new Set(found.filter((r) => !r.ok).map((r) => r.id));
+    const again = await verifyHost(only(plan, failed), machine, target.connect(machine), target.secrets);
+    found = found.map((r) => again.find((a) => a.id === r.id) ?? r);
+  }
+  return { machine, found };
+}
+
+const only = (plan: HostPlan, ids: Set<string>): HostPlan => ({
+  ...plan,
+  checks: plan.checks.filter((c) => ids.has(c.id)),
+  generation: { ...plan.generation, checks: plan.generation.checks.filter((c) => ids.has(c.id)) },
+});
 
 /** Where each machine answers on this computer. */
 export function urls(plan: HostPlan, machine: Machine): string[] {

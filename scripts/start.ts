@@ -19,9 +19,10 @@ export async function main(args: string[], io: Io): Promise<number> {
   const target = await targetOf(io, stack);
   const there = await target.find(stack);
   if (there.length) {
-    if (there.some((m) => m.state === "stopped")) await target.start(stack);
+    const off = there.some((m) => m.state === "stopped");
+    if (off) await target.start(stack);
     else io.progress.say(`${stack} is up already: verifying it`);
-    return (await import("./verify.ts")).main([stack, ...(io.json ? ["--json"] : [])], io);
+    return (await import("./verify.ts")).main([stack, ...(off ? ["--within", "60"] : [])], io);
   }
   const result = await up(stack, "keep", io);
   if (io.json) {

@@ -1,22 +1,26 @@
 // ingot verify: a stack's checks against its running machines.
 import { parseArgs } from "node:util";
+import { UsageError } from "../lib/diagnostics.ts";
 import { type Io, table } from "./command.ts";
 import { targetOf, verifyAll } from "./machines.ts";
 import { load, only } from "./stack.ts";
 
 export const help = `Runs every check that a stack's resources compile to against its running machines, from inside and from their network.
 
-  ingot verify <stack>
+  ingot verify <stack> [--within <seconds>]
 
+--within: what fails is asked again until it holds, for so many seconds at the most; for machines that have just been powered on.
 Exit code 1 when one fails. --json gives every check with its result.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
-  const given = only(positionals, "stack", "ingot verify <stack>");
+  const usage = "ingot verify <stack> [--within <seconds>]";
+  const { positionals, values } = parseArgs({ args, allowPositionals: true, options: { within: { type: "string", default: "0" } } });
+  const given = only(positionals, "stack", usage);
+  if (!/^[0-9]{1,4}$/.test(values.within)) throw new UsageError(`--within ${values.within} is no number of seconds`, usage);
   const { plan } = load(given, io);
   const target = await targetOf(io, given);
   const began = performance.now();
-  const results = await verifyAll(plan, target, io);
+  const results = await verifyAll(plan, target, io, Number(values.within));
   const failed = results.filter((r) => !r.ok);
   if (io.json) io.print(JSON.stringify({ stack: plan.stack, ok: failed.length === 0, checks: results }, null, 2));
   else {
