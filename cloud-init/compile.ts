@@ -96,6 +96,7 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     hostname: host.hostname,
     ...(host.address !== undefined && { address: host.address }),
     ...(host.count !== undefined && { count: host.count }),
+    ...(host.limits && { limits: host.limits }),
     aws: host.aws,
     image: { name: host.image.name, digest: host.image.digest },
     generation: generationOf(

@@ -10,8 +10,9 @@ import { defaultsOf, type Infer, type Schema, validate, wrongPaths } from "../li
 import { type Path, parseYaml, type YamlFile } from "../lib/yaml.ts";
 import { type AwsHostDeclaration, type AwsStackDeclaration, awsHostSchema, awsStackSchema } from "./aws.ts";
 import type { Host, ImageOffer, Kind, Problem, Release, Resource } from "./kind.ts";
-import type { Part } from "./plan.ts";
+import type { Limits, Part } from "./plan.ts";
 import { kinds } from "./resources/index.ts";
+import { bytesOf } from "./resources/volume.ts";
 import { type HostDeclaration, stackSchema } from "./schema.ts";
 import { checkShape } from "./shape.ts";
 import { isFrom, type Nested, type Output, type Value } from "./value.ts";
@@ -38,6 +39,7 @@ export interface HostModel extends Host {
   imageKnown: boolean;
   path: Path;
   count?: number;
+  limits?: Limits;
   aws: AwsHostDeclaration;
   rangeOf(id: string): Range;
   /** The stack's hosts by name, itself too. */
@@ -214,6 +216,7 @@ function hostOf(
     path,
     ...(typeof declared.address === "string" && { address: declared.address }),
     ...(typeof declared.count === "number" && { count: declared.count }),
+    ...(isMap(declared.limits) && { limits: limitsOf(declared.limits) }),
     aws: isMap(declared.aws) ? (declared.aws as AwsHostDeclaration) : defaultsOf(awsHostSchema),
     rangeOf: (id) => yaml.keyRangeOf(resources.get(id)?.path ?? path),
     has: (id) => resources.has(id),
@@ -233,6 +236,11 @@ function hostOf(
   };
   return host;
 }
+
+const limitsOf = ({ cpus, memory }: { cpus?: unknown; memory?: unknown }): Limits => ({
+  ...(typeof cpus === "number" && { cpus }),
+  ...(typeof memory === "string" && { memory: bytesOf(memory) }),
+});
 
 /** What the image offers; what is wrong with its name or its recipe is reported. */
 function offerOf(name: string, at: Range, around: Surroundings, found: Diagnostic[], sources: Map<string, string>): ImageOffer | undefined {

@@ -26,6 +26,8 @@ export interface HostPlan {
   address?: string;
   /** So many machines of the same plan; such a host has no data. */
   count?: number;
+  /** What its machine may use where the target has no instance types. */
+  limits?: Limits;
   /** Of the `aws` target alone; defaults where the host is silent. */
   aws: AwsHostDeclaration;
   /** Name of the recipe, and the digest of the image when it has been baked. */
@@ -43,6 +45,13 @@ export interface HostPlan {
   wants: Need[];
   /** Seen from outside, over the network; what is seen from inside is the generation's. */
   checks: Check[];
+}
+
+export interface Limits {
+  /** Processors' time. */
+  cpus?: number;
+  /** Bytes; no swap beside it. */
+  memory?: number;
 }
 
 /** `from: stack` is reached by other hosts of the stack only, `world` by anybody. */

@@ -1,5 +1,5 @@
 // The schema of a stack's file: what stands around the kinds, and every kind's own below its key.
-import { choice, type Infer, integer, map, object, optional, type Schema, text } from "../lib/schema.ts";
+import { choice, type Infer, integer, map, number, object, optional, type Schema, text } from "../lib/schema.ts";
 import { awsHostSchema, awsStackSchema } from "./aws.ts";
 import { kinds } from "./resources/index.ts";
 
@@ -29,6 +29,20 @@ const hostHead = {
       maximum: 100,
       description: "So many machines of a host without data: an Auto Scaling group on EC2; here one machine stands for all",
     }),
+  ),
+  limits: optional(
+    object(
+      {
+        cpus: optional(number({ minimum: 0.1, maximum: 128, description: "So many processors' time" })),
+        memory: optional(
+          text({ pattern: "^[1-9][0-9]*(MiB|GiB)$", description: "So much memory, and no swap", expected: "a size such as `1GiB`" }),
+        ),
+      },
+      {
+        description:
+          "What a machine on this computer may use, so that it is as small as the host will be. On EC2 the instance type says it",
+      },
+    ),
   ),
   aws: optional(awsHostSchema),
 };

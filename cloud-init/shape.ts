@@ -2,6 +2,7 @@
 import { type Diagnostic, diagnostic } from "../lib/diagnostics.ts";
 import { numberOf } from "../lib/ipv4.ts";
 import type { HostModel, StackModel } from "./model.ts";
+import type { Limits } from "./plan.ts";
 import { postgresql } from "./resources/postgresql.ts";
 import { volume } from "./resources/volume.ts";
 
@@ -15,6 +16,26 @@ function dataOf(host: HostModel): string | undefined {
 /** Whether the instances of a type show EBS volumes as NVMe disks with their serial. Source: Amazon EC2 User Guide, "Instances built on
  * the AWS Nitro System": all but these older families. */
 export const isNitro = (type: string): boolean => !/^(t1|t2|m[1-4]|c[134]|cc2|cr1|r3|r4|i2|d2|g2|g3s?|p2|p3|x1e?|f1|h1|hs1)\./.test(type);
+
+const GiB = 2 ** 30;
+/** Memory and processors of the small types, t2, t3 and t3a alike. Source: Amazon EC2 Instance Types, "General purpose". */
+const burstable: Record<string, [memory: number, cpus: number]> = {
+  nano: [GiB / 2, 2],
+  micro: [GiB, 2],
+  small: [2 * GiB, 2],
+  medium: [4 * GiB, 2],
+  large: [8 * GiB, 2],
+  xlarge: [16 * GiB, 4],
+  "2xlarge": [32 * GiB, 8],
+};
+/** What an instance of a type has less of than the limits say; undefined when nothing, or when the type is not known here. */
+function lackOf(type: string, { cpus = 0, memory = 0 }: Limits): string | undefined {
+  const [has, count] = burstable[/^t(?:2|3|3a)\.(\w+)$/.exec(type)?.[1] ?? ""] ?? [];
+  if (has === undefined || count === undefined) return undefined;
+  const lacks = [...(memory > has ? [`${has / GiB} GiB of memory`] : []), ...(cpus > count ? [`${count} processors`] : [])];
+  return lacks.length ? lacks.join(" and ") : undefined;
+}
+const leastMemory = 192 * 2 ** 20;
 
 const isAddress = (address: string): boolean => address.split(".").every((part) => Number(part) < 256);
 
@@ -60,6 +81,21 @@ export function checkShape({ yaml, hosts, network }: Omit<StackModel, "warnings"
     if (count !== undefined && address !== undefined) say("ING1603", ["address"], `${count} machines cannot share the address ${address}`);
     if (aws.spot && data !== undefined)
       say("ING1604", ["aws", "spot"], `${host.name} has data (${data}), and a spot instance is ended by EC2 when it likes`);
+    const lacks = host.limits && lackOf(aws.type, host.limits);
+    if (lacks)
+      found.push(
+        diagnostic(
+          "ING1609",
+          yaml.rangeOf([...path, "limits"]),
+          `on EC2 ${host.name} has less than on this computer: ${aws.type} has ${lacks}`,
+          {
+            severity: "warning",
+            hint: "take a larger `aws: { type: … }`, or smaller limits",
+          },
+        ),
+      );
+    if (host.limits?.memory !== undefined && host.limits.memory < leastMemory)
+      say("ING1610", ["limits", "memory"], "a machine does not boot in less than 192MiB");
     if (host.all(volume).length && !isNitro(aws.type))
       say(
         "ING1605",

@@ -89,6 +89,10 @@ export function integer(more: Describe & { minimum?: number; maximum?: number } 
   return { type: "integer", ...more };
 }
 
+export function number(more: Describe & { minimum?: number; maximum?: number } = {}): Schema<number> {
+  return { type: "number", ...more };
+}
+
 export function flag(more: Describe = {}): Schema<boolean> {
   return { type: "boolean", ...more };
 }

@@ -75,6 +75,8 @@ function typeOf(schema: Schema): string {
       return schema["x-expected"] ?? "text";
     case "integer":
       return `whole number${rangeOf(schema)}`;
+    case "number":
+      return `number${rangeOf(schema)}`;
     case "boolean":
       return `${code("true")} or ${code("false")}`;
     default:

@@ -46,6 +46,13 @@ export async function main(args: string[], io: Io): Promise<number> {
       host.secrets.map((s) => [s.name, s.generate ? `generated (${s.generate})` : "given by you"]),
     );
     section(
+      "limits",
+      [
+        [host.limits?.cpus, "cpus"],
+        [host.limits?.memory && size(host.limits.memory), "memory"],
+      ].flatMap(([v, what]) => (v ? [[`${what}`, `${v}`]] : [])),
+    );
+    section(
       "volumes",
       host.volumes.map((v) => [v.name, v.mount, size(v.size)]),
     );

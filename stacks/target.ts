@@ -1,5 +1,5 @@
 // Where hosts run, behind one interface. A target is one file below stacks/; commands never ask which one they have.
-import type { HostPlan, StackPlan } from "../cloud-init/plan.ts";
+import type { HostPlan, Limits, StackPlan } from "../cloud-init/plan.ts";
 import type { UserData } from "../cloud-init/user-data.ts";
 import type { Image } from "../images/image.ts";
 import type { SecretStore } from "./secrets.ts";
@@ -26,6 +26,8 @@ export interface Machine {
   forwards: Record<number, string>;
   /** Names of the data volumes that it was launched with. */
   volumes: string[];
+  /** What it was launched to use at most; on EC2 the instance's type says it. */
+  limits?: Limits;
   began: string;
 }
 

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { StackPlan } from "../../cloud-init/plan.ts";
 import { sleep } from "../../lib/cancel.ts";
 import { MissingError, RefusedError } from "../../lib/diagnostics.ts";
+import { canonicalJson } from "../../lib/digest.ts";
 import { type Entry, type Ledger, ledgerAt, startOf } from "../../lib/ledger.ts";
 import { lock, lockWhenFree } from "../../lib/lock.ts";
 import { type Project, toolFolder } from "../../lib/paths.ts";
@@ -78,8 +79,9 @@ export function containerTarget(project: Project, progress: Progress, options: C
         entry = ledger.begin(entryId(stack.stack), `machines of ${stack.stack}`);
         const launches = await prepare(project, ledger, entry, stack, hosts);
         const began = performance.now();
-        await start(project, stack, launches);
-        for (const { record } of launches) yield { event: "machine", host: record.host, text: startedText(record, began) };
+        const lacks = await start(project, stack, launches);
+        for (const [i, { record }] of launches.entries())
+          for (const text of [startedText(record, began), ...(lacks[i] ?? [])]) yield { event: "machine", host: record.host, text };
         yield* watch(launches, bootSeconds);
         ledger.keep(entry);
         entry = undefined;
@@ -162,6 +164,9 @@ export function containerTarget(project: Project, progress: Progress, options: C
         ...(ports.length
           ? [`port ${ports.map((p) => p.port).join(", ")} answers on the machine, but on this computer only after ${again}`]
           : []),
+        ...(canonicalJson(plan.limits ?? {}) === canonicalJson(machine.limits ?? {})
+          ? []
+          : [`${plan.host} keeps the limits that it was launched with until ${again}`]),
         ...(machine.imageDigest === image
           ? []
           : [`${plan.host} runs another image than the recipe's now: it stays with it until ${again}`]),
@@ -251,6 +256,7 @@ async function prepare(
       address: addresses.machines.get(plan.host) ?? "",
       forwards: await choosePorts(forwardable(plan.ports), taken),
       volumes: plan.volumes.map((v) => v.name),
+      ...(plan.limits && { limits: plan.limits }),
       began: new Date().toISOString(),
       name: machineName(project, stack, plan.host),
       network,
@@ -284,7 +290,8 @@ async function prepare(
 const forwardUnits = (network: string, launches: Launch[]): string[] =>
   launches.flatMap(({ record }) => Object.values(record.forwards).map((here) => `${network}-${here.split(":")[1]}`));
 
-async function start(project: Project, { stack, network: addresses }: StackPlan, launches: Launch[]): Promise<void> {
+/** @returns what each machine must do without on this computer, in words */
+async function start(project: Project, { stack, network: addresses }: StackPlan, launches: Launch[]): Promise<string[][]> {
   const network = networkName(project, stack);
   const { operator, prefix } = addressPlan(
     launches.map((l) => l.input.plan),
@@ -306,6 +313,8 @@ async function start(project: Project, { stack, network: addresses }: StackPlan,
   // All must have ended before anything is undone.
   const failed = (await Promise.allSettled(jobs)).find((r) => r.status === "rejected");
   if (failed) throw failed.reason;
+  const said = await Promise.all(jobs.slice(0, launches.length));
+  return said.map(({ stdout }) => stdout.split("\n").filter((line) => line));
 }
 
 /** What start.sh is told of a machine that is made; one that was stopped has it already. */
@@ -324,7 +333,9 @@ function startMachine(
   disks: Map<string, string>,
   place: Place | undefined,
 ): Promise<RunResult> {
-  const settings = { NAME: record.name, FOLDER: folder, MANAGER: manager(), ...place };
+  const { cpus, memory = "" } = record.limits ?? {};
+  const limits = { MEMORY: memory, PERCENT: cpus === undefined ? "" : Math.round(cpus * 100) };
+  const settings = { NAME: record.name, FOLDER: folder, MANAGER: manager(), ...limits, ...place };
   const nspawn = nspawnArguments({ name: record.name, hostname, folder });
   const command = ["env", ...Object.entries(settings).map(([k, v]) => `${k}=${v}`), "sh", script("start.sh"), ...nspawn];
   const lines = [...disks].map(([name, file]) => `${name}\t${file}\n`).join("");

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts one machine: its part of the network, its overlay, its disks, then the supervisor in the background. A machine that was
-# stopped has all of them still, and only the supervisor is started.
+# stopped has all of them still, and only the supervisor is started. Standard output: what it must do without, one line each.
 # Arguments: systemd-nspawn's. Standard input: one line for each disk, "name<TAB>file". Environment:
 #   NAME      the machine's name on this computer; of its namespace, too
 #   NETWORK   namespace of the stack, with br0
@@ -8,6 +8,8 @@
 #   ADDRESS   address/prefix of the machine
 #   FOLDER    the machine's folder
 #   LOWER     root tree of the image
+#   MEMORY    bytes that it may use; empty: as many as there are
+#   PERCENT   of one processor's time that it may use; empty: all there is
 #   MANAGER   systemd: the supervisor becomes a unit; none: it stays in the cgroup that this script is in already
 set -eu
 cd "$FOLDER"
@@ -55,6 +57,9 @@ if [ "$MANAGER" = systemd ]; then
 	for device in $devices; do
 		set -- "--property=DeviceAllow=$device rwm" "$@"
 	done
+	# No swap, as on an instance.
+	[ -z "$MEMORY" ] || set -- "--property=MemoryMax=$MEMORY" --property=MemorySwapMax=0 "$@"
+	[ -z "$PERCENT" ] || set -- "--property=CPUQuota=$PERCENT%" "$@"
 	# As systemd-nspawn@.service has it, with the machine's own disks instead of all.
 	exec systemd-run --quiet --collect --unit="$NAME" --working-directory="$FOLDER" --property=Delegate=yes \
 		--property=KillMode=mixed --property=TasksMax=16384 --property=DevicePolicy=closed \
@@ -70,4 +75,5 @@ if [ -e "$group/devices.deny" ]; then
 		echo "b 7:${device#/dev/loop} rwm" >"$group/devices.allow"
 	done
 fi
+sh "$here/limits.sh" "$MEMORY" "$PERCENT"
 setsid sh "$here/supervise.sh" "$@" </dev/null >>console.log 2>&1 9<&- &

@@ -42,6 +42,14 @@ const waits = (p: HostPlan, id: string, other: string): boolean => {
   return before(p.generation.steps, id).has(other);
 };
 
+test("limits are in the plan, and the host is the same generation with them", () => {
+  const limited = planOf(stackWith("limits: { cpus: 0.5, memory: 512MiB }\n"));
+  assert.equal(limited.limits, { cpus: 0.5, memory: 512 * 2 ** 20 });
+  const { limits, ...unlimited } = planOf(stackWith("hostname: web\n"));
+  assert.is(limits, undefined);
+  assert.is(limited.generation.digest, unlimited.generation.digest);
+});
+
 test("what refers to a resource comes after it, however far away", () => {
   for (const [id, other] of [
     ["directory//var/lib/inloop/media", "user/huey"],

@@ -23,6 +23,7 @@ hosts:
   application:
     image: debian-12
     address: 10.1.1.2
+    limits: { cpus: 0.5, memory: 256MiB }
 `;
 
 test.before(async () => {
@@ -47,6 +48,19 @@ test("what only the stack may reach is not forwarded to this computer", async ()
   assert.equal([...new Set(machines.flatMap((m) => Object.keys(m.forwards)))], ["22"]);
 });
 
+/** What half a processor and 256 MiB are, seen by what runs on the machine. */
+async function limitsHold(): Promise<void> {
+  const twice = "for _ in 1 2; do timeout 3 sh -c 'while :; do :; done' & done; wait; times";
+  const [, minutes, seconds] = /\n(\d+)m([\d.]+)s/.exec((await project.on("pair/application", twice)).stdout) ?? [];
+  const used = Number(minutes) * 60 + Number(seconds);
+  assert.ok(used > 0.1 && used < 2.2, `two programs in 3 seconds used ${used} seconds of processors`);
+  const large = await project.on("pair/application", "python3 -c 'b = bytearray(400 << 20)'");
+  assert.is(large.code, 137, "400 MiB were to be had");
+  assert.is((await project.on("pair/application", "python3 -c 'b = bytearray(100 << 20)'")).code, 0);
+}
+
+test("a machine uses no more memory and processors than its limits", limitsHold);
+
 test("stopped machines are kept, and are on again with their files, services and data", async () => {
   await project.on("pair/application", "echo here >/root/note");
   const stop = await project.ingot(["stop", "pair"]);
@@ -57,6 +71,7 @@ test("stopped machines are kept, and are on again with their files, services and
   assert.is(start.code, 0, start.stderr + start.stdout);
   assert.match(start.stdout, /(\d+) of \1 checks passed/);
   assert.is((await project.on("pair/application", "cat /root/note; curl -s --max-time 5 http://10.1.1.1:9000/row")).stdout, "here\nkept\n");
+  await limitsHold();
 });
 
 test("files and folders are copied to a machine and from it", async () => {
