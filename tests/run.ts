@@ -55,10 +55,11 @@ async function runFile(file: string): Promise<Outcome> {
 }
 
 const running = new Set<ReturnType<typeof spawn>>();
+let stopped = false;
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, () => {
+    stopped = true;
     for (const child of running) child.kill(signal);
-    process.exitCode = 130;
   });
 }
 
@@ -66,18 +67,19 @@ const outcomes: Outcome[] = [];
 const queue = [...unit];
 await Promise.all(
   Array.from({ length: availableParallelism() }, async () => {
-    for (let file = queue.shift(); file; file = queue.shift()) outcomes.push(await runFile(file));
+    for (let file = queue.shift(); file && !stopped; file = queue.shift()) outcomes.push(await runFile(file));
   }),
 );
-if (!args.includes("--unit") && endToEnd.length) {
+if (!args.includes("--unit") && endToEnd.length && !stopped) {
   const baked = spawnSync(process.execPath, [join(toolFolder, "dist/ingot.js"), "bake", "debian-12"], {
     cwd: toolFolder,
     stdio: "inherit",
   });
   if (baked.status !== 0) outcomes.push({ passed: 0, failed: 1 });
-  else for (const file of endToEnd) outcomes.push(await runFile(file));
+  else for (const file of endToEnd) if (!stopped) outcomes.push(await runFile(file));
 }
 const passed = outcomes.reduce((n, o) => n + o.passed, 0);
 const failed = outcomes.reduce((n, o) => n + o.failed, 0);
 console.log(`\n${passed} passed, ${failed} failed`);
-if (failed || !passed) process.exitCode = 1;
+if (stopped) process.exitCode = 130;
+else if (failed || !passed) process.exitCode = 1;
