@@ -77,8 +77,16 @@ export async function verifyAll(plan: StackPlan, target: Target, io: Io, within 
     several(machine.host) ? found.map((r) => ({ ...r, host: `${r.host} ${machine.instance}` })) : found,
   );
   for (const r of all.filter((c) => !c.ok))
-    io.progress.say(`  FAILED    ${plan.hosts.length > 1 ? `${r.host}: ` : ""}${r.id}, seen from ${r.seen}: ${r.message}`);
+    io.progress.say(
+      `  FAILED    ${plan.hosts.length > 1 ? `${r.host}: ` : ""}${r.id}, seen from ${r.seen}: ${r.message}${lineOf(plan, r)}`,
+    );
   return all;
+}
+
+/** The line of the YAML that asked for what a check looks at. */
+function lineOf(plan: StackPlan, { host, resource }: CheckResult): string {
+  const range = plan.hosts.find((h) => h.host === host)?.origins[resource];
+  return range ? ` (${range.file}:${range.start.line}:${range.start.column})` : "";
 }
 
 /** All checks of a machine; those that fail again and again until they hold or it is `end`. */

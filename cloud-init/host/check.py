@@ -109,6 +109,14 @@ def sql(statement, **variables):
 # --- Checks: what is inside the host ------------------------------------------------------------------------------------------
 
 
+def name_of(number, lookup):
+    """Of a user or group; the number itself where nobody has it."""
+    try:
+        return lookup(number)[0]
+    except KeyError:
+        return str(number)
+
+
 @check
 def path(path, type=None, owner=None, group=None, mode=None, target=None):
     try:
@@ -116,17 +124,10 @@ def path(path, type=None, owner=None, group=None, mode=None, target=None):
     except OSError as error:
         raise Wrong(f"{path}: {error.strerror}") from None
     kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFSOCK: "socket", stat.S_IFBLK: "device"}
-
-    def name(number, lookup):
-        try:
-            return lookup(number)[0]
-        except KeyError:
-            return str(number)
-
     seen = {
         "type": kinds.get(stat.S_IFMT(info.st_mode), "other"),
-        "owner": name(info.st_uid, pwd.getpwuid),
-        "group": name(info.st_gid, grp.getgrgid),
+        "owner": name_of(info.st_uid, pwd.getpwuid),
+        "group": name_of(info.st_gid, grp.getgrgid),
         "mode": f"{stat.S_IMODE(info.st_mode):04o}",
     }
     if seen["type"] == "symlink":
@@ -135,6 +136,50 @@ def path(path, type=None, owner=None, group=None, mode=None, target=None):
     for key, value in expected.items():
         if value is not None and value != seen.get(key):
             raise Wrong(f"{path}: {key} is {show(seen.get(key))}, expected {value}", seen)
+    return seen
+
+
+@check
+def contents(path, owner, group=None, mode=None, apart=None, timeout=TIMEOUT):
+    """Whose everything in a folder is, at any depth, and what it allows at most; what is declared for itself is looked at by itself."""
+    def wrong_with(info):
+        if info.st_uid != pwd.getpwnam(owner).pw_uid:
+            return f"owner is {name_of(info.st_uid, pwd.getpwuid)}, expected {owner}"
+        if group is not None and info.st_gid != grp.getgrnam(group).gr_gid:
+            return f"group is {name_of(info.st_gid, grp.getgrgid)}, expected {group}"
+        # A symlink's own mode says nothing.
+        if mode is not None and not stat.S_ISLNK(info.st_mode) and stat.S_IMODE(info.st_mode) & 0o777 & ~int(mode, 8):
+            return f"mode is {stat.S_IMODE(info.st_mode):04o}, expected {mode} at most"
+        return None
+
+    device = os.lstat(path).st_dev
+    seen, wrong, folders = 0, [], [path]
+    until = time.monotonic() + timeout
+    while folders:
+        if time.monotonic() > until:
+            raise Wrong(f"{path}: after {timeout} s and {seen} things in it there are more", seen)
+        try:
+            entries = list(os.scandir(folders.pop()))
+        except FileNotFoundError:
+            continue  # it went meanwhile
+        for entry in entries:
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            # What is mounted below is a place of its own; e2fsck's folder is root's.
+            if entry.path in (apart or []) or info.st_dev != device or (entry.name == "lost+found" and info.st_uid == 0):
+                continue
+            seen += 1
+            problem = wrong_with(info)
+            if problem:
+                wrong.append(f"{entry.path}: {problem}")
+            if stat.S_ISDIR(info.st_mode):
+                folders.append(entry.path)
+    if wrong:
+        wrong.sort()
+        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise Wrong("; ".join(wrong[:3]) + more, wrong[:20])
     return seen
 
 
@@ -286,9 +331,15 @@ def main_pid(name):
 
 
 @check
-def workers(unit, user=None, group=None):
-    """The children of a unit's main process."""
-    pids = children_of(main_pid(unit))
+def workers(unit, user=None, group=None, processes=None, threads=None):
+    """Who works for a unit: the children of its main process, or the threads beside that process's own."""
+    main = main_pid(unit)
+    if threads is not None:
+        expect(f"{unit}: the threads of its main process, but for the first", threads, len(os.listdir(f"/proc/{main}/task")) - 1)
+        return threads
+    pids = children_of(main)
+    if processes is not None:
+        expect(f"{unit}: the processes that its main process started", processes, len(pids))
     if not pids:
         raise Wrong(f"{unit} has no worker")
     for pid in pids:
@@ -880,7 +931,7 @@ JSON = json
 CHECKS["http"] = CHECKS.pop("http_")
 
 # Checks that may be asked again until they hold.
-WAITING = {"http", "smtp", "tcp", "tls", "unit", "redis", "amqp", "path", "supervised", "vassal"}
+WAITING = {"http", "smtp", "tcp", "tls", "unit", "redis", "amqp", "path", "supervised", "vassal", "workers"}
 
 
 # --- Running them -------------------------------------------------------------------------------------------------------------

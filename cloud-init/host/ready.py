@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""ready.py ADDRESS SECONDS: waits until a server at host:port, or a unix socket's path, answers to an HTTP request with anything.
+"""ready.py ADDRESS NAME SECONDS: waits until a server at host:port, or a unix socket's path, answers to an HTTP request with anything.
 
+It is asked by a name that it knows: Django mails a report about every other.
 A server that has opened its port may still die while it loads (Gunicorn binds before its workers import the application).
 Called by service_up() in actions/lib.sh.
 """
@@ -9,7 +10,7 @@ import sys
 import time
 
 
-def answers(address, timeout):
+def answers(address, name, timeout):
     if address.startswith("/"):
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(timeout)
@@ -19,16 +20,16 @@ def answers(address, timeout):
         host = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))
         connection = socket.create_connection((host, int(port)), timeout)
     with connection:
-        connection.sendall(b"HEAD / HTTP/1.0\r\nHost: localhost\r\nUser-Agent: ingot\r\n\r\n")
+        connection.sendall(f"HEAD / HTTP/1.0\r\nHost: {name}\r\nUser-Agent: ingot\r\n\r\n".encode())
         return bool(connection.recv(1))
 
 
 def main():
-    address, seconds = sys.argv[1], float(sys.argv[2])
+    address, name, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
     deadline = time.monotonic() + max(1.0, seconds)
     while True:
         try:
-            if answers(address, max(0.1, deadline - time.monotonic())):
+            if answers(address, name, max(0.1, deadline - time.monotonic())):
                 return
         except OSError:
             pass

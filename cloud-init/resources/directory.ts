@@ -12,6 +12,12 @@ export function foldersAbove(path: string, host: Host): string[] {
   return [...volumes, ...directories].map((r) => r.id);
 }
 
+/** What stands below a directory and is declared for itself. */
+const apartFrom = (path: string, host: Host): string[] =>
+  [...host.all(directory).map((d) => d.name), ...host.all(file).map((f) => f.name), ...host.all(volume).map((v) => v.value.mount)]
+    .filter((p) => p !== path && isBelow(p, path))
+    .sort();
+
 interface Entry {
   user?: string;
   group?: string;
@@ -50,10 +56,23 @@ export const directory = kind({
       ),
       [],
     ),
+    contents: optional(
+      object(
+        {
+          owner: optional(ref("user", { order: false, description: "Whose all of it is: the directory's owner when left out" })),
+          group: optional(ref("group", { order: false, description: "Its group: any when left out" })),
+          mode: optional({ ...modeSchema, description: "What it allows at most, folders and files alike: anything when left out" }),
+        },
+        {
+          description:
+            "What must hold of everything in it, at any depth, but for what is declared itself. `verify` looks; nothing is changed",
+        },
+      ),
+    ),
   }),
   examples: [
     'directories:\n  /srv/shared: { owner: backup, mode: "0750", acl: [{ user: www-data, may: rx, inherited: true }, { group: adm, may: r }] }\n',
-    'directories:\n  /srv/data: {}\n  /srv/data/inbox: { owner: www-data, mode: "2750" }\n',
+    'directories:\n  /srv/data: {}\n  /srv/data/inbox: { owner: www-data, mode: "2750", contents: { mode: "0750" } }\n',
   ],
   after: ({ name }, host) => foldersAbove(name, host),
   needs: ({ value }) => (value.acl.length ? [pkg("acl")] : []),
@@ -86,9 +105,25 @@ export const directory = kind({
       },
     ],
   }),
-  checks: ({ name, value }) => [
+  checks: ({ name, value }, host) => [
     // With a list its mask stands where the group's mode would.
     owned("directory", name, value.acl.length ? { owner: value.owner, ...(value.group !== undefined && { group: value.group }) } : value),
     ...(value.acl.length ? [inside("acl", { path: name, entries: entriesOf(value.acl) }, "acl")] : []),
+    ...(value.contents
+      ? [
+          inside(
+            "contents",
+            {
+              path: name,
+              owner: value.contents.owner ?? value.owner,
+              ...(value.contents.group !== undefined && { group: value.contents.group }),
+              ...(value.contents.mode !== undefined && { mode: value.contents.mode }),
+              apart: apartFrom(name, host),
+              timeout: 60,
+            },
+            "contents",
+          ),
+        ]
+      : []),
   ],
 });

@@ -3,6 +3,7 @@ import { object } from "../../lib/schema.ts";
 import { inside, kind, pkg } from "../kind.ts";
 import { afterLine, managerLines, scriptOf } from "../program.ts";
 import { application, inputsOf } from "./application.ts";
+import { proxiedAs } from "./site.ts";
 import { folderPath, socketOf, uwsgi, vassalPath } from "./uwsgi.ts";
 
 const wrapper = "/usr/lib/ingot/uwsgi-vassal";
@@ -76,7 +77,7 @@ export const emperor = kind({
               ],
               ...(app && { hash: host.release(app.name).id }),
               listens: v.value.listens ?? socketOf(v.name),
-              ...(v.value.listens && { ready: "http" }),
+              ...(v.value.listens && { ready: proxiedAs(v.id, host) ?? "localhost" }),
               timeout: v.value.start_seconds,
             },
             timeoutSeconds: v.value.start_seconds + 60,

@@ -175,6 +175,12 @@ export const mail: Kind<Mail> = kind({
             .join(""),
         },
         { path: "/etc/postfix/ingot-aliases", mode: "0644", content: aliases.join("") },
+        // Debian's unit leaves a server that was killed where it lies.
+        {
+          path: "/etc/systemd/system/postfix@-.service.d/ingot.conf",
+          mode: "0644",
+          content: "[Service]\nRestart=on-failure\nRestartSec=1\n",
+        },
         { path: "/etc/mailname", mode: "0644", content: `${value.domain ?? host.fqdn}\n` },
       ],
       steps: [

@@ -54,15 +54,16 @@ export const nginxGroup = (host: Host): string => {
 const mainPath = "/etc/nginx/ingot/nginx.conf";
 const mainOf = ({ user, group }: Nginx): string | undefined => (user === ownUser && group === undefined ? undefined : mainPath);
 const mainUnit = [
-  "[Service]",
   "ExecStartPre=",
   `ExecStartPre=/usr/sbin/nginx -t -q -c ${mainPath} -g 'daemon on; master_process on;'`,
   "ExecStart=",
   `ExecStart=/usr/sbin/nginx -c ${mainPath} -g 'daemon on; master_process on;'`,
   "ExecReload=",
   `ExecReload=/usr/sbin/nginx -c ${mainPath} -g 'daemon on; master_process on;' -s reload`,
-  "",
-].join("\n");
+];
+/** Debian's unit leaves a server that was killed where it lies. */
+const unitOf = (main: string | undefined): string =>
+  ["[Service]", "Restart=on-failure", "RestartSec=1", ...(main === undefined ? [] : mainUnit), ""].join("\n");
 const mainConfiguration = (user: string, group: string): string =>
   [
     `user ${user} ${group};`,
@@ -161,7 +162,7 @@ export const nginx: Kind<Nginx> = kind({
     ];
     const sites = host.all(site).map((s) => `/etc/nginx/sites-enabled/${s.name}.conf`);
     return {
-      files: [...files, ...(main ? [{ path: "/etc/systemd/system/nginx.service.d/ingot.conf", content: mainUnit }] : [])].map((f) => ({
+      files: [...files, { path: "/etc/systemd/system/nginx.service.d/ingot.conf", content: unitOf(main) }].map((f) => ({
         ...f,
         mode: "0644" as const,
       })),

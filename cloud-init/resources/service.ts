@@ -1,11 +1,11 @@
 // A long-running program under systemd, sandboxed, restarted when it fails.
 
-import { flag, type Infer, object, withDefault } from "../../lib/schema.ts";
-import { type CheckDraft, type Host, inside, kind, type Resource } from "../kind.ts";
+import { flag, type Infer, integer, object, optional, withDefault } from "../../lib/schema.ts";
+import { type CheckDraft, type Host, inside, kind, onlyOne, type Resource } from "../kind.ts";
 import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts } from "../listener.ts";
 import { afterLine, groupsOf, programAfter, programKeys, programLines, programProblems, stopSignalOf } from "../program.ts";
 import { application, inputsOf } from "./application.ts";
-import { isProxied } from "./site.ts";
+import { proxiedAs } from "./site.ts";
 
 const schema = object({
   ...programKeys,
@@ -16,6 +16,15 @@ const schema = object({
         "systemd holds the port, also while the program is restarted: who connects then waits, and is served by the new one. For programs that take their sockets from systemd, as Gunicorn and uWSGI do",
     }),
     false,
+  ),
+  workers: optional(
+    object(
+      {
+        processes: optional(integer({ minimum: 1, maximum: 10000, description: "Processes that its main process started" })),
+        threads: optional(integer({ minimum: 1, maximum: 10000, description: "Or threads of its main process, but for the first" })),
+      },
+      { description: "How many work for it: `verify` counts them" },
+    ),
   ),
 });
 export type Service = Infer<typeof schema>;
@@ -69,7 +78,7 @@ export const service = kind<Service>({
   schema,
   examples: [
     "users:\n  hello: { system: true }\nservices:\n  hello: { user: hello, command: python3 -m http.server --bind 127.0.0.1 8001, listens: 127.0.0.1:8001 }\n",
-    "users:\n  shop: { system: true }\nservices:\n  shop: { user: shop, command: 'gunicorn shop.wsgi', listens: 127.0.0.1:8000, socket: true }\n",
+    "users:\n  shop: { system: true }\nservices:\n  shop: { user: shop, command: 'gunicorn shop.wsgi', listens: 127.0.0.1:8000, socket: true, workers: { processes: 2 }, env: { WEB_CONCURRENCY: 2 } }\n",
   ],
   outputs: ({ value }, _, at) => listenerOutputs(value, at),
   awaited: ({ value }, _, at) => listenerAwaited(value, at),
@@ -91,6 +100,8 @@ export const service = kind<Service>({
         message: `${name} listens nowhere`,
         hint: "add `listens:`, the port that systemd is to hold",
       });
+    const wrong = value.workers && onlyOne("`workers:`", { processes: value.workers.processes, threads: value.workers.threads });
+    if (wrong) problems.push({ code: "ING1426", path: ["workers"], message: wrong });
     return problems;
   },
   compile: (self, host) => {
@@ -112,7 +123,7 @@ export const service = kind<Service>({
             unit: `${name}.service`,
             inputs: [path, ...(app ? inputsOf(app) : [])],
             ...(app && { hash: host.release(app.name).id }),
-            ...(value.listens && { listens: value.listens, ...(isProxied(self.id, host) && { ready: "http" }) }),
+            ...(value.listens && { listens: value.listens, ready: proxiedAs(self.id, host) }),
             timeout: value.start_seconds,
           },
           timeoutSeconds: value.start_seconds + 30,
@@ -125,6 +136,8 @@ export const service = kind<Service>({
       inside("unit", { name: `${name}.service`, active: true, enabled: true, user: value.user, groups: groupsOf(value, host) }),
     ];
     if (value.socket) checks.push(inside("unit", { name: `${name}.socket`, active: true, enabled: true }, "socket"));
+    if (value.workers)
+      checks.push(inside("workers", { unit: `${name}.service`, user: value.user, ...value.workers, within: 5 }, "workers"));
     checks.push(...listenerChecks(value));
     return checks;
   },

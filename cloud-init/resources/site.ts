@@ -104,9 +104,15 @@ function upstreamOf(proxy: string, host: Host): Upstream | undefined {
 const locationsOf = (value: Site): Record<string, Location> =>
   value.proxy ? { "/": { proxy: value.proxy, internal: false, precompressed: false }, ...value.locations } : value.locations;
 
-/** Whether a site hands requests on to a resource: that is up once it answers one. */
-export const isProxied = (id: string, host: Host): boolean =>
-  host.all(site).some((s) => Object.values(locationsOf(s.value)).some((l) => l.proxy && upstreamOf(l.proxy, host)?.id === id));
+/** A name of the site that hands requests on to a resource, which is up once it answers one. */
+export function proxiedAs(id: string, host: Host): string | undefined {
+  const before = ({ value }: Resource<Site>) =>
+    Object.values(locationsOf(value)).some((l) => l.proxy && upstreamOf(l.proxy, host)?.id === id);
+  return host
+    .all(site)
+    .find(before)
+    ?.value.names.find((n) => !n.startsWith("*"));
+}
 
 const folderOf = (files: string, host: Host): string =>
   (files.startsWith("/") ? files : host.parts({ from: files }).join("")).replace(/\/+$/, "");

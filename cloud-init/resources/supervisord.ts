@@ -3,7 +3,7 @@ import { object } from "../../lib/schema.ts";
 import { inside, kind, pkg } from "../kind.ts";
 import { afterLine, managerLines, scriptOf } from "../program.ts";
 import { application, inputsOf } from "./application.ts";
-import { isProxied } from "./site.ts";
+import { proxiedAs } from "./site.ts";
 import { fullName, programPath, supervisor } from "./supervisor.ts";
 
 export const supervisord = kind({
@@ -61,7 +61,7 @@ export const supervisord = kind({
               inputs: [programPath(p.name), scriptOf(p.name), ...(app ? inputsOf(app) : [])],
               ...(app && { hash: host.release(app.name).id }),
               log: `/var/log/supervisor/${p.name}.log`,
-              ...(p.value.listens && { listens: p.value.listens, ...(isProxied(p.id, host) && { ready: "http" }) }),
+              ...(p.value.listens && { listens: p.value.listens, ready: proxiedAs(p.id, host) }),
               timeout: p.value.start_seconds,
             },
             timeoutSeconds: p.value.start_seconds + 90,

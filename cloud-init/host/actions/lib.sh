@@ -121,7 +121,7 @@ journal_of() {
 # then: when nothing is younger than its start, that is what is there now.
 # Arguments: ARG_INPUTS lines of paths, ARG_HASH, ARG_RELOAD true when a change of inputs needs a reload only,
 # ARG_PATIENT true when it is enough that it was started, because what it needs is somebody else's,
-# ARG_LISTENS lines of address:port or socket's path, ARG_READY "http" when each of them must answer to HTTP, ARG_TIMEOUT seconds.
+# ARG_LISTENS lines of address:port or socket's path, ARG_READY the name by which each of them must answer to HTTP, ARG_TIMEOUT seconds.
 
 # shellcheck disable=SC2034 # an action reads what it needs
 service_look() { # unit
@@ -263,7 +263,7 @@ service_up() { # unit
 	deadline=$((${uptime%.*} + ${ARG_TIMEOUT:-30}))
 	settle=0
 	case $Type in
-	simple | exec | idle) [ "${ARG_READY-}" = http ] || settle=10 ;;
+	simple | exec | idle) [ -n "${ARG_READY-}" ] || settle=10 ;;
 	esac
 	while :; do
 		up=true
@@ -288,8 +288,8 @@ service_up() { # unit
 		[ "${uptime%.*}" -lt "$deadline" ] || service_died "$1" "is not up after ${ARG_TIMEOUT:-30} s${waiting:+: nothing listens on $waiting}"
 		sleep 0.1
 	done
-	[ "${ARG_READY-}" != http ] || while read -r address; do
-		[ -z "$address" ] || /usr/bin/python3 "$INGOT/ready.py" "$address" "$((deadline - ${uptime%.*}))" ||
+	[ -z "${ARG_READY-}" ] || while read -r address; do
+		[ -z "$address" ] || /usr/bin/python3 "$INGOT/ready.py" "$address" "$ARG_READY" "$((deadline - ${uptime%.*}))" ||
 			service_died "$1" "does not answer to HTTP on $address"
 		service_look "$1"
 		[ "$NRestarts" = "$restarts" ] || service_died "$1" "keeps dying right after its start"

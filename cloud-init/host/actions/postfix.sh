@@ -17,7 +17,9 @@ apply)
 	said=$(postconf -n 2>&1 >/dev/null) || fail "postfix refuses its configuration: $said"
 	[ -z "$said" ] || fail "postfix refuses its configuration: $said"
 	postfix check
-	systemctl --quiet enable --now -- "$ARG_UNIT"
+	systemctl --quiet enable -- "$ARG_UNIT"
+	# Before the unit that wants it: that one would start it, and it would be started anew at once.
 	service_apply "$ARG_INSTANCE"
+	systemctl start -- "$ARG_UNIT"
 	;;
 esac

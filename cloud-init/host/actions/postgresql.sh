@@ -67,6 +67,9 @@ drop_in_content() {
 		KillMode=mixed
 		KillSignal=SIGINT
 		TimeoutStartSec=infinity
+		# A server that was killed: pg_ctlcluster, which must be able to stop it, is not what stops it here.
+		Restart=on-failure
+		RestartSec=1
 	END
 }
 drop_in_same() {

@@ -6,7 +6,7 @@
 # ARG_RELOAD    true: a change of ARG_INPUTS alone needs a reload only
 # ARG_PATIENT   true: that it was started is enough; what it needs is somebody else's, and may come later
 # ARG_LISTENS   where it must listen to be up (lines: address:port or a socket's path)
-# ARG_READY     "http": each of ARG_LISTENS must answer to an HTTP request, with whatever status
+# ARG_READY     each of ARG_LISTENS must answer to an HTTP request for this name, with whatever status
 # ARG_TIMEOUT   seconds until it must be up (30)
 # shellcheck source=cloud-init/host/actions/lib.sh
 . "$INGOT/actions/lib.sh"

@@ -69,8 +69,8 @@ apply)
 		sleep 0.1
 	done
 	settled=$pid
-	[ "${ARG_READY-}" != http ] || while read -r address; do
-		[ -z "$address" ] || /usr/bin/python3 "$INGOT/ready.py" "$address" "$((deadline - ${uptime%.*}))" || died "does not answer to HTTP on $address"
+	[ -z "${ARG_READY-}" ] || while read -r address; do
+		[ -z "$address" ] || /usr/bin/python3 "$INGOT/ready.py" "$address" "$ARG_READY" "$((deadline - ${uptime%.*}))" || died "does not answer to HTTP on $address"
 	done <<-LISTENS
 		${ARG_LISTENS-}
 	LISTENS

@@ -106,7 +106,7 @@ apply)
 		echo "$ARG_NAME: start"
 	fi
 	until_true "${ARG_TIMEOUT:-60}" renewed || died "nothing listens on $ARG_LISTENS after ${ARG_TIMEOUT:-60} s"
-	[ "${ARG_READY-}" != http ] || /usr/bin/python3 "$INGOT/ready.py" "$ARG_LISTENS" "${ARG_TIMEOUT:-60}" || died "it does not answer to HTTP"
+	[ -z "${ARG_READY-}" ] || /usr/bin/python3 "$INGOT/ready.py" "$ARG_LISTENS" "$ARG_READY" "${ARG_TIMEOUT:-60}" || died "it does not answer to HTTP"
 	# One whose application cannot be loaded ends a moment later.
 	settled=$master
 	sleep 0.5

@@ -1,11 +1,11 @@
 // check.py without a host: what it says of wrong questions, and what it sees over sockets. No root, no machine.
 import { execFileSync, spawn } from "node:child_process";
 import { createHash, X509Certificate } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type RequestListener } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import { type AddressInfo, createServer as createSocketServer, type Server } from "node:net";
-import { tmpdir } from "node:os";
+import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -178,6 +178,25 @@ test("tcp: open, closed", async () => {
   assert.ok((await one("tcp", { host, port: Number(port), open: true })).ok);
   assert.match((await one("tcp", { host, port: Number(port), open: false })).message, /is open, expected closed/);
   assert.ok((await one("tcp", { host, port: 1, open: false })).ok);
+});
+
+test("what is wrong anywhere in a folder is named, but for what is declared itself", async () => {
+  const path = join(folder, "contents");
+  const owner = userInfo().username;
+  mkdirSync(join(path, "a/b"), { recursive: true });
+  mkdirSync(join(path, "own"));
+  for (const name of ["a/b/fine", "a/b/open", "own/open"]) writeFileSync(join(path, name), "");
+  for (const name of ["a/b/open", "own/open"]) chmodSync(join(path, name), 0o666);
+  symlinkSync("nowhere", join(path, "a/link"));
+  const ask = (more: Record<string, Json>) => one("contents", { path, owner, ...more });
+  assert.equal(
+    (await ask({ mode: "0755" })).message,
+    `${path}/a/b/open: mode is 0666, expected 0755 at most; ${path}/own/open: mode is 0666, expected 0755 at most`,
+  );
+  assert.match((await ask({ mode: "0755", apart: [`${path}/own`] })).message, /^\S+a\/b\/open: mode[^;]*$/);
+  assert.match((await ask({ owner: "nobody" })).message, /owner is \S+, expected nobody; .*, and 4 more$/);
+  assert.equal(await ask({}), { id: "c0", ok: true, message: "", seen: 7 });
+  assert.match((await ask({ timeout: 0 })).message, /after 0 s and 0 things in it there are more/);
 });
 
 test.run();

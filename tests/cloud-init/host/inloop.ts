@@ -226,7 +226,13 @@ export function inloop({
     step(
       "service/gunicorn",
       "service",
-      { unit: "gunicorn.service", inputs: [envPath, "/srv/inloop/current"], listens: ["127.0.0.1:8000"], ready: "http", timeout: 10 },
+      {
+        unit: "gunicorn.service",
+        inputs: [envPath, "/srv/inloop/current"],
+        listens: ["127.0.0.1:8000"],
+        ready: "inloop.localhost",
+        timeout: 10,
+      },
       { after: ["application/inloop:live"] },
     ),
     ...(withoutWorker ? [] : [step("service/huey", "service", { unit: "huey.service" }, { after: ["user/huey"] })]),
