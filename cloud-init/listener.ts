@@ -1,8 +1,19 @@
 // What listens at an address and port: the keys that say so, and what follows for outputs, firewall, waiting hosts and checks. Services,
 // supervisor's programs and uWSGI's vassals have it; servers that are on loopback or at the host's address have the end of this file.
-import { choice, integer, optional, text, withDefault } from "../lib/schema.ts";
+import { nearest } from "../lib/diagnostics.ts";
+import { choice, either, integer, list, optional, type Schema, text, withDefault } from "../lib/schema.ts";
+import type { Path } from "../lib/yaml.ts";
 import { type CheckDraft, type Compiled, type Host, inside, type Kind, type Problem, type StepDraft, stranger } from "./kind.ts";
+import type { Reach } from "./plan.ts";
 import type { Output } from "./value.ts";
+
+const hostNames = list(text({ pattern: "^[a-z0-9][a-z0-9_-]*$", expected: "the name of a host of the stack" }), { minItems: 1 });
+export const reachSchema: Schema<Reach> = either([choice(["world", "stack"]), hostNames]);
+/** Of servers with `listen: private`. */
+export const allowHosts = optional({
+  ...hostNames,
+  description: "The hosts of the stack that reach it, when it listens beyond loopback; all when left out",
+});
 
 export const listenerKeys = {
   listens: optional(
@@ -13,9 +24,10 @@ export const listenerKeys = {
     }),
   ),
   open_to: withDefault(
-    choice(["world", "stack"], {
-      description: "Who may reach what it listens on, when that is not loopback: anybody, or the stack's other hosts",
-    }),
+    {
+      ...reachSchema,
+      description: "Who may reach what it listens on, when that is not loopback: anybody, the stack's other hosts, or a list of these",
+    },
     "world",
   ),
   start_seconds: withDefault(integer({ minimum: 1, maximum: 600, description: "How long it may take to start" }), 60),
@@ -23,7 +35,7 @@ export const listenerKeys = {
 
 export interface Listener {
   listens?: string;
-  open_to: "world" | "stack";
+  open_to: Reach;
 }
 
 const portOf = ({ listens }: Listener): number | undefined => (listens ? Number(listens.split(":")[1]) : undefined);
@@ -42,6 +54,30 @@ export const listenerOutputs = (value: Listener, at: string): Record<string, Out
     },
   }),
 });
+
+/** Hosts that are to reach a port must be others of the stack, with an address by which a firewall knows them. */
+export const reachProblems = (reach: Reach | undefined, host: Host, path: Path): Problem[] =>
+  (Array.isArray(reach) ? reach : []).flatMap((name, i): Problem[] => {
+    if (host.peers.some((p) => p.name === name)) return [];
+    const near = nearest(
+      name,
+      host.peers.map((p) => p.name),
+    );
+    return [
+      {
+        code: "ING1423",
+        path: [...path, i],
+        message: name === host.name ? `${name} is this host itself` : `\`${name}\` is not a host of the stack with an address`,
+        hint: near
+          ? `did you mean \`${near}\`?`
+          : host.peers.length
+            ? `hosts with an address: ${host.peers.map((p) => p.name).join(", ")}`
+            : "add the other host, and give it an `address:`",
+      },
+    ];
+  });
+
+export const listenerProblems = ({ open_to }: Listener, host: Host): Problem[] => reachProblems(open_to, host, ["open_to"]);
 
 type Awaited = ReturnType<NonNullable<Kind["awaited"]>>;
 
@@ -73,8 +109,8 @@ export function listenerChecks(value: Listener): CheckDraft[] {
 // --- Servers with `listen: loopback` or `private` ---
 
 /** A server that is to listen at the host's address needs one. */
-export const privateProblems = (listen: string, host: Host): Problem[] =>
-  listen === "private" && host.address === undefined
+export const privateProblems = (listen: string, host: Host, allow?: string[]): Problem[] => [
+  ...(listen === "private" && host.address === undefined
     ? [
         {
           code: "ING1423",
@@ -83,7 +119,21 @@ export const privateProblems = (listen: string, host: Host): Problem[] =>
           hint: "add one, and `network:` to the stack",
         },
       ]
-    : [];
+    : []),
+  ...(allow && listen !== "private"
+    ? [
+        {
+          code: "ING1423",
+          path: ["allow"],
+          message: "nobody comes from elsewhere to a server that listens on loopback",
+          hint: "write `listen: private`",
+        },
+      ]
+    : reachProblems(allow, host, ["allow"])),
+];
+
+export const privatePorts = ({ listen, allow }: { listen: string; allow?: string[] }, port: number): Compiled["ports"] =>
+  listen === "private" ? [{ port, protocol: "tcp", from: allow ?? "stack" }] : [];
 
 export const privateAwaited = (kind: string, listen: string, at: string, port: number): Awaited =>
   listen === "private"

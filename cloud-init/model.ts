@@ -395,7 +395,7 @@ function checkReferences(host: HostModel, yaml: YamlFile, found: Diagnostic[]): 
         const elsewhere = target.on !== host;
         if (target.id !== resource.id && !elsewhere) before.add(target.id);
         if (target.on.broken.has(target.id)) continue;
-        if (elsewhere) checkReach(target, yaml.rangeOf(reference.path), found);
+        if (elsewhere) checkReach(target, host, yaml.rangeOf(reference.path), found);
         const outputs = outputsAt(target, host);
         if (!Object.hasOwn(outputs, target.output)) {
           const near = nearest(target.output, Object.keys(outputs));
@@ -424,7 +424,7 @@ function checkReferences(host: HostModel, yaml: YamlFile, found: Diagnostic[]): 
 }
 
 /** Whether another host of the stack can use what it offers. */
-function checkReach({ on, resource, id, host: name }: OutputPlace, at: Range, found: Diagnostic[]): void {
+function checkReach({ on, resource, id, host: name }: OutputPlace, reader: HostModel, at: Range, found: Diagnostic[]): void {
   if (!on || !resource) return;
   if (on.address === undefined) {
     found.push(
@@ -434,11 +434,19 @@ function checkReach({ on, resource, id, host: name }: OutputPlace, at: Range, fo
     );
     return;
   }
-  const awaited = kindOf(resource).awaited?.(resource, on, on.address) ?? { unreachable: "is for its own host alone" };
+  const kind = kindOf(resource);
+  const awaited = kind.awaited?.(resource, on, on.address) ?? { unreachable: "is for its own host alone" };
   if ("unreachable" in awaited)
     found.push(
       diagnostic("ING1206", at, `${id} of ${name} ${awaited.unreachable}`, {
         ...(awaited.hint !== undefined && { hint: awaited.hint }),
+        related: [{ message: `${id} is declared here`, range: on.rangeOf(id) }],
+      }),
+    );
+  else if ((kind.compile(resource, on).ports ?? []).some(({ from }) => Array.isArray(from) && !from.includes(reader.name)))
+    found.push(
+      diagnostic("ING1206", at, `${id} of ${name} lets other hosts in, and not ${reader.name}`, {
+        hint: `add \`${reader.name}\` to the hosts that it names`,
         related: [{ message: `${id} is declared here`, range: on.rangeOf(id) }],
       }),
     );

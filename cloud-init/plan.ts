@@ -54,11 +54,13 @@ export interface Limits {
   memory?: number;
 }
 
-/** `from: stack` is reached by other hosts of the stack only, `world` by anybody. */
+/** Who reaches a port: anybody, the stack's other hosts, or these of them, by name. */
+export type Reach = "world" | "stack" | string[];
+
 export interface Port {
   port: number;
   protocol: "tcp" | "udp";
-  from: "world" | "stack";
+  from: Reach;
   resource: string;
 }
 

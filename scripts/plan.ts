@@ -58,7 +58,7 @@ export async function main(args: string[], io: Io): Promise<number> {
     );
     section(
       "ports",
-      host.ports.map((p) => [`${p.port}/${p.protocol}`, `from ${p.from}`, p.resource]),
+      host.ports.map((p) => [`${p.port}/${p.protocol}`, `from ${[p.from].flat().join(", ")}`, p.resource]),
     );
     section(
       "checks",

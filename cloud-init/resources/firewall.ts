@@ -1,6 +1,6 @@
 // What reaches the host at all: the ports that its resources declare, and nothing else.
 import { choice, type Infer, integer, list, object, text, withDefault } from "../../lib/schema.ts";
-import { type Host, inside, type Kind, kind, type Problem, pkg } from "../kind.ts";
+import { type Host, inside, type Kind, kind, type Problem, pkg, stranger } from "../kind.ts";
 import { rangeOf } from "../shape.ts";
 
 const network = text({
@@ -31,12 +31,12 @@ type Firewall = Infer<typeof schema>;
 const rulesPath = "/etc/ingot/firewall.nft";
 const unitPath = "/etc/systemd/system/ingot-firewall.service";
 
-/** A rule for each port; ports that are for the stack are open to the addresses of its other hosts. */
+/** A rule for each port; ports that are for the stack are open to the addresses of its other hosts, or of those that are named. */
 function rulesOf(value: Firewall, host: Host): string[] {
-  const peers = host.peers.map((p) => p.address);
   const declared = host.ports().flatMap(({ port, protocol, from }) => {
     if (port === 22 && protocol === "tcp") return [{ port, protocol, sources: value.ssh_from }];
     if (from === "world") return [{ port, protocol, sources: [] }];
+    const peers = host.peers.filter((p) => from === "stack" || from.includes(p.name)).map((p) => p.address);
     return peers.length ? [{ port, protocol, sources: peers }] : [];
   });
   const more = value.allow.map(({ port, protocol, from }) => ({ port, protocol, sources: from }));
@@ -44,6 +44,13 @@ function rulesOf(value: Firewall, host: Host): string[] {
     ({ port, protocol, sources }) => `${sources.length ? `ip saddr { ${sources.join(", ")} } ` : ""}${protocol} dport ${port} accept`,
   );
   return [...new Set(lines)].sort();
+}
+
+/** TCP ports that not everybody may reach. */
+function closedTo(host: Host): number[] {
+  const tcp = host.ports().filter((p) => p.protocol === "tcp");
+  const open = new Set(tcp.filter((p) => p.from === "world").map((p) => p.port));
+  return [...new Set(tcp.map((p) => p.port))].filter((port) => !open.has(port));
 }
 
 const rulesetOf = (value: Firewall, host: Host): string =>
@@ -127,5 +134,6 @@ export const firewall: Kind<Firewall> = kind({
   checks: ({ value }, host) => [
     inside("unit", { name: "ingot-firewall.service", active: true, enabled: true }),
     inside("firewall", { rules: rulesOf(value, host) }, "rules"),
+    ...closedTo(host).map((port) => stranger("tcp", { port, open: false }, `closed-${port}`)),
   ],
 });

@@ -1,7 +1,7 @@
 // The memcached server of the host.
 import { choice, type Infer, integer, object, withDefault } from "../../lib/schema.ts";
 import { inside, type Kind, kind, pkg, stranger } from "../kind.ts";
-import { privateAwaited, privateProblems } from "../listener.ts";
+import { allowHosts, privateAwaited, privatePorts, privateProblems } from "../listener.ts";
 
 const port = 11211;
 const schema = object({
@@ -12,6 +12,7 @@ const schema = object({
     }),
     "loopback",
   ),
+  allow: allowHosts,
 });
 type Memcached = Infer<typeof schema>;
 
@@ -26,9 +27,9 @@ export const memcached: Kind<Memcached> = kind({
   awaited: ({ value }, _, at) => privateAwaited("memcached", value.listen, at, port),
   binds: () => [port],
   needs: () => [pkg("memcached")],
-  problems: ({ value }, host) => privateProblems(value.listen, host),
+  problems: ({ value }, host) => privateProblems(value.listen, host, value.allow),
   compile: ({ value }, host) => ({
-    ports: value.listen === "private" ? [{ port, protocol: "tcp", from: "stack" }] : [],
+    ports: privatePorts(value, port),
     files: [
       {
         path: "/etc/systemd/system/memcached.service.d/ingot.conf",

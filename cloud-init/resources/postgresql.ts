@@ -4,6 +4,7 @@ import { postgresqlSetting } from "../../lib/quote.ts";
 import { choice, either, flag, integer, list, map, object, ref, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, isBelow, kind, type Problem, pkg, stranger } from "../kind.ts";
 import { privateProblems } from "../listener.ts";
+import type { Reach } from "../plan.ts";
 import { volume } from "./volume.ts";
 
 /** The version in the image, "15". */
@@ -19,6 +20,12 @@ function sourceOf(from: string, host: Host): string | undefined {
   if (/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/.test(from)) return from;
   const peer = host.peers.find((p) => p.name === from);
   return peer && `${peer.address}/32`;
+}
+
+/** The hosts that are let in; where a network is, nobody knows which those are. */
+function comers(allow: { from: string }[], host: Host): Reach {
+  const hosts = [...new Set(allow.map((a) => a.from))];
+  return hosts.length && hosts.every((from) => host.peers.some((p) => p.name === from)) ? hosts : "stack";
 }
 
 /** The map by which users of the system are roles; who has the role's name stays it. */
@@ -117,7 +124,7 @@ export const postgresql = kind({
   needs: ({ value }, host) => [pkg(`postgresql-${versionIn(host)}`), pkg("postgresql-common"), { need: "locale", name: value.locale }],
   binds: () => [5432],
   compile: ({ value }, host) => ({
-    ports: value.listen === "private" ? [{ port: 5432, protocol: "tcp", from: "stack" }] : [],
+    ports: value.listen === "private" ? [{ port: 5432, protocol: "tcp", from: comers(value.allow, host) }] : [],
     files: [
       {
         path: "/etc/ingot/postgresql/ingot.conf",

@@ -1,7 +1,7 @@
 // The RabbitMQ server of the host.
 import { choice, type Infer, list, map, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, type Kind, kind, type Problem, pkg, stranger } from "../kind.ts";
-import { privateAwaited, privateProblems } from "../listener.ts";
+import { allowHosts, privateAwaited, privatePorts, privateProblems } from "../listener.ts";
 import { type SecretRef, secretRef } from "../value.ts";
 import { foldersAbove } from "./directory.ts";
 
@@ -31,6 +31,7 @@ const schema = object({
     choice(["loopback", "private"], { description: "Where it listens: for this host alone, or at the host's `address:` too" }),
     "loopback",
   ),
+  allow: allowHosts,
   vhosts: withDefault(
     map(
       object({
@@ -142,7 +143,7 @@ export const rabbitmq: Kind<RabbitMq> = kind({
   after: (_, host) => foldersAbove(home, host),
   needs: () => [pkg("rabbitmq-server")],
   problems: ({ value }, host): Problem[] => [
-    ...privateProblems(value.listen, host),
+    ...privateProblems(value.listen, host, value.allow),
     ...Object.entries(value.vhosts).flatMap(([vhost, { users, permissions }]): Problem[] =>
       Object.keys(permissions).flatMap((user) =>
         users.includes(user)
@@ -159,7 +160,7 @@ export const rabbitmq: Kind<RabbitMq> = kind({
         { name: cookie, generate: "password" },
         ...users.map(({ secret, declared }) => ({ name: secret, generate: declared ? declared.generate : ("password" as const) })),
       ],
-      ports: value.listen === "private" ? [{ port, protocol: "tcp", from: "stack" }] : [],
+      ports: privatePorts(value, port),
       files: [
         { path: "/etc/rabbitmq/rabbitmq.conf", mode: "0644", content: configurationOf(value, host) },
         {

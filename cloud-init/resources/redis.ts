@@ -1,7 +1,7 @@
 // The Redis server of the host.
 import { choice, type Infer, integer, map, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, type Kind, kind, type Problem, pkg, stranger } from "../kind.ts";
-import { privateAwaited, privateProblems } from "../listener.ts";
+import { allowHosts, privateAwaited, privatePorts, privateProblems } from "../listener.ts";
 import { secretRef } from "../value.ts";
 
 const port = 6379;
@@ -20,6 +20,7 @@ const schema = object({
     }),
     "loopback",
   ),
+  allow: allowHosts,
   password: optional({ ...secretRef, description: "Its password, also on loopback; a generated one when it listens beyond that" }),
   memory: optional(text({ pattern: "^[1-9][0-9]*(mb|gb)$", description: "Redis's `maxmemory`", expected: "a size such as `256mb`" })),
 });
@@ -63,7 +64,7 @@ export const redis: Kind<Redis> = kind({
   problems: ({ value }, host): Problem[] => {
     const seen = new Map<number, string>();
     return [
-      ...privateProblems(value.listen, host),
+      ...privateProblems(value.listen, host, value.allow),
       ...Object.entries(value.databases).flatMap(([name, n]) => {
         const other = seen.get(n);
         seen.set(n, name);
@@ -78,7 +79,7 @@ export const redis: Kind<Redis> = kind({
     return {
       secrets:
         password === undefined ? [] : [{ name: password, generate: value.password ? value.password.generate : ("password" as const) }],
-      ports: value.listen === "private" ? [{ port, protocol: "tcp", from: "stack" }] : [],
+      ports: privatePorts(value, port),
       files: [
         {
           path: "/etc/redis/ingot.conf",

@@ -2,7 +2,7 @@
 
 import { flag, type Infer, integer, object, optional, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, kind, onlyOne, type Resource } from "../kind.ts";
-import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts } from "../listener.ts";
+import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts, listenerProblems } from "../listener.ts";
 import { afterLine, groupsOf, programAfter, programKeys, programLines, programProblems, stopSignalOf } from "../program.ts";
 import { application, inputsOf } from "./application.ts";
 import { proxiedAs } from "./site.ts";
@@ -86,7 +86,7 @@ export const service = kind<Service>({
   after: ({ value }, host) => programAfter(value, host),
   problems: (self, host) => {
     const { name, value } = self;
-    const problems = programProblems(value, host);
+    const problems = [...programProblems(value, host), ...listenerProblems(value, host)];
     if (host.image.units?.has(`${name}.service`))
       problems.push({
         code: "ING1507",

@@ -1,7 +1,7 @@
 // A program that supervisor keeps running, for those who operate by supervisorctl.
 import { choice, type Infer, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { inside, type Kind, kind, type Resource } from "../kind.ts";
-import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts } from "../listener.ts";
+import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts, listenerProblems } from "../listener.ts";
 import { groupsOf, programAfter, programKeys, programProblems, programScript, scriptOf, stopSignalOf } from "../program.ts";
 import { commandOf, currentOf } from "./application.ts";
 
@@ -67,7 +67,7 @@ export const supervisor: Kind<Supervised> = kind({
   awaited: ({ value }, _, at) => listenerAwaited(value, at),
   binds: ({ value }) => bindsOf(value),
   after: ({ value }, host) => programAfter(value, host),
-  problems: ({ value }, host) => programProblems(value, host),
+  problems: ({ value }, host) => [...programProblems(value, host), ...listenerProblems(value, host)],
   compile: (self, host) => ({
     files: [
       { path: programPath(self.name), mode: "0644", content: configurationOf(self) },

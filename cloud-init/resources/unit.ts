@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { choice, flag, type Infer, integer, list, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inStackFolder, inside, isThere, type Kind, kind, onlyOne, type Problem } from "../kind.ts";
+import { reachProblems, reachSchema } from "../listener.ts";
 import { absolutePath } from "../names.ts";
 import { service } from "./service.ts";
 import { timer } from "./timer.ts";
@@ -18,7 +19,10 @@ const schema = object({
       object({
         port: integer({ minimum: 1, maximum: 65535, description: "The port" }),
         protocol: withDefault(choice(["tcp", "udp"], { description: "Its protocol" }), "tcp"),
-        from: withDefault(choice(["world", "stack"], { description: "Who may reach it: anybody, or the stack's other hosts" }), "world"),
+        from: withDefault(
+          { ...reachSchema, description: "Who may reach it: anybody, the stack's other hosts, or a list of these" },
+          "world",
+        ),
       }),
       { description: "Ports that it listens on beyond loopback" },
     ),
@@ -48,6 +52,8 @@ export const unit: Kind<Unit> = kind({
     "files:\n  /etc/default/cron-of-mine: { content: 'A=1' }\nunits:\n  fstrim.timer: { inputs: [/etc/default/cron-of-mine], reload: true }\n  docker.service: { opens: [{ port: 2377, from: stack }] }\n",
   ],
   problems: ({ name, value }, host): Problem[] => {
+    const reach = value.opens.flatMap((o, i) => reachProblems(o.from, host, ["opens", i, "from"]));
+    if (reach.length) return reach;
     if (isOfImage(value)) {
       if (!value.start)
         return [{ code: "ING1404", message: `the unit ${name} has neither \`content:\` nor \`source:\`, and is not to be started` }];

@@ -2,7 +2,7 @@
 import { uwsgiSetting } from "../../lib/quote.ts";
 import { either, flag, type Infer, integer, map, object, ref, text, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, type Kind, kind, type Problem, pkg, type Resource } from "../kind.ts";
-import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts } from "../listener.ts";
+import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts, listenerProblems } from "../listener.ts";
 import { groupsOf, programAfter, programKeys, programProblems, programScript, scriptOf } from "../program.ts";
 import { application, currentOf } from "./application.ts";
 import { nginxGroup } from "./nginx.ts";
@@ -90,6 +90,7 @@ export const uwsgi: Kind<Vassal> = kind({
   binds: ({ value }) => bindsOf(value),
   after: ({ value }, host) => programAfter(value, host),
   problems: ({ value }, host): Problem[] => [
+    ...listenerProblems(value, host),
     ...programProblems({ ...value, command: "uwsgi" }, host),
     ...Object.keys(value.settings)
       .filter((s) => own.includes(s))

@@ -52,8 +52,9 @@ export function openPorts(scope: Construct, stack: string, host: AwsHost, group:
       id(host.host, `${port.protocol}_${port.port}_${source.replace(/[^A-Za-z0-9_-]/g, "_")}`),
     );
   for (const port of host.ports) {
-    if (port.from === "stack")
-      for (const [other, { id: groupId }] of others) rule(port, `host_${other}`, { referencedSecurityGroupId: groupId });
-    else for (const cidr of port.port === 22 ? host.sshFrom : world) rule(port, cidr, { [version(cidr)]: cidr });
+    if (port.from !== "world") {
+      for (const [other, { id: groupId }] of others)
+        if (port.from === "stack" || port.from.includes(other)) rule(port, `host_${other}`, { referencedSecurityGroupId: groupId });
+    } else for (const cidr of port.port === 22 ? host.sshFrom : world) rule(port, cidr, { [version(cidr)]: cidr });
   }
 }
