@@ -4,8 +4,20 @@ import { canonicalJson, sha256 } from "../lib/digest.ts";
 import { line, QuoteError } from "../lib/quote.ts";
 import type { Compiled, Resource, StepDraft } from "./kind.ts";
 import { type HostModel, kindOf, outputsAt, readElsewhere, type StackModel } from "./model.ts";
-import type { Arg, Check, GeneratedFile, Generation, HostPlan, Need, Port, SecretUse, StackPlan, Step, VolumePlan } from "./plan.ts";
-import { application } from "./resources/application.ts";
+import type {
+  Arg,
+  ArtifactUse,
+  Check,
+  GeneratedFile,
+  Generation,
+  HostPlan,
+  Need,
+  Port,
+  SecretUse,
+  StackPlan,
+  Step,
+  VolumePlan,
+} from "./plan.ts";
 import { site } from "./resources/site.ts";
 import type { SecretNeed } from "./value.ts";
 
@@ -47,6 +59,8 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
   const checks: Check[] = [];
   const ports: Port[] = [];
   const volumes: VolumePlan[] = [];
+  const artifacts: ArtifactUse[] = [];
+  let containers: string | undefined;
   const secrets = new Map<string, SecretUse>();
   const wants: Need[] = [];
   const origins: HostPlan["origins"] = {};
@@ -71,6 +85,8 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     files.push(...(made.files ?? []).map((f) => ({ ...f, resource: id })));
     ports.push(...(made.ports ?? []).map((p) => ({ ...p, resource: id })));
     volumes.push(...(made.volumes ?? []));
+    artifacts.push(...(made.artifacts ?? []).map((a) => ({ resource: id, ...a })));
+    containers ??= made.containers;
     for (const { name, generate } of made.secrets ?? []) {
       const known = secrets.get(name);
       // Several may use it and only one say how it is made.
@@ -105,9 +121,10 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
       checks.filter((c) => c.seen === "inside"),
     ),
     checks: checks.filter((c) => c.seen !== "inside"),
-    artifacts: (unsayable.length ? [] : host.all(application)).map(({ id, name }) => ({ resource: id, ...host.release(name) })),
+    artifacts,
     secrets: [...secrets.values()],
     volumes,
+    ...(containers !== undefined && { containers }),
     ports,
     origins,
     localNames: host.all(site).flatMap((s) => s.value.names.filter((n) => n.endsWith(".localhost"))),

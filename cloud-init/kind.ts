@@ -4,7 +4,7 @@ import { existsSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Schema } from "../lib/schema.ts";
 import type { Path } from "../lib/yaml.ts";
-import type { Arg, Check, GeneratedFile, Need, Part, Port, Step, VolumePlan } from "./plan.ts";
+import type { Arg, ArtifactUse, Check, GeneratedFile, Need, Part, Port, Step, VolumePlan } from "./plan.ts";
 import type { Output, SecretNeed, Value } from "./value.ts";
 
 /** One thing declared on a host. Its id is `kind/name`; of a kind with one resource per host, the kind alone. */
@@ -51,6 +51,9 @@ export interface Compiled {
   secrets?: SecretNeed[];
   ports?: Omit<Port, "resource">[];
   volumes?: VolumePlan[];
+  artifacts?: Omit<ArtifactUse, "resource">[];
+  /** HostPlan's. */
+  containers?: string;
 }
 
 type NeedDraft = Need extends infer N ? (N extends Need ? Omit<N, "resource"> : never) : never;

@@ -1,7 +1,7 @@
 // What listens at an address and port: the keys that say so, and what follows for outputs, firewall, waiting hosts and checks. Services,
 // supervisor's programs and uWSGI's vassals have it; servers that are on loopback or at the host's address have the end of this file.
 import { nearest } from "../lib/diagnostics.ts";
-import { choice, either, integer, list, optional, type Schema, text, withDefault } from "../lib/schema.ts";
+import { choice, either, integer, list, object, optional, type Schema, text, withDefault } from "../lib/schema.ts";
 import type { Path } from "../lib/yaml.ts";
 import { type CheckDraft, type Compiled, type Host, inside, type Kind, type Problem, type StepDraft, stranger } from "./kind.ts";
 import type { Reach } from "./plan.ts";
@@ -32,6 +32,19 @@ export const listenerKeys = {
   ),
   start_seconds: withDefault(integer({ minimum: 1, maximum: 600, description: "How long it may take to start" }), 60),
 };
+
+/** Ports of what Ingot does not start itself: a unit as its user wrote it, Docker's containers. */
+export const opens = withDefault(
+  list(
+    object({
+      port: integer({ minimum: 1, maximum: 65535, description: "The port" }),
+      protocol: withDefault(choice(["tcp", "udp"], { description: "Its protocol" }), "tcp"),
+      from: withDefault({ ...reachSchema, description: "Who may reach it: anybody, the stack's other hosts, or a list of these" }, "world"),
+    }),
+    { description: "Ports that it listens on beyond loopback" },
+  ),
+  [],
+);
 
 export interface Listener {
   listens?: string;

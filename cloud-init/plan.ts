@@ -36,6 +36,8 @@ export interface HostPlan {
   artifacts: ArtifactUse[];
   secrets: SecretUse[];
   volumes: VolumePlan[];
+  /** It runs containers of its own, which are kept here (`/var/lib/docker`). */
+  containers?: string;
   /** What may be reached from outside the host. Anything else that listens there is a failed check. */
   ports: Port[];
   /** Where each step and resource was declared; kept out of the generation, so that a comment does not change its digest. */
@@ -80,11 +82,11 @@ export interface VolumePlan {
   filesystem: "ext4" | "xfs";
 }
 
-/** Bytes that the host finds at /run/ingot/artifacts/<sha256>: an application's release. */
+/** Bytes that the host finds at /run/ingot/artifacts/<sha256>: an application's release, an image for Docker. */
 export interface ArtifactUse {
   /** The resource it belongs to: `application/inloop`. */
   resource: string;
-  /** What it is made from, known before it is made (cloud-init/release.ts). */
+  /** What it is made from, known before it is made (cloud-init/release.ts); of what is made elsewhere, its name. */
   id: string;
   /** All zeros until it has been built. */
   sha256: string;

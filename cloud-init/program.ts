@@ -7,6 +7,7 @@ import { environmentName } from "./names.ts";
 import { application, commandOf, commandProblems, currentOf, environmentProblems, envPath, sharedOf } from "./resources/application.ts";
 import { directory } from "./resources/directory.ts";
 import { versionIn } from "./resources/postgresql.ts";
+import { user } from "./resources/user.ts";
 import { settingsGroup } from "./settings.ts";
 import { isSensitive, type Value, valueSchema } from "./value.ts";
 
@@ -34,7 +35,7 @@ export const programKeys = {
 
 /** What a program begins after, when the machine starts: servers of the same host that it may talk to. */
 export const afterLine = (host: Host): string =>
-  `After=network.target postgresql@${versionIn(host)}-main.service redis-server.service rabbitmq-server.service memcached.service`;
+  `After=network.target postgresql@${versionIn(host)}-main.service redis-server.service rabbitmq-server.service memcached.service${host.has("docker") ? " docker.service" : ""}`;
 
 const sandbox = [
   "NoNewPrivileges=yes",
@@ -171,9 +172,11 @@ export function programProblems(value: Program, host: Host): Problem[] {
   return problems;
 }
 
-/** Directories that its user owns come first. */
-export const programAfter = (value: Runs, host: Host): string[] =>
-  host
+/** Directories that its user owns come first, and Docker when it may use it. */
+export const programAfter = (value: Runs, host: Host): string[] => [
+  ...host
     .all(directory)
     .filter((d) => d.value.owner === value.user)
-    .map((d) => d.id);
+    .map((d) => d.id),
+  ...([...value.groups, ...(host.get(user, value.user)?.value.groups ?? [])].includes("docker") ? ["docker"] : []),
+];

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, wr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { compile, planJson } from "../cloud-init/compile.ts";
+import { otherArchives } from "../cloud-init/docker-images.ts";
 import { type HostModel, loadStack, type StackModel } from "../cloud-init/model.ts";
 import type { HostPlan, StackPlan, Step } from "../cloud-init/plan.ts";
 import { buildRelease } from "../cloud-init/release.ts";
@@ -44,6 +45,7 @@ export async function prepare(
 ): Promise<Prepared> {
   const first = loadStack(file, surroundingsOf(project, pinned));
   compile(first); // what cannot be written is said before anything is made
+  refuse(first, await otherArchives(first));
   const images = new Map<string, Image>();
   const baked: Prepared["baked"] = [];
   for (const name of new Set(first.hosts.map((h) => h.image.name))) {
@@ -67,7 +69,7 @@ export async function prepare(
   const refused: Diagnostic[] = [];
   for (const host of model.hosts)
     refused.push(...(await refusedSnippets(project, model, host, imageOf(images, host.image.name), progress)));
-  if (refused.length) throw new InputError(refused, new Map([[model.yaml.file, model.yaml.text]]));
+  refuse(model, refused);
   const plan = compile(model);
   const hosts: HostInput[] = [];
   for (const host of plan.hosts) {
@@ -80,6 +82,10 @@ export async function prepare(
     hosts.push({ plan: host, image: imageOf(images, host.image.name), userData, secrets: await secretsOf(target.secrets, host) });
   }
   return { model, plan, hosts, baked, built };
+}
+
+function refuse(model: StackModel, found: Diagnostic[]): void {
+  if (found.length) throw new InputError(found, new Map([[model.yaml.file, model.yaml.text]]));
 }
 
 /** A manifest says which units there are; a lock does not. */

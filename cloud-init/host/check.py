@@ -473,9 +473,96 @@ def acl(path, entries):
     return seen
 
 
+def docker_cli(*words):
+    code, output, errors = run(["docker", *words], env={**os.environ, "HOME": "/root"})
+    if code != 0:
+        raise Wrong(f"docker {' '.join(words)}: {show(errors.strip())}")
+    return output
+
+
 @check
-def firewall(rules):
-    """What comes in is dropped, unless one of these rules takes it."""
+def docker(root, settings):
+    """The daemon answers, and has taken its settings."""
+    with open(settings, encoding="utf-8") as file:
+        declared = json.load(file)
+    seen = json.loads(docker_cli("info", "--format", "{{json .}}"))
+    expect("Docker's data", root, seen["DockerRootDir"])
+    expect("Docker's cgroup driver", "systemd", seen["CgroupDriver"])
+    expect("Docker's log driver", declared["log-driver"], seen["LoggingDriver"])
+    expect("live restore", declared["live-restore"], seen["LiveRestoreEnabled"])
+    return {"storage": seen["Driver"], "version": seen["ServerVersion"]}
+
+
+def cgroup_of(unit, controller):
+    """The folder of a unit's control group that has the controller, and whether control groups are of the second version."""
+    path = run(["systemctl", "show", "--property=ControlGroup", "--value", "--", unit])[1].strip()
+    if not path:
+        raise Wrong(f"{unit} has no control group")
+    if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        return f"/sys/fs/cgroup{path}", True
+    return f"/sys/fs/cgroup/{controller}{path}", False
+
+
+def cgroup_number(folder, *names):
+    """The first of these files that is there: a number, None for no limit."""
+    for name in names:
+        try:
+            with open(f"{folder}/{name}", encoding="ascii") as file:
+                text = file.read().split()
+        except FileNotFoundError:
+            continue
+        return text if len(text) > 1 else None if text[0] in ("max", "-1") else int(text[0])
+    raise Wrong(f"{folder}: the kernel keeps it to nothing")
+
+
+def cpu_limit(unit):
+    """Percent of one processor."""
+    folder, second = cgroup_of(unit, "cpu")
+    if second:
+        quota, period = cgroup_number(folder, "cpu.max")
+        return None if quota == "max" else round(100 * int(quota) / int(period))
+    quota = cgroup_number(folder, "cpu.cfs_quota_us")
+    return None if quota is None else round(100 * quota / cgroup_number(folder, "cpu.cfs_period_us"))
+
+
+@check
+def docker_slice(slice, cpu=None, memory=None, tasks=None):
+    """The kernel holds the slice to its limits, and every container is in it."""
+    seen = {}
+    if cpu is not None:
+        seen["cpu"] = cpu_limit(slice)
+        expect(f"{slice}: percent of a processor", cpu, seen["cpu"])
+    if memory is not None:
+        seen["memory"] = cgroup_number(cgroup_of(slice, "memory")[0], "memory.max", "memory.limit_in_bytes")
+        expect(f"{slice}: bytes of memory", memory, seen["memory"])
+    if tasks is not None:
+        seen["tasks"] = cgroup_number(cgroup_of(slice, "pids")[0], "pids.max")
+        expect(f"{slice}: tasks", tasks, seen["tasks"])
+    for name in docker_cli("container", "ls", "--quiet", "--no-trunc").split():
+        pid = docker_cli("container", "inspect", "--format", "{{.State.Pid}}", name).strip()
+        with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
+            groups = [line.rstrip("\n").split(":", 2) for line in file]
+        outside = [path for _, controllers, path in groups if controllers in ("", "memory", "cpu", "pids") and f"/{slice}/" not in path and path != "/"]
+        if outside:
+            raise Wrong(f"the container {name[:12]} runs outside of {slice}: {outside[0]}")
+    return seen
+
+
+@check
+def docker_image(name, record):
+    """The image of this name is the one that the archive gave."""
+    try:
+        with open(record, encoding="ascii") as file:
+            expected = file.read().strip()
+    except FileNotFoundError:
+        raise Wrong(f"the archive of {name} was never loaded") from None
+    expect(f"the image {name}", expected, docker_cli("image", "inspect", "--format", "{{.Id}}", name).strip())
+    return expected
+
+
+@check
+def firewall(rules, forwards=False):
+    """What comes in is dropped, unless one of these rules takes it; what is published by containers, too."""
     code, output, errors = run(["nft", "--stateless", "list", "chain", "inet", "ingot", "input"])
     if code != 0:
         raise Wrong(f"there is no firewall: {show(errors.strip())}")
@@ -485,8 +572,15 @@ def firewall(rules):
     def plain(rule):
         return re.sub(r"\s+", " ", rule).replace("{ ", "").replace(" }", "").strip()
 
+    expected = sorted(plain(rule) for rule in rules)
     seen = {plain(line) for line in output.splitlines() if " dport " in line and "udp sport" not in line}
-    expect("the firewall's rules", sorted(plain(rule) for rule in rules), sorted(seen))
+    expect("the firewall's rules", expected, sorted(seen))
+    if forwards:
+        _, output, _ = run(["nft", "--stateless", "list", "chain", "inet", "ingot", "forward"])
+        through = {re.sub(r"meta l4proto (\w+) ct original proto-dst", r"\1 dport", plain(line)) for line in output.splitlines() if "proto-dst" in line}
+        expect("what it lets through to containers", expected, sorted(through))
+        if len(re.findall("oifname .* drop", output)) != 2:
+            raise Wrong("the firewall lets through to containers what no rule refuses", output)
     return sorted(seen)
 
 

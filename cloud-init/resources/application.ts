@@ -364,6 +364,7 @@ export const application = kind<Application>({
         ? [{ path: `/usr/local/bin/${name}-manage`, mode: "0755", content: manageScript(name, value.manage, user, host) }]
         : [],
       steps,
+      artifacts: [release],
       secrets: [
         ...secretsIn(value.env),
         ...Object.values(value.settings?.values ?? {}).flatMap(secretsBelow),

@@ -53,6 +53,20 @@ function closedTo(host: Host): number[] {
   return [...new Set(tcp.map((p) => p.port))].filter((port) => !open.has(port));
 }
 
+/** What a container publishes is forwarded to it, past everything that looks at what comes in: so it is looked at here, by the port that was
+ * asked for. Containers themselves may go anywhere. */
+const forwardOf = (value: Firewall, host: Host): string[] => [
+  "    chain forward {",
+  "        type filter hook forward priority filter; policy accept;",
+  "        ct state established,related accept",
+  ...bridges.map((name) => `        iifname "${name}" accept`),
+  ...rulesOf(value, host).map((rule) => `        ${rule.replace(/(tcp|udp) dport/, "meta l4proto $1 ct original proto-dst")}`),
+  ...bridges.map((name) => `        oifname "${name}" counter drop`),
+  "    }",
+];
+/** Docker's networks: its own, and those that are made by `docker network create`. */
+const bridges = ["docker0", "br-*"];
+
 const rulesetOf = (value: Firewall, host: Host): string =>
   [
     "# Made by Ingot. Its own table alone: what Docker and others have in theirs stays.",
@@ -71,6 +85,7 @@ const rulesetOf = (value: Firewall, host: Host): string =>
     ...(value.log === "refused" ? ['        limit rate 10/minute log prefix "ingot refused: "'] : []),
     "        counter drop",
     "    }",
+    ...(host.has("docker") ? forwardOf(value, host) : []),
     "}",
     "",
   ].join("\n");
@@ -80,7 +95,7 @@ export const firewall: Kind<Firewall> = kind({
   key: "firewall",
   shape: "one",
   summary:
-    "nftables on the host itself: what comes in is dropped unless a resource declares its port, for everybody or for the stack's other hosts. On EC2 the same ports are the security group's. It is there before the network is, and again after a reload that failed, which changes nothing.",
+    "nftables on the host itself: what comes in is dropped unless a resource declares its port, for everybody or for the stack's other hosts; what Docker's containers publish, too. On EC2 the same ports are the security group's. It is there before the network is, and again after a reload that failed, which changes nothing.",
   schema,
   examples: [
     "firewall: {}\n",
@@ -133,7 +148,7 @@ export const firewall: Kind<Firewall> = kind({
   }),
   checks: ({ value }, host) => [
     inside("unit", { name: "ingot-firewall.service", active: true, enabled: true }),
-    inside("firewall", { rules: rulesOf(value, host) }, "rules"),
+    inside("firewall", { rules: rulesOf(value, host), ...(host.has("docker") && { forwards: true }) }, "rules"),
     ...closedTo(host).map((port) => stranger("tcp", { port, open: false }, `closed-${port}`)),
   ],
 });

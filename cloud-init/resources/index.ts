@@ -9,6 +9,7 @@ import { command } from "./command.ts";
 import { database } from "./database.ts";
 import { delivery } from "./delivery.ts";
 import { directory } from "./directory.ts";
+import { docker } from "./docker.ts";
 import { emperor } from "./emperor.ts";
 import { external } from "./external.ts";
 import { file } from "./file.ts";
@@ -60,6 +61,7 @@ export const kinds: readonly Kind[] = [
   redis,
   rabbitmq,
   memcached,
+  docker,
   external,
   application,
   grant,

@@ -1,8 +1,8 @@
 // A systemd unit as its user wrote it: for what no kind is made for.
 import { readFileSync } from "node:fs";
-import { choice, flag, type Infer, integer, list, object, optional, text, withDefault } from "../../lib/schema.ts";
+import { flag, type Infer, list, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inStackFolder, inside, isThere, type Kind, kind, onlyOne, type Problem } from "../kind.ts";
-import { reachProblems, reachSchema } from "../listener.ts";
+import { opens, reachProblems } from "../listener.ts";
 import { absolutePath } from "../names.ts";
 import { service } from "./service.ts";
 import { timer } from "./timer.ts";
@@ -14,20 +14,7 @@ const schema = object({
   ),
   inputs: withDefault(list(absolutePath, { description: "Files whose change starts it anew: what it is configured by" }), []),
   reload: withDefault(flag({ description: "A change of `inputs:` alone is a reload" }), false),
-  opens: withDefault(
-    list(
-      object({
-        port: integer({ minimum: 1, maximum: 65535, description: "The port" }),
-        protocol: withDefault(choice(["tcp", "udp"], { description: "Its protocol" }), "tcp"),
-        from: withDefault(
-          { ...reachSchema, description: "Who may reach it: anybody, the stack's other hosts, or a list of these" },
-          "world",
-        ),
-      }),
-      { description: "Ports that it listens on beyond loopback" },
-    ),
-    [],
-  ),
+  opens,
   start: withDefault(flag({ description: "Enabled and started; otherwise it is only there, for others that want it" }), true),
 });
 type Unit = Infer<typeof schema>;

@@ -10,6 +10,9 @@ export type Manager = "systemd" | "none";
 /** Who keeps processes here. Source: sd_booted(3). */
 export const manager = (): Manager => (existsSync("/run/systemd/system") ? "systemd" : "none");
 
+/** Whether a machine's control groups are its own to write to without more: of the second version they are. Source: cgroups(7). */
+export const delegated = (): boolean => existsSync("/sys/fs/cgroup/cgroup.controllers");
+
 /** The command that runs `argv` in the group `name`: started by systemd's units themselves, or by enter.sh. */
 export function inGroup(name: string, argv: string[]): string[] {
   return manager() === "systemd" ? argv : ["sh", join(toolFolder, "stacks/local/enter.sh"), name, ...argv];

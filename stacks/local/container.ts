@@ -21,6 +21,7 @@ import {
   addArtifacts,
   cloudInitErrors,
   consoleTail,
+  containersOf,
   exitCodeOf,
   leaderOf,
   type MachineRecord,
@@ -41,7 +42,7 @@ import { ensureVolume, volumeFile } from "./volume.ts";
 export interface ContainerOptions {
   /** Seconds from its start within which a machine must have begun to activate. @default 180 */
   bootSeconds?: number;
-  /** Seconds that an orderly power-off may take before the machine is killed. @default 10 */
+  /** Seconds that an orderly power-off may take before the machine is killed: containers alone have ten. @default 15 */
   stopSeconds?: number;
 }
 
@@ -61,7 +62,7 @@ const mark = `${markPrefix}${randomBytes(6).toString("hex")}`;
 const script = (name: string): string => join(toolFolder, "stacks/local", name);
 
 export function containerTarget(project: Project, progress: Progress, options: ContainerOptions = {}): Target {
-  const { bootSeconds = 180, stopSeconds = 10 } = options;
+  const { bootSeconds = 180, stopSeconds = 15 } = options;
   const ledger = ledgerAt(project.ledger);
   const locked = (stack: string, what: string) => lock(lockName(project, stack), `${what} ${stack}`);
 
@@ -153,6 +154,14 @@ export function containerTarget(project: Project, progress: Progress, options: C
     beyondApply(plan, machine, image) {
       const lacking = plan.volumes.filter((v) => !machine.volumes.includes(v.name));
       const again = "`ingot down` and `ingot up`";
+      const wanted = containersOf(plan);
+      const had = readRecord(machineFolder(project, plan.stack, plan.host))?.containers;
+      if (wanted && (had?.folder !== wanted.folder || had.on !== wanted.on)) {
+        throw new RefusedError(
+          `${plan.stack}/${plan.host} was launched without what containers in ${wanted.folder} need`,
+          `\`ingot down ${plan.stack}\`, then \`ingot up ${plan.stack}\`: data and secrets stay`,
+        );
+      }
       if (lacking.length) {
         throw new RefusedError(
           `${plan.stack}/${plan.host} was launched without the volume ${lacking.map((v) => v.name).join(", ")}, and a running machine gets no new disk`,
@@ -247,6 +256,7 @@ async function prepare(
     const { plan, image } = input;
     if (!existsSync(image.root))
       throw new RefusedError(`the image of ${stack}/${plan.host} is not in the store (${image.root})`, `ingot bake ${image.name}`);
+    const containers = containersOf(plan);
     const record: MachineRecord = {
       stack,
       host: plan.host,
@@ -260,6 +270,7 @@ async function prepare(
       began: new Date().toISOString(),
       name: machineName(project, stack, plan.host),
       network,
+      ...(containers && { containers }),
     };
     const disks = new Map(plan.volumes.map((v) => [v.name, volumeFile(project, stack, plan.host, v.name)]));
     launches.push({ input, record, folder: machineFolder(project, stack, plan.host), disks });
@@ -335,8 +346,9 @@ function startMachine(
 ): Promise<RunResult> {
   const { cpus, memory = "" } = record.limits ?? {};
   const limits = { MEMORY: memory, PERCENT: cpus === undefined ? "" : Math.round(cpus * 100) };
-  const settings = { NAME: record.name, FOLDER: folder, MANAGER: manager(), ...limits, ...place };
-  const nspawn = nspawnArguments({ name: record.name, hostname, folder });
+  const containers = { CONTAINERS: record.containers ? "yes" : "" };
+  const settings = { NAME: record.name, FOLDER: folder, MANAGER: manager(), ...limits, ...containers, ...place };
+  const nspawn = nspawnArguments({ name: record.name, hostname, folder, containers: record.containers });
   const command = ["env", ...Object.entries(settings).map(([k, v]) => `${k}=${v}`), "sh", script("start.sh"), ...nspawn];
   const lines = [...disks].map(([name, file]) => `${name}\t${file}\n`).join("");
   return run(held(inGroup(record.name, command)), { input: lines || undefined }); // zx leaves the input open that is ""

@@ -3,11 +3,13 @@
 //   seed/         cloud-init's NoCloud seed          facts/       facts.json, secrets/ (root, 0600)
 //   artifacts/    by sha256                          report/      what the machine's activator reports
 //   upper, work, root, lower                         the overlay over the image
+//   containers/   what its containers are made of, when it runs any and has no volume for them
 //   run/          what supervise.sh says: leader, exit, result.json
 //   console.log   what the machine wrote on its console
-import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { constants, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
+import { isBelow } from "../../cloud-init/kind.ts";
 import type { MachineFacts } from "../../cloud-init/plan.ts";
 import { canonicalJson } from "../../lib/digest.ts";
 import { startOf } from "../../lib/ledger.ts";
@@ -19,9 +21,20 @@ export interface MachineRecord extends Omit<Machine, "state"> {
   /** Its name on this computer (names.ts). */
   name: string;
   network: string;
+  /** It was launched with the rights that containers of its own need. */
+  containers?: Containers;
   /** How its first activation ended; undefined while it runs, and when there was none. */
   activated?: "done" | "failed";
 }
+
+/** Where a machine keeps its containers: on a volume, or in its own folder on this computer, since an overlay cannot lie on an overlay. */
+export interface Containers {
+  folder: string;
+  on: "volume" | "machine";
+}
+
+export const containersOf = ({ containers: folder, volumes }: HostInput["plan"]): Containers | undefined =>
+  folder === undefined ? undefined : { folder, on: volumes.some((v) => isBelow(folder, v.mount)) ? "volume" : "machine" };
 
 /** PID 1 of a running machine, as this computer sees it. */
 export interface Leader {
@@ -66,17 +79,13 @@ export function writeFacts(folder: string, facts: MachineFacts, secrets: Record<
   }
 }
 
-/** Makes the plan's artifacts visible to the machine: hard links where that goes, since they may be large. */
+/** Makes the plan's artifacts visible to the machine: copies, because an image's archive is its maker's to write to again. */
 export function addArtifacts(folder: string, input: HostInput): void {
   for (const { sha256, path } of input.plan.artifacts) {
     const file = join(folder, "artifacts", sha256);
     if (existsSync(file)) continue;
     const temporary = join(folder, `.artifact-${sha256}`);
-    try {
-      linkSync(path, temporary);
-    } catch {
-      copyFileSync(path, temporary); // another file system, or another owner's file (fs.protected_hardlinks)
-    }
+    copyFileSync(path, temporary, constants.COPYFILE_FICLONE);
     renameSync(temporary, file);
   }
 }

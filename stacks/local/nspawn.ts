@@ -1,20 +1,26 @@
 // The command line of systemd-nspawn for one machine.
 import { join } from "node:path";
+import { toolFolder } from "../../lib/paths.ts";
+import { delegated } from "./cgroup.ts";
+import type { Containers } from "./machine.ts";
 
 export interface NspawnMachine {
   name: string;
   hostname: string;
   /** The machine's folder (machine.ts says what is in it). */
   folder: string;
+  containers?: Containers;
 }
 
-/** Arguments for systemd-nspawn 252 or later; start.sh adds the disks, whose device nodes only it knows. */
+/** A path for --bind=, where a colon separates (systemd-nspawn(1)). */
+const escaped = (path: string): string => path.replaceAll("\\", "\\\\").replaceAll(":", "\\:");
+
+/** Arguments for systemd-nspawn 252 or later; start.sh puts the disks before them, whose device nodes only it knows. */
 export function nspawnArguments(machine: NspawnMachine): string[] {
   const bind = (option: "bind" | "bind-ro", from: string, to: string) => `--${option}=${escaped(join(machine.folder, from))}:${to}`;
   return [
     "--quiet",
     "--settings=no", // no /etc/systemd/nspawn/*.nspawn of this computer
-    "--boot",
     `--directory=${join(machine.folder, "root")}`,
     `--machine=${machine.name}`,
     `--hostname=${machine.hostname}`,
@@ -30,8 +36,19 @@ export function nspawnArguments(machine: NspawnMachine): string[] {
     bind("bind-ro", "facts", "/run/ingot/facts"),
     bind("bind-ro", "artifacts", "/run/ingot/artifacts"),
     bind("bind", "report", "/run/ingot/report"),
+    ...(machine.containers ? [...containerArguments] : []),
+    ...(machine.containers?.on === "machine" ? [bind("bind", "containers", machine.containers.folder)] : []),
+    ...(machine.containers && !delegated() ? withInit : ["--boot"]),
   ];
 }
 
-/** A path for --bind=, where a colon separates (systemd-nspawn(1)). */
-const escaped = (path: string): string => path.replaceAll("\\", "\\\\").replaceAll(":", "\\:");
+/** What runc asks of the kernel beyond what systemd-nspawn allows: keys of a session of its own, and on cgroup v2 lists of devices. */
+const containerArguments = ["--system-call-filter=@keyring bpf"];
+
+/** Our own PID 1, which becomes systemd. The signal is what --boot would send for an orderly power-off. */
+const withInit = [
+  "--kill-signal=SIGRTMIN+3",
+  `--bind-ro=${escaped(join(toolFolder, "stacks/local/init.sh"))}:/run/ingot/init`,
+  "sh",
+  "/run/ingot/init",
+];

@@ -10,6 +10,7 @@
 #   LOWER     root tree of the image
 #   MEMORY    bytes that it may use; empty: as many as there are
 #   PERCENT   of one processor's time that it may use; empty: all there is
+#   CONTAINERS  "yes": it runs containers of its own; empty: none
 #   MANAGER   systemd: the supervisor becomes a unit; none: it stays in the cgroup that this script is in already
 set -eu
 cd "$FOLDER"
@@ -23,6 +24,7 @@ if [ ! -e upper ]; then
 	ip -n "$NAME" link set host0 up
 
 	mkdir upper work root run report
+	[ -z "$CONTAINERS" ] || mkdir -m 0710 containers
 	ln -s "$LOWER" lower
 	# The overlay's root is the upper folder: it has the mode of the image's root, not of our umask.
 	chmod 0755 upper report run
@@ -38,8 +40,13 @@ fi
 
 # v1's list of devices (kernel's cgroup-v1/devices.rst); v2 would want a BPF program of our own.
 group=/sys/fs/cgroup/devices$(sed -n 's/^[0-9]*:devices://p' /proc/self/cgroup)
-# What an earlier machine of this name was kept to, if its group is still there, is not for this one.
-[ ! -e "$group/devices.allow" ] || echo a >"$group/devices.allow" || true
+# What an earlier machine of this name was kept to, if its group is still there, is not for this one. A group takes no such change while it
+# has others below it, which containers may have left, nor a moment after.
+[ ! -e "$group/devices.allow" ] || for _ in $(seq 40); do
+	find "$group" -mindepth 1 -depth -type d -exec rmdir {} +
+	! echo a >"$group/devices.allow" || break
+	sleep 0.05
+done 2>/dev/null
 
 tab=$(printf '\t')
 devices=
@@ -47,19 +54,23 @@ while IFS=$tab read -r disk file; do
 	device=$(losetup --associated "$file" --noheadings --output NAME)
 	[ -n "$device" ] || device=$(losetup --find --show -- "$file")
 	devices="$devices $device"
-	set -- "$@" "--bind=$device:/dev/disk/by-id/ingot-$disk"
+	set -- "--bind=$device:/dev/disk/by-id/ingot-$disk" "$@"
 done
 
 here=$(cd "$(dirname "$0")" && pwd)
+set -- sh "$here/supervise.sh" "$@"
+# Docker forwards packets between networks of its own, which sysctl settings of the machine's network allow (systemd-nspawn(1), "ENVIRONMENT").
+[ -z "$CONTAINERS" ] || set -- env SYSTEMD_NSPAWN_API_VFS_WRITABLE=network "$@"
 # Root in the machine is root to the kernel: only these lists keep it from making itself a node of this computer's disk.
 if [ "$MANAGER" = systemd ]; then
-	set -- sh "$here/supervise.sh" "$@"
 	for device in $devices; do
 		set -- "--property=DeviceAllow=$device rwm" "$@"
 	done
 	# No swap, as on an instance.
 	[ -z "$MEMORY" ] || set -- "--property=MemoryMax=$MEMORY" --property=MemorySwapMax=0 "$@"
 	[ -z "$PERCENT" ] || set -- "--property=CPUQuota=$PERCENT%" "$@"
+	# runc lets a container make any node, and open none but its own.
+	[ -z "$CONTAINERS" ] || set -- --property='DeviceAllow=char-* m' --property='DeviceAllow=block-* m' "$@"
 	# As systemd-nspawn@.service has it, with the machine's own disks instead of all.
 	exec systemd-run --quiet --collect --unit="$NAME" --working-directory="$FOLDER" --property=Delegate=yes \
 		--property=KillMode=mixed --property=TasksMax=16384 --property=DevicePolicy=closed \
@@ -71,9 +82,12 @@ if [ -e "$group/devices.deny" ]; then
 	for device in 'c 1:3' 'c 1:5' 'c 1:7' 'c 1:8' 'c 1:9' 'c 5:0' 'c 5:1' 'c 5:2' 'c 136:*' 'c 10:200'; do
 		echo "$device rwm" >"$group/devices.allow"
 	done
+	[ -z "$CONTAINERS" ] || for device in 'c *:*' 'b *:*'; do
+		echo "$device m" >"$group/devices.allow"
+	done
 	for device in $devices; do
 		echo "b 7:${device#/dev/loop} rwm" >"$group/devices.allow"
 	done
 fi
 sh "$here/limits.sh" "$MEMORY" "$PERCENT"
-setsid sh "$here/supervise.sh" "$@" </dev/null >>console.log 2>&1 9<&- &
+setsid "$@" </dev/null >>console.log 2>&1 9<&- &

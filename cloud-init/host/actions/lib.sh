@@ -101,6 +101,16 @@ same() {
 	[ -f "$2" ] && [ ! -L "$2" ] && [ "$(stat -c '%U:%G %a' -- "$2")" = "$3:$4 $(mode_of "$5")" ] && cmp -s -- "$1" "$2"
 }
 
+# artifact SHA256: the path of an artifact, fetched where it must be, and proven to be what it is called.
+artifact() {
+	artifact_path=/run/ingot/artifacts/$1
+	[ -r "$artifact_path" ] || "$INGOT/fetch.py" --artifact "$1" >&2
+	[ -r "$artifact_path" ] || fail "the artifact is not here: no $artifact_path"
+	artifact_found=$(sha256sum -- "$artifact_path")
+	[ "${artifact_found%% *}" = "$1" ] || fail "$artifact_path differs from its name: its sha256 is ${artifact_found%% *}"
+	echo "$artifact_path"
+}
+
 # sql DATABASE [OPTIONS OF psql]: statements from standard input, as postgres on the local socket. Not through /usr/bin/psql,
 # which is a wrapper in Perl and takes longer than the statements.
 sql() {

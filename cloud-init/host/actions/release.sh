@@ -6,7 +6,6 @@
 # shellcheck source=cloud-init/host/actions/lib.sh
 . "$INGOT/actions/lib.sh"
 marker=$ARG_PATH/.ingot-release
-artifact=/run/ingot/artifacts/$ARG_ARTIFACT
 
 case $verb in
 probe)
@@ -15,15 +14,12 @@ probe)
 	[ "$unpacked" = "$ARG_ARTIFACT" ]
 	;;
 apply)
-	[ -r "$artifact" ] || "$INGOT/fetch.py" --artifact "$ARG_ARTIFACT"
-	[ -r "$artifact" ] || fail "the release is not here: no $artifact"
-	found=$(sha256sum -- "$artifact")
-	[ "${found%% *}" = "$ARG_ARTIFACT" ] || fail "$artifact differs from its name: its sha256 is ${found%% *}"
+	archive=$(artifact "$ARG_ARTIFACT")
 	enter "${ARG_PATH%/*}" create
 	id=${ARG_PATH##*/}
 	rm -rf -- "./.$id.new" "./.$id.old"
 	mkdir -- "./.$id.new"
-	tar --extract --zstd --file="$artifact" --directory="./.$id.new" --no-same-owner --preserve-permissions
+	tar --extract --zstd --file="$archive" --directory="./.$id.new" --no-same-owner --preserve-permissions
 	chmod 0755 "./.$id.new"
 	[ -z "${ARG_OWNER-}" ] || chown --recursive --no-dereference -- "$ARG_OWNER:" "./.$id.new"
 	echo "$ARG_ARTIFACT" >"./.$id.new/.ingot-release"
