@@ -171,6 +171,7 @@ function stepsOf(resource: Resource, drafts: StepDraft[], before: string[]): Ste
       args: Object.fromEntries(Object.entries(draft.args).filter((e): e is [string, Arg] => e[1] !== undefined)),
       done: draft.done ?? "probe",
       ...(draft.stampIn && { stampIn: draft.stampIn }),
+      ...(draft.stampOf && { stampOf: draft.stampOf }),
       timeoutSeconds: draft.timeoutSeconds ?? 60,
     };
   });

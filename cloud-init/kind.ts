@@ -38,6 +38,7 @@ export interface StepDraft {
   args: Record<string, Arg | undefined>;
   done?: Step["done"];
   stampIn?: Step["stampIn"];
+  stampOf?: Step["stampOf"];
   timeoutSeconds?: number;
   /** Instead of the order given: only these parts, and with `nothing` not even what the resource refers to. */
   after?: { parts: string[]; references: boolean };

@@ -135,6 +135,8 @@ export interface Step {
   args: Record<string, Arg>;
   /** `probe`: the action asks the system. `stamp`: the hash of action and arguments, kept in `stampIn`. */
   done: "probe" | "stamp";
+  /** What the stamp is the hash of, in place of action and arguments: work that others of its kind do not repeat. */
+  stampOf?: string[];
   /** Where the stamp lies: the host, or the database that the work was done on, so that a restored database keeps it. */
   stampIn?: { database: string };
   timeoutSeconds: number;

@@ -8,7 +8,7 @@ import { application, commandOf, commandProblems, currentOf, environmentProblems
 import { directory } from "./resources/directory.ts";
 import { versionIn } from "./resources/postgresql.ts";
 import { user } from "./resources/user.ts";
-import { settingsGroup } from "./settings.ts";
+import { settingsGroupOf } from "./settings.ts";
 import { isSensitive, type Value, valueSchema } from "./value.ts";
 
 /** The keys that say what a program runs with. */
@@ -74,9 +74,9 @@ export interface Program extends Runs {
 }
 
 /** Its supplementary groups: those that were declared, and the one that reads its application's settings. */
-export function groupsOf({ groups, application: name }: Runs, host: Host): string[] {
+export function groupsOf({ groups, application: name, user }: Runs, host: Host): string[] {
   const app = name === undefined ? undefined : host.get(application, name);
-  const reads = app && settingsGroup(app);
+  const reads = app && settingsGroupOf(app, user);
   return [...groups, ...(reads ? [reads] : [])];
 }
 

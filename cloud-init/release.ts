@@ -2,7 +2,7 @@
 // made from. `.ingot/cache/releases/<id>.tar.zst` beside `<id>.json`, which says its sha256.
 import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { Image } from "../images/image.ts";
 import { RefusedError } from "../lib/diagnostics.ts";
 import { digestOf, sha256, sha256File } from "../lib/digest.ts";
@@ -14,7 +14,7 @@ import { shell } from "../lib/quote.ts";
 import { inStackFolder, type Release, type Resource } from "./kind.ts";
 import type { HostModel } from "./model.ts";
 import { type Application, commandOf, environmentOf } from "./resources/application.ts";
-import { settingsOf, settingsPath } from "./settings.ts";
+import { type SettingsFile, settingsFiles, settingsOf } from "./settings.ts";
 import { fetchSource, sourceKey } from "./source.ts";
 
 /** Raised when the same inputs would give another release although none of them changed. */
@@ -27,7 +27,7 @@ const buildEnvironment = (app: Resource<Application>, host: HostModel): string =
     .map(([name, parts]) => `${name}=${shell(parts.map((p) => (typeof p === "string" ? p : "placeholder")).join(""))}\n`)
     .join("");
 
-const buildSettings = (settings: NonNullable<Application["settings"]>, host: HostModel): string =>
+const buildSettings = (settings: SettingsFile, host: HostModel): string =>
   settingsOf(settings, host)
     .map((p) => (typeof p === "string" ? p : p.encode === "python" ? '"placeholder"' : "placeholder"))
     .join("");
@@ -36,7 +36,8 @@ const scripts = ["fetch.sh", "build.sh"].map((name) => join(toolFolder, "cloud-i
 
 /** What a release is made from, as one digest: sources, lock, commands and the image (or, before its lock exists, its name). */
 export function releaseId(host: HostModel, app: Resource<Application>): string {
-  const { npm, wheels, settings } = app.value;
+  const { npm, wheels } = app.value;
+  const settings = settingsFiles(app);
   return digestOf({
     method,
     name: app.name,
@@ -45,12 +46,13 @@ export function releaseId(host: HostModel, app: Resource<Application>): string {
     // Keys of later versions of Ingot: an application without them keeps its release.
     ...(npm !== undefined && { npm }),
     ...(wheels !== undefined && { wheels }),
-    ...(settings && { settings: settings.file }),
+    ...(settings.length && { settings: settings.map((s) => s.file) }),
+    ...(app.value.static?.at !== undefined && { at: app.value.static.at }),
     python: app.value.python,
     static: app.value.static,
     environment: app.value.static ? buildEnvironment(app, host) : "",
     // What collects the static files may read the settings.
-    ...(settings && app.value.static && { values: buildSettings(settings, host) }),
+    ...(settings.length && app.value.static && { values: settings.map((s) => buildSettings(s, host)) }),
     image: host.image.base ?? host.image.name,
   }).slice(0, 16);
 }
@@ -115,13 +117,15 @@ async function build(
       if (needed !== undefined && !existsSync(join(source, needed)))
         throw new RefusedError(`there is no file \`${needed}\` in the sources of ${app.id}`);
     writeFileSync(join(work, "environment"), buildEnvironment(app, host));
-    if (app.value.settings) writeFileSync(join(work, "settings"), buildSettings(app.value.settings, host));
+    const settings = settingsFiles(app);
+    mkdirSync(join(work, "settings"));
+    for (const file of settings) writeFileSync(join(work, "settings", basename(file.path)), buildSettings(file, host));
     const environment = {
       RELEASE_NAME: app.name,
       RELEASE_ID: release.id,
       RELEASE_PYTHON: app.value.python ?? "",
-      RELEASE_SETTINGS: app.value.settings?.file ?? "",
-      RELEASE_SETTINGS_TARGET: settingsPath(app.name),
+      RELEASE_SETTINGS: settings.map((s) => `${s.path} ${s.file}`).join("\n"),
+      RELEASE_STATIC_AT: app.value.static?.at ?? "",
       RELEASE_COLLECT: app.value.static ? commandOf(app.value.static.collect).join("\n") : "",
       RELEASE_COMPRESS: app.value.static?.compress.join(" ") ?? "",
     };

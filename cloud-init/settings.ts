@@ -1,13 +1,13 @@
 // A settings file in Python that the host renders, secrets included: what stands in it, who reads it.
 import { python } from "../lib/quote.ts";
-import { type Infer, map, object, optional, text } from "../lib/schema.ts";
+import { either, type Infer, list, map, object, optional, ref, text } from "../lib/schema.ts";
 import type { Path } from "../lib/yaml.ts";
 import type { Host, Problem, Resource } from "./kind.ts";
 import { environmentName } from "./names.ts";
 import type { Part } from "./plan.ts";
 import { isFrom, isSecret, looksSecret, type Nested, nestedSchema, type SecretNeed, urlWithPassword } from "./value.ts";
 
-export const settingsSchema = object(
+const fileSchema = object(
   {
     file: text({
       pattern: "^[A-Za-z0-9_][A-Za-z0-9_./-]*\\.py$",
@@ -22,16 +22,42 @@ export const settingsSchema = object(
       }),
     ),
     values: map(nestedSchema, environmentName, { description: "Its settings, by name; what is a map or list here is one there" }),
+    only_for: optional(ref("user", { description: "The user whose programs alone read this one, and none of those without `only_for`" })),
   },
   { description: "A settings file in Python, secrets included, that only its programs read" },
 );
-type Settings = Infer<typeof settingsSchema>;
+/** One, or several. */
+export const settingsSchema = either([fileSchema, list(fileSchema, { minItems: 1, description: "Or several of them" })], {
+  description: "A settings file in Python, secrets included, that only its programs read; or a list of them",
+});
+type Settings = Infer<typeof fileSchema>;
+type HasSettings = Resource<{ settings?: Settings | Settings[] }>;
 
-/** Its settings file on the host. */
-export const settingsPath = (name: string): string => `/etc/ingot/applications/${name}/settings.py`;
-/** The group that may read it: its programs have it, whoever's they are. */
-export const settingsGroup = ({ name, value }: Resource<{ settings?: Settings }>): string | undefined =>
-  value.settings ? `${name.slice(0, 22)}-settings` : undefined;
+/** A settings file, where it is on the host, and what its step is called. */
+export interface SettingsFile extends Settings {
+  path: string;
+  part: string;
+  /** Of its place in the application. */
+  at: Path;
+}
+export function settingsFiles({ name, value: { settings } }: HasSettings): SettingsFile[] {
+  if (settings === undefined) return [];
+  const folder = `/etc/ingot/applications/${name}`;
+  if (!Array.isArray(settings)) return [{ ...settings, path: `${folder}/settings.py`, part: "settings", at: ["settings"] }];
+  return settings.map((s, i) => ({
+    ...s,
+    path: `${folder}/settings-${i + 1}.py`,
+    part: `settings-${i + 1}`,
+    at: ["settings", i],
+  }));
+}
+/** The group that reads those that are no user's alone: its programs have it, whoever's they are. */
+const groupOf = (name: string): string => `${name.slice(0, 22)}-settings`;
+export const settingsGroup = (app: HasSettings): string | undefined =>
+  settingsFiles(app).some((s) => s.only_for === undefined) ? groupOf(app.name) : undefined;
+/** The same for programs of a user. */
+export const settingsGroupOf = (app: HasSettings, user: string): string | undefined =>
+  settingsFiles(app).some((s) => s.only_for === user) ? undefined : settingsGroup(app);
 
 /** The settings file in pieces. */
 export const settingsOf = ({ base, values }: Settings, host: Host): Part[] => [

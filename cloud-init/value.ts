@@ -26,19 +26,28 @@ export const secretRef: Schema<SecretRef> = object(
   { description: "A secret, by reference" },
 );
 
+export interface From {
+  from: string;
+}
+/** `{ from: … }` alone: what another resource offers. */
+export const fromSchema: Schema<From> = {
+  ...object({
+    from: text({
+      pattern: "^([a-z][a-z0-9-]*:)?[a-z][a-z-]*/.+\\.[a-z_.]+$",
+      expected: "an output, as `kind/name.output`, or `host:kind/name.output`",
+      description: "What another resource offers, as `kind/name.output`; one of another host of the stack as `host:kind/name.output`",
+    }),
+  }),
+  "x-value": true,
+} as Schema<From>;
+
 export const valueSchema: Schema<Value> = {
   ...either([
     text(),
     integer(),
     flag(),
     list(text()),
-    object({
-      from: text({
-        pattern: "^([a-z][a-z0-9-]*:)?[a-z][a-z-]*/.+\\.[a-z_.]+$",
-        expected: "an output, as `kind/name.output`, or `host:kind/name.output`",
-        description: "What another resource offers, as `kind/name.output`; one of another host of the stack as `host:kind/name.output`",
-      }),
-    }),
+    fromSchema,
     secretRef,
     object({
       value: text({ description: "The value, written out" }),
@@ -62,6 +71,12 @@ export const isSecret = (value: Nested): value is SecretRef =>
   value !== null &&
   typeof (value as { secret?: unknown }).secret === "string" &&
   Object.keys(value).every((k) => k === "secret" || k === "generate");
+
+/** Every `{ from: … }` of a value, at any depth. */
+export const fromsBelow = (value: Nested): { from: string }[] => {
+  if (typeof value !== "object" || value === null) return [];
+  return isFrom(value) ? [value] : Object.values(value).flatMap((v) => fromsBelow(v as Nested));
+};
 
 /** Environment names that hold secrets by everybody's convention. */
 export const looksSecret = (name: string): boolean =>

@@ -83,19 +83,21 @@ def as_user(name):
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(name, entry.pw_gid), "env": environment}
 
 
-def sql(statement, **variables):
-    """One row of PostgreSQL's answer, asked as postgres on the local socket; None when there is no row."""
+def sql(statement, server=None, **variables):
+    """One row of PostgreSQL's answer; None when there is no row. Asked as postgres on the local socket, or as a role of another server:
+    its `host`, `port`, `role` and the `secret` that holds its password."""
     programs = sorted(glob.glob("/usr/lib/postgresql/*/bin/psql"), key=lambda path: float(path.split("/")[4]))
     if not programs:
         raise Wrong("PostgreSQL is not installed")
-    argv = [programs[-1], "-X", "-q", "-A", "-t", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "-d", "postgres"]
+    argv = [programs[-1], "-X", "-q", "-A", "-t", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "-d", variables["database"] if server else "postgres"]
+    asking = as_user("postgres") if server is None else {"env": {**os.environ, **reached(server)}}
     for name, value in variables.items():
         argv += ["-v", f"{name}={value}"]
     # Variables are put in by -f, not by -c.
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as file:
         file.write(statement)
-    child = subprocess.Popen(argv, stdin=reader, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **as_user("postgres"))
+    child = subprocess.Popen(argv, stdin=reader, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **asking)
     os.close(reader)
     children.add(child)
     output, errors = child.communicate()
@@ -104,6 +106,13 @@ def sql(statement, **variables):
         raise Wrong(f"PostgreSQL: {errors.decode(errors='replace').strip()}")
     text = output.decode().rstrip("\n")
     return text.split("\x1f") if text else None
+
+
+def reached(server):
+    """libpq's variables for a role of another server."""
+    with open(os.path.join(SECRETS, server["secret"]), encoding="utf-8") as file:
+        password = file.read().removesuffix("\n")
+    return {"PGHOST": server["host"], "PGPORT": server["port"], "PGUSER": server["role"], "PGPASSWORD": password}
 
 
 # --- Checks: what is inside the host ------------------------------------------------------------------------------------------
@@ -416,6 +425,29 @@ def timer(name):
 
 
 @check
+def mailbox(name, server, user=None):
+    """Mail is fetched: by a service that runs as a user, or, without one, by a timer whose last run was well."""
+    try:
+        return timer(name) if user is None else unit(f"{name}.service", active=True, enabled=True, user=user)
+    except Wrong:
+        if not unknown_here(server):
+            raise
+    return unit(f"{name}.service", enabled=True) if user else True
+
+
+def unknown_here(server):
+    """A server of the world's: a machine on its operator's own computer has no way out, and does not even find its address."""
+    with open("/run/ingot/facts/facts.json", encoding="utf-8") as file:
+        if json.load(file)["target"] != "container":
+            return False
+    try:
+        socket.getaddrinfo(server, None)
+    except OSError:
+        return True
+    return False
+
+
+@check
 def package(name, version=None):
     code, output, _ = run(["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Version}", name])
     if code != 0 or not output.startswith("ii"):
@@ -612,13 +644,13 @@ def postgresql_extensions(database, extensions):
 
 
 @check
-def postgresql_grant(database, schema, role, object, privileges):
+def postgresql_grant(database, schema, role, object, privileges, server=None):
     """What a role may do with a table or view."""
     lacking = []
     for privilege in privileges:
         row = sql(
             "\\connect :\"database\"\nselect has_table_privilege(:'role', format('%I.%I', :'schema'::text, :'object'::text), :'privilege');",
-            database=database, schema=schema, role=role, object=object, privilege=privilege,
+            server, database=database, schema=schema, role=role, object=object, privilege=privilege,
         )
         if row != ["t"]:
             lacking.append(privilege)

@@ -10,18 +10,22 @@ if [ -n "$RELEASE_PYTHON" ]; then
 	python3 -m pip --python "$release/venv/bin/python" install --quiet --disable-pip-version-check --no-input --no-index --no-cache-dir --no-compile \
 		--find-links /build/wheels --require-hashes --requirement "$release/app/$RELEASE_PYTHON"
 fi
-# Its settings are the host's own: the file here is a link to them.
-if [ -n "$RELEASE_SETTINGS" ]; then
-	mkdir -p "$(dirname "$release/app/$RELEASE_SETTINGS")"
-	ln -sfn "$RELEASE_SETTINGS_TARGET" "$release/app/$RELEASE_SETTINGS"
-	if [ -r /build/settings ]; then
-		mkdir -p "$(dirname "$RELEASE_SETTINGS_TARGET")"
-		cp /build/settings "$RELEASE_SETTINGS_TARGET"
-	fi
-fi
+# Its settings are the host's own: files here are links to them.
+while read -r target file; do
+	[ -n "$target" ] || continue
+	mkdir -p "$(dirname "$release/app/$file")" "$(dirname "$target")"
+	ln -sfn "$target" "$release/app/$file"
+	cp "/build/settings/${target##*/}" "$target"
+done <<-END
+	$RELEASE_SETTINGS
+END
 if [ -n "$RELEASE_COLLECT" ]; then
 	ln -s "releases/$RELEASE_ID" "/srv/$RELEASE_NAME/current"
 	mkdir -p "$release/static"
+	if [ -n "$RELEASE_STATIC_AT" ]; then
+		mkdir -p "$(dirname "$RELEASE_STATIC_AT")"
+		ln -s "$release/static" "$RELEASE_STATIC_AT"
+	fi
 	(
 		PATH=$release/venv/bin:$PATH
 		# Values of secrets are not here: placeholders stand for them.
@@ -43,6 +47,8 @@ if [ -n "$RELEASE_COLLECT" ]; then
 		find "$release/static" -type f -name "*.$ending" -exec gzip --keep --no-name --best {} +
 	done
 fi
+# What stood in their place is not compiled: nobody would ever look whether the host's own differ.
+[ -z "$RELEASE_SETTINGS" ] || rm -rf "/etc/ingot/applications/$RELEASE_NAME"
 find "$release" -name __pycache__ -type d -prune -exec rm -rf {} +
 # Compiled once here, so that the first start there is not slowed; checked by nobody, because nobody changes a release.
 [ -z "$RELEASE_PYTHON" ] || python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$release/venv/lib" "$release/app"

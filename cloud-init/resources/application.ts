@@ -1,14 +1,19 @@
 // A release of an application: built once elsewhere, unpacked here, migrated, made live.
+import { digestOf } from "../../lib/digest.ts";
 import { QuoteError, splitCommand } from "../../lib/quote.ts";
 import { type Infer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import type { Path } from "../../lib/yaml.ts";
+import { type DatabasePlace, databasePlace } from "../connection.ts";
 import { fixedId, type Host, inside, isBelow, isThere, kind, type Problem, pkg, type Resource, type StepDraft } from "../kind.ts";
-import { environmentName } from "../names.ts";
+import { absolutePath, environmentName } from "../names.ts";
 import type { Part } from "../plan.ts";
 import { programScript } from "../program.ts";
-import { secretsBelow, settingsGroup, settingsOf, settingsPath, settingsProblems, settingsSchema } from "../settings.ts";
+import { secretsBelow, settingsFiles, settingsGroup, settingsOf, settingsProblems, settingsSchema } from "../settings.ts";
 import { sourceProblems, sourceSchema } from "../source.ts";
-import { looksSecret, urlWithPassword, type Value, valueSchema } from "../value.ts";
+import { fromsBelow, looksSecret, type Nested, urlWithPassword, type Value, valueSchema } from "../value.ts";
+import { directory } from "./directory.ts";
+import { file } from "./file.ts";
+import { link } from "./link.ts";
 import { service } from "./service.ts";
 import { supervisor } from "./supervisor.ts";
 import { uwsgi } from "./uwsgi.ts";
@@ -18,6 +23,7 @@ const schema = object({
     ...sourceSchema,
     description: "The folder with its sources, relative to the stack; or a tarball; or a commit of a git repository",
   },
+  at: optional({ ...absolutePath, description: "Another place where its live sources are found: a link to them, such as `/opt/shop`" }),
   python: optional(
     text({
       description:
@@ -37,6 +43,7 @@ const schema = object({
     object(
       {
         collect: text({ description: "The command that collects static files into `application/<name>.static`" }),
+        at: optional({ ...absolutePath, description: "Another place where they are found: a link to them, such as `/var/www/shop`" }),
         compress: withDefault(
           list(text({ pattern: "^[a-z0-9]+$" }), { description: "Endings of files that get a compressed twin (.gz)" }),
           [],
@@ -80,6 +87,13 @@ const schema = object({
     list(text(), {
       description:
         "Commands that must succeed before a release goes live, run in its folder with its environment; each once for a release and its inputs",
+    }),
+    [],
+  ),
+  once: withDefault(
+    list(text(), {
+      description:
+        "Commands that are run behind `before_live`, each once for the data, however many releases follow: what the data begins with, and others change",
     }),
     [],
   ),
@@ -129,10 +143,7 @@ function expectedProblems({ env, expects }: Application, host: Host): Problem[] 
 }
 
 /** Files whose change makes its programs start anew. */
-export const inputsOf = ({ name, value }: Resource<Application>): string[] => [
-  envPath(name),
-  ...(value.settings ? [settingsPath(name)] : []),
-];
+export const inputsOf = (app: Resource<Application>): string[] => [envPath(app.name), ...settingsFiles(app).map((s) => s.path)];
 
 /** The environment as the host renders it: every value in pieces. Also what a service of it runs with. */
 export const environmentOf = (app: Resource<Application>, host: Host): Record<string, Part[]> =>
@@ -214,11 +225,21 @@ const userOf = (app: Resource<Application>, host: Host): string | undefined =>
   app.value.user ??
   [...host.all(service), ...host.all(supervisor), ...host.all(uwsgi)].find((s) => s.value.application === app.name)?.value.user;
 
-/** The database that its environment names first: stamps of migrations lie there. */
-const databaseOf = (app: Resource<Application>): string | undefined =>
-  Object.values(app.value.env)
-    .map((v) => (typeof v === "object" && !Array.isArray(v) && "from" in v ? /^database\/(.+)\.url$/.exec(v.from)?.[1] : undefined))
-    .find((name) => name !== undefined);
+/** The database that its environment, or else its settings, name first: stamps of migrations lie there, whichever server's it is. */
+function databaseOf(app: Resource<Application>, host: Host): DatabasePlace | undefined {
+  const values: Nested[] = [...Object.values(app.value.env), ...settingsFiles(app).flatMap((s) => Object.values(s.values))] as Nested[];
+  for (const { from } of values.flatMap(fromsBelow)) {
+    const place = databasePlace(from, host);
+    if (place) return place;
+  }
+  return undefined;
+}
+
+/** Where else something of it is found: links, each with what it leads to. */
+const placesOf = ({ name, value }: Resource<Application>): { part: string; path: string; to: string }[] => [
+  ...(value.at === undefined ? [] : [{ part: "at", path: value.at, to: `${currentOf(name)}/app` }]),
+  ...(value.static?.at === undefined ? [] : [{ part: "static-at", path: value.static.at, to: `${currentOf(name)}/static` }]),
+];
 
 export const application = kind<Application>({
   kind: "application",
@@ -230,15 +251,21 @@ export const application = kind<Application>({
   examples: [
     "users:\n  shop: { system: true }\napplications:\n  shop:\n    source: ../tests/apps/inloop\n    python: requirements.lock\n    user: shop\n    env: { DJANGO_SETTINGS_MODULE: inloop.settings, SECRET_KEY: { secret: django, generate: hex64 } }\n    before_live: [manage.py check]\n",
     "users:\n  shop: { system: true }\napplications:\n  shop:\n    source: { git: https://git.example.org/shop.git, commit: 0123456789abcdef0123456789abcdef01234567 }\n    user: shop\n    npm: package-lock.json\n    manage: manage.py\n    env: { PROXY: true, X_ACCEL_LOCATION: /sendfile, MEDIA: /srv/shop/media, UPLOADS: /srv/shop/media/uploads }\n    expects: { names: [MEDIA], with: { PROXY: [X_ACCEL_LOCATION] }, inside: { UPLOADS: MEDIA } }\n    settings:\n      file: shop/settings/production.py\n      base: .base\n      values: { ADMINS: [[Ops, ops@example.org]], DEBUG: false, SECRET_KEY: { secret: django, generate: hex64 } }\n    after_live: [manage.py warm_up]\n",
+    "users:\n  shop: { system: true, home: /opt/shop }\n  postman: { system: true }\nroles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\napplications:\n  shop:\n    source: ../tests/apps/inloop\n    at: /opt/shop\n    user: shop\n    static: { collect: manage.py collectstatic, at: /var/www/shop }\n    settings:\n      - file: shop/production.py\n        values: { DATABASES: { default: { NAME: { from: database/shop.name }, PASSWORD: { from: database/shop.password } } } }\n      - { file: shop/mail.py, only_for: postman, values: { TOKEN: { secret: mail, generate: hex64 } } }\n    before_live: [manage.py migrate]\n    once: [manage.py loaddata beginnings]\n",
   ],
-  outputs: ({ name }) => ({
-    path: { parts: [`${currentOf(name)}/app`], description: "The folder of the live release's sources" },
-    static: { parts: [`${currentOf(name)}/static`], description: "The folder of its collected static files" },
+  outputs: ({ name, value }) => ({
+    path: { parts: [value.at ?? `${currentOf(name)}/app`], description: "The folder of the live release's sources" },
+    static: { parts: [value.static?.at ?? `${currentOf(name)}/static`], description: "The folder of its collected static files" },
     shared: { parts: [sharedOf(name)], description: "A folder that all its releases share; the user of its commands owns it" },
   }),
   after: (app, host) => {
     const user = userOf(app, host);
-    return user ? [`user/${user}`] : [];
+    const words = [...app.value.before_live, ...app.value.once, ...app.value.after_live].flatMap((command) => command.split(/\s+/));
+    return [
+      ...(user ? [`user/${user}`] : []),
+      // Files that its commands read.
+      ...host.all(file).flatMap((f) => (words.includes(f.name) ? [f.id] : [])),
+    ];
   },
   needs: ({ value }) => [pkg("zstd"), ...(value.python ? [pkg("python3-venv")] : [])],
   problems: (app, host) => {
@@ -248,12 +275,23 @@ export const application = kind<Application>({
     problems.push(...sourceProblems(host, value.source, needed), ...expectedProblems(value, host));
     if (value.wheels !== undefined && !isThere(host, value.wheels, "folder"))
       problems.push({ code: "ING1401", path: ["wheels"], message: `there is no folder \`${value.wheels}\` beside the stack` });
-    for (const [name, v] of Object.entries(value.settings?.values ?? {}))
-      problems.push(...settingsProblems(v, ["settings", "values", name]));
-    for (const key of ["before_live", "after_live"] as const)
+    for (const { at, values } of settingsFiles(app))
+      for (const [name, v] of Object.entries(values)) problems.push(...settingsProblems(v, [...at, "values", name]));
+    for (const { part, path } of placesOf(app)) {
+      const other = host.get(directory, path) ?? host.get(file, path) ?? host.get(link, path);
+      if (other)
+        problems.push({
+          code: "ING1502",
+          path: part === "at" ? ["at"] : ["static", "at"],
+          message: `${path} is declared as a ${other.kind}, and is a link of ${app.id}`,
+          related: { id: other.id, message: `and as a ${other.kind} here` },
+        });
+    }
+    for (const key of ["before_live", "once", "after_live"] as const)
       for (const [i, command] of value[key].entries()) problems.push(...commandProblems(command, [key, i]));
     if (value.static) problems.push(...commandProblems(value.static.collect, ["static", "collect"]));
-    if ((value.before_live.length || value.after_live.length || value.superuser || value.manage || value.settings) && !userOf(app, host))
+    const needsUser = value.before_live.length || value.once.length || value.after_live.length;
+    if ((needsUser || value.superuser || value.manage || value.settings) && !userOf(app, host))
       problems.push({
         code: "ING1409",
         message: `nobody runs the commands of ${app.name}`,
@@ -266,11 +304,20 @@ export const application = kind<Application>({
     const release = host.release(name);
     const path = `${baseOf(name)}/releases/${release.id}`;
     const user = userOf(app, host) ?? "root";
-    const database = databaseOf(app);
-    const stampIn = database ? { database } : undefined;
+    const database = databaseOf(app, host);
+    const stampIn = database && { database: database.name };
     const group = settingsGroup(app);
-    const ready = { parts: ["release", "env", "shared", ...(group ? ["settings"] : [])], references: true };
-    const run = { application: name, release: path, env: envPath(name), user, ...(group && { groups: [group] }) };
+    const settings = settingsFiles(app);
+    const ready = { parts: ["release", "env", "shared", ...settings.map((s) => s.part)], references: true };
+    const run = {
+      application: name,
+      release: path,
+      env: envPath(name),
+      user,
+      ...(group && { groups: [group] }),
+      // Not for the command: its stamp lies there.
+      ...(database?.connection !== undefined && { connection: database.connection }),
+    };
     const steps: StepDraft[] = [
       {
         part: "release",
@@ -291,7 +338,7 @@ export const application = kind<Application>({
         args: { path: sharedOf(name), owner: user, mode: "0750" },
         after: { parts: [], references: true },
       },
-      ...(value.settings && group
+      ...(group
         ? [
             {
               part: "settings-group",
@@ -299,20 +346,24 @@ export const application = kind<Application>({
               args: { name: group, gid: fixedId(group, true), system: true },
               after: { parts: [], references: false },
             },
-            {
-              part: "settings",
-              action: "file",
-              args: {
-                path: settingsPath(name),
-                source: { render: { format: "text" as const, value: settingsOf(value.settings, host) } },
-                owner: "root",
-                group,
-                mode: "0640",
-              },
-              after: { parts: ["settings-group"], references: false },
-            },
           ]
         : []),
+      ...settings.map((s): StepDraft => {
+        const source = { render: { format: "text" as const, value: settingsOf(s, host) } };
+        return s.only_for === undefined
+          ? {
+              part: s.part,
+              action: "file",
+              args: { path: s.path, source, owner: "root", group, mode: "0640" },
+              after: { parts: ["settings-group"], references: false },
+            }
+          : {
+              part: s.part,
+              action: "file",
+              args: { path: s.path, source, owner: s.only_for, mode: "0400" },
+              after: { parts: [], references: true },
+            };
+      }),
       ...value.before_live.map(
         (command, i): StepDraft => ({
           part: `before-live-${i + 1}`,
@@ -325,7 +376,23 @@ export const application = kind<Application>({
         }),
       ),
     ];
-    const last = value.before_live.length ? [`before-live-${value.before_live.length}`] : ready.parts;
+    let last = value.before_live.length ? [`before-live-${value.before_live.length}`] : ready.parts;
+    for (const command of new Set(value.once)) {
+      const words = commandOf(command);
+      // Named by what it does: its stamp is found wherever in the list it stands.
+      const part = `once-${digestOf(words).slice(0, 8)}`;
+      steps.push({
+        part,
+        action: "application-command",
+        args: { ...run, command: words },
+        done: "stamp",
+        stampIn,
+        stampOf: words,
+        after: { parts: last, references: true },
+        timeoutSeconds: 600,
+      });
+      last = [part];
+    }
     const superuser = `${host.name}/application/${name}/superuser`;
     if (value.superuser) {
       steps.push({
@@ -346,6 +413,9 @@ export const application = kind<Application>({
     });
     const programs = programsOf(name, host);
     steps.push(
+      ...placesOf(app).map(
+        ({ part, path, to }): StepDraft => ({ part, action: "link", args: { path, to }, after: { parts: ["live"], references: false } }),
+      ),
       ...value.after_live.map(
         (command, i): StepDraft => ({
           part: `after-live-${i + 1}`,
@@ -367,7 +437,7 @@ export const application = kind<Application>({
       artifacts: [release],
       secrets: [
         ...secretsIn(value.env),
-        ...Object.values(value.settings?.values ?? {}).flatMap(secretsBelow),
+        ...settings.flatMap((s) => Object.values(s.values).flatMap(secretsBelow)),
         ...(value.superuser ? [{ name: superuser, generate: "password" as const }] : []),
       ],
     };
@@ -379,8 +449,17 @@ export const application = kind<Application>({
       "live",
     ),
     inside("path", { path: envPath(app.name), type: "file", owner: "root", mode: "0600" }, "env"),
-    ...(app.value.settings
-      ? [inside("path", { path: settingsPath(app.name), type: "file", owner: "root", mode: "0640" }, "settings")]
-      : []),
+    ...settingsFiles(app).map((s) =>
+      inside(
+        "path",
+        {
+          path: s.path,
+          type: "file",
+          ...(s.only_for === undefined ? { owner: "root", mode: "0640" } : { owner: s.only_for, mode: "0400" }),
+        },
+        s.part,
+      ),
+    ),
+    ...placesOf(app).map(({ part, path, to }) => inside("path", { path, type: "symlink", target: to }, part)),
   ],
 });

@@ -3,6 +3,7 @@ import { type Infer, integer, object, withDefault } from "../../lib/schema.ts";
 import { inside, type Kind, kind } from "../kind.ts";
 import { programAfter, programKeys, programLines, programProblems } from "../program.ts";
 import { commandOf } from "./application.ts";
+import { grant } from "./grant.ts";
 
 const schema = object({
   ...programKeys,
@@ -28,7 +29,11 @@ export const delivery: Kind<Delivery> = kind({
   examples: [
     "users:\n  clerk: { system: true }\ndirectories:\n  /srv/inbox: { owner: clerk }\ndeliveries:\n  inbox: { user: clerk, command: \"sh -c 'cat >>/srv/inbox/all'\" }\n",
   ],
-  after: ({ value }, host) => programAfter(value, host),
+  after: ({ value }, host) => [
+    ...programAfter(value, host),
+    // What it may do with its application's tables.
+    ...host.all(grant).flatMap((g) => (g.value.after !== undefined && g.value.after === value.application ? [g.id] : [])),
+  ],
   problems: ({ value }, host) => programProblems(value, host),
   compile: ({ name, value }, host) => ({
     files: [

@@ -144,6 +144,9 @@ export const mailbox: Kind<Mailbox> = kind({
   },
   checks: ({ name, value }) =>
     value.idle
-      ? [inside("unit", { name: `${unitOf(name)}.service`, active: true, enabled: true, user: value.user, within: 15 })]
-      : [inside("unit", { name: `${unitOf(name)}.timer`, active: true, enabled: true }), inside("timer", { name: unitOf(name) }, "last")],
+      ? [inside("mailbox", { name: unitOf(name), server: value.server, user: value.user, within: 15 })]
+      : [
+          inside("unit", { name: `${unitOf(name)}.timer`, active: true, enabled: true }),
+          inside("mailbox", { name: unitOf(name), server: value.server }, "last"),
+        ],
 });

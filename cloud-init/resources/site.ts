@@ -119,7 +119,7 @@ const folderOf = (files: string, host: Host): string =>
 
 /** Folders that nobody may read over the web: an application's code, its environment, its settings; what the host keeps to itself. */
 const secretFolders = (host: Host): string[] => [
-  ...host.all(application).flatMap((a) => [`${currentOf(a.name)}/app`, `${baseOf(a.name)}/releases`]),
+  ...host.all(application).flatMap((a) => [`${currentOf(a.name)}/app`, `${baseOf(a.name)}/releases`, ...(a.value.at ? [a.value.at] : [])]),
   "/etc",
   "/root",
   "/var/lib/ingot",

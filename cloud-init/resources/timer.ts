@@ -15,6 +15,13 @@ const schema = object({
       description: "How long after it was last begun, and after the machine's start",
     }),
   ),
+  every_minutes: optional(
+    integer({
+      minimum: 1,
+      maximum: 10080,
+      description: "The same in minutes: for a number that something else is told, too, by `{ var: … }`",
+    }),
+  ),
   cron: optional(text({ description: "Or when, as cron writes it: `*/10 * * * *`, `@daily`" })),
   calendar: optional(text({ pattern: "^[^\\n]+$", description: "Or when, as systemd's calendar writes it: `Mon..Fri 03:30`" })),
   jitter_seconds: withDefault(
@@ -31,7 +38,8 @@ const schema = object({
 type Timer = Infer<typeof schema>;
 
 function timesOf(value: Timer): string[] {
-  if (value.every !== undefined) return [`OnActiveSec=${value.every}`, `OnUnitActiveSec=${value.every}`];
+  const every = value.every_minutes === undefined ? value.every : `${value.every_minutes}min`;
+  if (every !== undefined) return [`OnActiveSec=${every}`, `OnUnitActiveSec=${every}`];
   const events = value.cron === undefined ? [value.calendar ?? ""] : calendarsOf(value.cron);
   return [...events.map((e) => `OnCalendar=${e}`), `Persistent=${value.catch_up}`];
 }
@@ -44,12 +52,13 @@ export const timer: Kind<Timer> = kind({
     "A program that runs at its times under a user of its own, in the sandbox that services have. It never runs twice at once: a time that comes while it still runs is passed over. What it writes, and how it ended, is in the journal (`ingot logs <stack> timer/<name>`); `verify` fails while its last run has.",
   schema,
   examples: [
-    "users:\n  clerk: { system: true }\ntimers:\n  reminders: { user: clerk, command: logger it is time, cron: '*/10 * * * *' }\n  report: { user: clerk, command: logger report, calendar: 'Mon..Fri 03:30', jitter_seconds: 600 }\n  poll: { user: clerk, command: logger poll, every: 1h }\n",
+    "users:\n  clerk: { system: true }\ntimers:\n  reminders: { user: clerk, command: logger it is time, cron: '*/10 * * * *' }\n  report: { user: clerk, command: logger report, calendar: 'Mon..Fri 03:30', jitter_seconds: 600 }\n  poll: { user: clerk, command: logger poll, every: 1h }\n  mail: { user: clerk, command: logger mail, every_minutes: 10 }\n",
   ],
   after: ({ value }, host) => programAfter(value, host),
   problems: ({ name, value }, host): Problem[] => {
     const problems = programProblems(value, host);
-    const wrong = onlyOne(`the timer ${name}`, { every: value.every, cron: value.cron, calendar: value.calendar });
+    const { every, every_minutes, cron, calendar } = value;
+    const wrong = onlyOne(`the timer ${name}`, { every, every_minutes, cron, calendar });
     if (wrong) problems.push({ code: "ING1419", message: wrong });
     try {
       if (value.cron !== undefined) calendarsOf(value.cron);

@@ -4,7 +4,8 @@
 # ARG_TABLES     lines of: table, a space, privileges with commas
 # ARG_ALL        privileges with commas, on every table of the schema
 # ARG_SEQUENCES  true: usage of every sequence of the schema
-# ARG_WAIT       seconds that tables of ARG_TABLES are waited for
+# ARG_WAIT       seconds that tables of ARG_TABLES, and the role, are waited for
+# ARG_CONNECTION where the database is and who grants, when it is not this host's
 # ARG_OWNER      ARG_ALL and ARG_SEQUENCES hold for what this role makes later, too
 # Privileges are keywords of SQL that the declaration's schema has let through; names go in as psql's variables.
 # shellcheck source=cloud-init/host/actions/lib.sh
@@ -47,13 +48,16 @@ lacking() {
 	} | sql "$ARG_DATABASE" -v role="$ARG_ROLE" -v schema="$ARG_SCHEMA" -v owner="${ARG_OWNER-}"
 }
 
-# Tables of ARG_TABLES that are not there.
+# What is not there of the role and the tables of ARG_TABLES.
 missing() {
-	while read -r table _; do
-		[ -z "$table" ] || echo "select 1 where to_regclass(format('%I.%I', :'schema'::text, '$table'::text)) is null;"
-	done <<-END | sql "$ARG_DATABASE" -v schema="$ARG_SCHEMA"
-		${ARG_TABLES-}
-	END
+	{
+		echo "select 1 where to_regrole(quote_ident(:'role')) is null;"
+		while read -r table _; do
+			[ -z "$table" ] || echo "select 1 where to_regclass(format('%I.%I', :'schema'::text, '$table'::text)) is null;"
+		done <<-END
+			${ARG_TABLES-}
+		END
+	} | sql "$ARG_DATABASE" -v role="$ARG_ROLE" -v schema="$ARG_SCHEMA"
 }
 
 statements() {

@@ -111,12 +111,22 @@ artifact() {
 	echo "$artifact_path"
 }
 
-# sql DATABASE [OPTIONS OF psql]: statements from standard input, as postgres on the local socket. Not through /usr/bin/psql,
-# which is a wrapper in Perl and takes longer than the statements.
+# sql DATABASE [OPTIONS OF psql]: statements from standard input, as postgres on the local socket; or, with ARG_CONNECTION, the path of a
+# file that sets libpq's variables, where and as whom these say. Not through /usr/bin/psql, which is a wrapper in Perl and takes longer
+# than the statements.
 sql() {
 	sql_database=$1
 	shift
 	for sql_program in /usr/lib/postgresql/*/bin/psql; do :; done
+	if [ -n "${ARG_CONNECTION-}" ]; then
+		(
+			set -a
+			# shellcheck source=/dev/null
+			. "$ARG_CONNECTION"
+			exec "$sql_program" -X -q -A -t -v ON_ERROR_STOP=1 -d "$sql_database" "$@"
+		)
+		return
+	fi
 	as postgres "$sql_program" -X -q -A -t -v ON_ERROR_STOP=1 -d "$sql_database" "$@"
 }
 
