@@ -1057,7 +1057,7 @@ JSON = json
 CHECKS["http"] = CHECKS.pop("http_")
 
 # Checks that may be asked again until they hold.
-WAITING = {"http", "smtp", "tcp", "tls", "unit", "redis", "amqp", "path", "supervised", "vassal", "workers"}
+WAITING = {"http", "smtp", "tcp", "tls", "unit", "redis", "amqp", "path", "supervised", "vassal", "mailbox", "workers"}
 
 
 # --- Running them -------------------------------------------------------------------------------------------------------------

@@ -127,7 +127,10 @@ export const mailbox: Kind<Mailbox> = kind({
   compile: (self) => {
     const { name, value } = self;
     const [service, timer] = [`/etc/systemd/system/${unitOf(name)}.service`, `/etc/systemd/system/${unitOf(name)}.timer`];
-    const inputs = [settingsPath(name), service];
+    const secret = value.password.secret;
+    const inputs = [settingsPath(name), service, `/var/lib/ingot/secrets/${secret}`];
+    // Its unit alone names the secret: what no step names is not brought to the host.
+    const password = { secret };
     return {
       secrets: [{ name: value.password.secret, generate: value.password.generate }],
       files: [
@@ -137,8 +140,8 @@ export const mailbox: Kind<Mailbox> = kind({
       ],
       steps: [
         value.idle
-          ? { action: "service", args: { unit: `${unitOf(name)}.service`, inputs, patient: true } }
-          : { action: "service", args: { unit: `${unitOf(name)}.timer`, inputs: [...inputs, timer] } },
+          ? { action: "service", args: { unit: `${unitOf(name)}.service`, inputs, password, patient: true } }
+          : { action: "service", args: { unit: `${unitOf(name)}.timer`, inputs: [...inputs, timer], password } },
       ],
     };
   },

@@ -238,7 +238,9 @@ service_work() { # unit
 	case $UnitFileState in
 	disabled | indirect) work=enable ;;
 	esac
-	if [ "$ActiveState" != active ]; then
+	if [ "${ARG_PATIENT-false}/$ActiveState" = true/activating ] && [ "$was_restart/$was_reload" = "$restart_hash/$reload_hash" ]; then
+		: # it goes on trying what somebody else does not let it yet
+	elif [ "$ActiveState" != active ]; then
 		work=start
 	elif [ "$was_invocation" != "$InvocationID" ]; then
 		if [ "$was_restart/$was_reload" != "$restart_hash/$reload_hash" ] || ! service_started_after; then work=restart; fi
