@@ -127,10 +127,8 @@ export const mailbox: Kind<Mailbox> = kind({
   compile: (self) => {
     const { name, value } = self;
     const [service, timer] = [`/etc/systemd/system/${unitOf(name)}.service`, `/etc/systemd/system/${unitOf(name)}.timer`];
-    const secret = value.password.secret;
-    const inputs = [settingsPath(name), service, `/var/lib/ingot/secrets/${secret}`];
-    // Its unit alone names the secret: what no step names is not brought to the host.
-    const password = { secret };
+    const inputs = [settingsPath(name), service];
+    const secret = { secret: value.password.secret };
     return {
       secrets: [{ name: value.password.secret, generate: value.password.generate }],
       files: [
@@ -140,8 +138,8 @@ export const mailbox: Kind<Mailbox> = kind({
       ],
       steps: [
         value.idle
-          ? { action: "service", args: { unit: `${unitOf(name)}.service`, inputs, password, patient: true } }
-          : { action: "service", args: { unit: `${unitOf(name)}.timer`, inputs: [...inputs, timer], password } },
+          ? { action: "service", args: { unit: `${unitOf(name)}.service`, inputs, secret, patient: true } }
+          : { action: "service", args: { unit: `${unitOf(name)}.timer`, inputs: [...inputs, timer], secret } },
       ],
     };
   },
