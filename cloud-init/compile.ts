@@ -205,16 +205,17 @@ function borrowed(resource: Resource, host: HostModel): SecretNeed[] {
 /** The steps of a resource that no other step of it waits for. */
 const lastOf = (steps: Step[]): string[] => steps.map((s) => s.id).filter((id) => !steps.some((s) => s.after.includes(id)));
 
-/** What `plan.json` says; the host holds its bytes against the generation's digest. */
+/** What `plan.json` says; the host holds its bytes against the generation's digest. Whose a step or a check is stands there unless its id says it. */
 export function planJson(generation: Omit<Generation, "digest">): string {
+  const whose = ({ id, resource }: { id: string; resource: string }) => (id === resource ? {} : { resource });
   return canonicalJson({
-    steps: generation.steps.map(({ resource: _, ...step }) => step),
-    files: Object.fromEntries(generation.files.map((f) => [f.path, { sha256: sha256(f.content), mode: f.mode }])),
-    checks: generation.checks.map(({ resource: _, seen: __, ...check }) => check),
+    steps: generation.steps.map(({ resource, ...step }) => ({ ...step, ...whose({ id: step.id, resource }) })),
+    files: Object.fromEntries(generation.files.map((f) => [f.path, { sha256: sha256(f.content), mode: f.mode, resource: f.resource }])),
+    checks: generation.checks.map(({ resource, seen: _, ...check }) => ({ ...check, ...whose({ id: check.id, resource }) })),
   });
 }
 
-function generationOf(steps: Step[], files: GeneratedFile[], checks: Check[]): Generation {
+export function generationOf(steps: Step[], files: GeneratedFile[], checks: Check[]): Generation {
   const generation = { steps, files, checks };
   return { digest: sha256(planJson(generation)), ...generation };
 }

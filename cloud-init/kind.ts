@@ -81,6 +81,8 @@ export interface Release {
   id: string;
   sha256: string;
   path: string;
+  /** The branch, tag or commit that was asked for in place of the stack's own. */
+  asked?: string;
 }
 
 /** A host, as kinds see it while they compile. */

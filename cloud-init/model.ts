@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { type Diagnostic, diagnostic, InputError, nearest, type Range, RefusedError } from "../lib/diagnostics.ts";
 import type { Chosen, Project } from "../lib/paths.ts";
-import { defaultsOf, type Infer, type Schema, validate, wrongPaths } from "../lib/schema.ts";
+import { defaultsOf, type Infer, type Schema, validate, valueAt, wrongPaths } from "../lib/schema.ts";
 import { type Path, parseYaml, type YamlFile } from "../lib/yaml.ts";
 import { type AwsHostDeclaration, type AwsStackDeclaration, awsHostSchema, awsStackSchema } from "./aws.ts";
 import type { Host, ImageOffer, Kind, Problem, Release, Resource } from "./kind.ts";
@@ -125,6 +125,7 @@ export function modelOf(yaml: YamlFile, folder: string, around: Surroundings): S
   const { environment } = around.overrides ?? {};
   if (environment) sources.set(environment.file, environment.text);
   const { value, unknown, variables } = withVariables(yaml, around.overrides ?? { set: {} }, found);
+  chooseCommits(value, around.chosen?.commits ?? {});
   found.push(...validate(yaml, value, stackSchema, validators.stack, unknown));
   const malformed = [...wrongPaths(validators.stack, value), ...unknown];
   if (!isStack(value)) stop();
@@ -152,6 +153,16 @@ export function modelOf(yaml: YamlFile, folder: string, around: Surroundings): S
   checkShape(model, found);
   stop();
   return { ...model, warnings: inOrder(found, yaml.file) };
+}
+
+/** Puts the commits that were asked for in the places of the stack's. */
+function chooseCommits(stack: unknown, commits: NonNullable<Chosen["commits"]>): void {
+  if (!isMap(stack) || !isMap(stack.hosts)) return;
+  for (const host of Object.keys(stack.hosts))
+    for (const [name, { commit, ref }] of Object.entries(commits)) {
+      const source = valueAt(stack, ["hosts", host, "applications", name, "source"]);
+      if (isMap(source) && "git" in source) Object.assign(source, { commit }, ref !== undefined && { ref });
+    }
 }
 
 const isMap = (value: unknown): value is Record<string, unknown> => Boolean(value && typeof value === "object" && !Array.isArray(value));

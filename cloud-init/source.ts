@@ -74,6 +74,13 @@ export function sourceKey(host: Host, source: Source): unknown {
   return existsSync(folder) ? filesIn(folder) : [];
 }
 
+/** A source in a few words, for people; a password in an address stays out. */
+export function sourceText(source: Source): string {
+  if (typeof source === "string") return `folder ${source}`;
+  if ("git" in source) return `commit ${source.commit} of ${source.git.replace(/\/\/[^/@]*@/, "//")}`;
+  return `tarball ${source.tarball.replace(/\/\/[^/@]*@/, "//")}`;
+}
+
 const isUrl = (place: string): boolean => /^https?:\/\//.test(place);
 
 /** What is wrong with it; `needed` are files that must be in it, where that can be looked up now. */

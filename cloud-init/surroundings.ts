@@ -69,7 +69,8 @@ export function surroundingsOf(project: Project, pinned: Record<string, string> 
       const key = `${host.name}/${name}`;
       const id = releases.get(key) ?? releaseId(host, app);
       releases.set(key, id);
-      return releaseAt(project, id);
+      const asked = project.chosen?.commits?.[name]?.asked;
+      return { ...releaseAt(project, id), ...(asked !== undefined && { asked }) };
     },
   };
 }

@@ -32,10 +32,21 @@ export interface Project {
   chosen?: Chosen;
 }
 
-/** What a person says of a stack's variables: `--env <name>`, `--set <variable>=<value>`. */
+/** What a person says of a stack's variables, `--env <name>` and `--set <variable>=<value>`, and of an application's sources: `deploy --ref`. */
 export interface Chosen {
   environment?: string;
   set: string[];
+  /** Application → the commit that is built in place of the stack's. */
+  commits?: Record<string, ChosenCommit>;
+}
+
+export interface ChosenCommit {
+  /** In full. */
+  commit: string;
+  /** The branch or tag that it is on. */
+  ref?: string;
+  /** As it was asked for. */
+  asked: string;
 }
 
 /**

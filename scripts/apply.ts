@@ -1,110 +1,107 @@
 // ingot apply: running machines become what the stack says now, by the same generation that a first boot activates.
 import { parseArgs } from "node:util";
-import { compile } from "../cloud-init/compile.ts";
-import { findStack, loadStack, type StackModel } from "../cloud-init/model.ts";
-import type { StackPlan } from "../cloud-init/plan.ts";
-import { surroundingsOf } from "../cloud-init/surroundings.ts";
 import { UsageError } from "../lib/diagnostics.ts";
-import { activate, foreseeOn, gather, type HostOutcome, prepare } from "../stacks/launch.ts";
-import type { HostInput, Machine, Target } from "../stacks/target.ts";
+import { foreseeOn } from "../stacks/launch.ts";
+import { type Change, changing, hostsOf, make, type Result, sayBack } from "./change.ts";
 import { type Io, table } from "./command.ts";
-import { activated, machineOf, sayFailures, stepTable, targetOf } from "./machines.ts";
-import { hostOf, only, splitName } from "./stack.ts";
+import { stepTable } from "./machines.ts";
+import { splitName } from "./stack.ts";
 
 export const help = `Activates what the stack says now on its running machines: the same steps as at first boot, each done only where something differs.
-Applying twice changes nothing.
+Applying twice changes nothing. Where something changed, the checks are run; when a step fails, or a check that held before, the machines become
+again what they were. What a migration did to a database stays.
 
-  ingot apply <stack>[/<host>] [--check [--diff]]
+  ingot apply <stack>[/<host>] [<resource> …] [--keep]
+  ingot apply <stack>[/<host>] [<resource> …] --check [--diff]
+
+With resources named, only these are brought, with what they need and what takes them over (a site with nginx, an application with what runs it);
+all others stay as the machine has them, whatever the stack says of them now.
 
 --check asks the machines what would change and changes nothing (Ingot's own programs on them are brought to this version first): exit code 1
 when anything would. --diff shows files as they are and as they would be. A step says that it would change something when it finds work now, or
 when a file that it uses would be another.
 
-Exit code 1 when a step fails; mend what is wrong and apply again: it goes on with the rest.`;
+Exit code 1 when a step or a check fails. --keep leaves the machines as they are then, for you to look at; mend what is wrong and apply again: it
+goes on with the rest. Two at once: the second waits for the first, and says so.
+
+  ingot apply inloop --check --diff
+  ingot apply inloop/web service/huey site/inloop`;
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const options = { check: { type: "boolean" }, diff: { type: "boolean" } } as const;
+  const options = { check: { type: "boolean" }, diff: { type: "boolean" }, keep: { type: "boolean" } } as const;
   const { positionals, values } = parseArgs({ args, allowPositionals: true, options });
-  const usage = "ingot apply <stack>[/<host>] [--check [--diff]]";
-  const { stack: given, host: one } = splitName(only(positionals, "stack", usage));
+  const usage = "ingot apply <stack>[/<host>] [<resource> …] [--keep | --check [--diff]]";
+  const [given, ...resources] = positionals;
+  if (given === undefined) throw new UsageError("which stack?", usage);
   if (values.diff && !values.check) throw new UsageError("--diff belongs to --check", usage);
-  const began = performance.now();
-  const applying = await prepared(given, one, io);
-  const { model, plan } = applying;
-  if (values.check) return check(applying, values.diff ? "diff" : "names", io);
-  const outcomes = await applied(applying, io);
-  const ok = activated(outcomes);
-  const changed = outcomes.flatMap((o) => o.steps.filter((s) => s.outcome === "changed"));
-  const written = outcomes.reduce((n, o) => n + (o.activation?.written ?? 0), 0);
-  const removed = outcomes.reduce((n, o) => n + (o.activation?.removed ?? 0), 0);
-  if (io.json)
-    io.print(
-      JSON.stringify({ stack: plan.stack, ok, changed: changed.map((s) => s.step), files: { written, removed }, hosts: outcomes }, null, 2),
-    );
-  else if (ok) {
-    const what = [
-      ...(changed.length ? [`${changed.length} ${changed.length === 1 ? "step" : "steps"} changed something`] : []),
-      ...(written ? [`${written} ${written === 1 ? "file" : "files"} written`] : []),
-      ...(removed ? [`${removed} ${removed === 1 ? "file" : "files"} removed`] : []),
-    ];
-    if (changed.length) io.print(stepTable(outcomes.map((o) => ({ ...o, steps: o.steps.filter((s) => s.outcome === "changed") }))));
-    io.print(
-      `${plan.stack}: ${what.join(", ") || "nothing changed"} in ${((performance.now() - began) / 1000).toFixed(1)} s; prove it: ingot verify ${plan.stack}`,
-    );
-  } else sayFailures(model, plan, outcomes);
-  return ok ? 0 : 1;
+  if (values.keep && values.check) throw new UsageError("--check changes nothing: there is nothing to keep", usage);
+  const extent = {
+    ...splitName(given),
+    what: ["apply", given, ...resources].join(" "),
+    ...(resources.length && { named: hostsOf(resources) }),
+  };
+  return changing(extent, io, async (change) => {
+    sayParts(change, resources, io);
+    if (values.check) return check(change, values.diff ? "diff" : "names", io);
+    sayRefs(change, io);
+    const began = performance.now();
+    const keep = values.keep ?? false;
+    const result = await make(change, io, { prove: "changed", keep });
+    if (io.json) io.print(JSON.stringify({ stack: change.plan.stack, ...summary(result), hosts: result.outcomes }, null, 2));
+    else if (result.ok) io.print(told(change, result, (performance.now() - began) / 1000));
+    if (!result.ok) sayBack(change, result, keep, io);
+    return result.ok ? 0 : 1;
+  });
 }
 
-export interface Applying {
-  target: Target;
-  model: StackModel;
-  plan: StackPlan;
-  all: HostInput[];
-  /** Of the machines that are meant. */
-  hosts: HostInput[];
-  machines: Map<string, Machine>;
-}
-
-/** Everything that an apply needs, built; nothing has changed on a machine yet. `one`: a host, when only that one is meant. */
-export async function prepared(given: string, one: string | undefined, io: Io): Promise<Applying> {
-  const file = findStack(io.project, given);
-  const target = await targetOf(io, given);
-  const declared = loadStack(file, surroundingsOf(io.project));
-  const wanted = compile(declared);
-  const machines = new Map<string, Machine>();
-  const pinned: Record<string, string> = {};
-  if (one !== undefined) hostOf(wanted, one); // says which there are
-  for (const host of declared.hosts.filter((h) => one === undefined || h.name === one)) {
-    const machine = await machineOf(target, declared.name, host.name);
-    machines.set(host.name, machine);
-    pinned[host.image.name] = machine.imageDigest;
-    for (const text of target.beyondApply(hostOf(wanted, host.name), machine, host.image.digest))
-      io.progress.say(`  ${host.name}: ${text}`);
+/** What comes along with the resources that were named. */
+export function sayParts({ parts, plan }: Change, named: string[], io: Io): void {
+  for (const [host, part] of parts) {
+    const others = [...part].filter((id) => !named.includes(id));
+    if (others.length) io.progress.say(`  ${plan.hosts.length > 1 ? `${host}: ` : ""}and with it: ${others.join(", ")}`);
   }
-  const { model, plan, hosts: all } = await prepare(io.project, file, target, io.progress, pinned);
-  return { target, model, plan, all, hosts: all.filter((h) => machines.has(h.plan.host)), machines };
 }
 
-/** Applies it to all machines at once. */
-export async function applied({ target, plan, all, hosts, machines }: Applying, io: Io): Promise<HostOutcome[]> {
-  await target.refresh(plan, all);
-  return Promise.all(
-    hosts.map(async (input) => {
-      const machine = machines.get(input.plan.host);
-      if (!machine) throw new Error(`no machine of ${input.plan.host}`);
-      const [outcome] = await gather(
-        `apply to ${plan.stack}/${input.plan.host}`,
-        [input.plan],
-        activate(machine, target.connect(machine), input),
-        io.progress,
-      );
-      return outcome ?? { host: input.plan.host, steps: [] };
-    }),
-  );
+/** Releases that `deploy --ref` brought, and that go now. */
+function sayRefs({ before, plan }: Change, io: Io): void {
+  for (const { host, generation } of plan.hosts)
+    for (const { id, action, args } of before.get(host)?.steps ?? []) {
+      if (action !== "release" || args.asked === undefined) continue;
+      const then = generation.steps.find((s) => s.id === id);
+      if (then && then.args.path !== args.path)
+        io.progress.say(
+          `  ${host}: ${id.replace(/:release$/, "")} was deployed as ${args.asked} (${args.source}); it becomes what the stack says: ${then.args.source}`,
+        );
+    }
+}
+
+const summary = ({ ok, outcomes, checks, already, back }: Result) => ({
+  ok,
+  changed: outcomes.flatMap((o) => o.steps.filter((s) => s.outcome === "changed").map((s) => s.step)),
+  files: {
+    written: outcomes.reduce((n, o) => n + (o.activation?.written ?? 0), 0),
+    removed: outcomes.reduce((n, o) => n + (o.activation?.removed ?? 0), 0),
+  },
+  checks,
+  already,
+  back,
+});
+
+function told({ plan: { stack } }: Change, result: Result, seconds: number): string {
+  const { changed, files } = summary(result);
+  const counted = (n: number, what: string, how: string) => (n ? [`${n} ${what}${n === 1 ? "" : "s"} ${how}`] : []);
+  const what = [
+    ...counted(changed.length, "step", "changed something"),
+    ...counted(files.written, "file", "written"),
+    ...counted(files.removed, "file", "removed"),
+    ...counted(result.checks.length, "check", "passed"),
+  ];
+  const steps = result.outcomes.map((o) => ({ ...o, steps: o.steps.filter((s) => s.outcome === "changed") }));
+  return `${changed.length ? `${stepTable(steps)}\n` : ""}${stack}: ${what.join(", ") || "nothing changed"} in ${seconds.toFixed(1)} s`;
 }
 
 /** Says what an apply would change. */
-async function check({ plan: { stack }, hosts, machines, target }: Applying, how: "diff" | "names", io: Io): Promise<number> {
+async function check({ plan: { stack }, hosts, machines, target }: Change, how: "diff" | "names", io: Io): Promise<number> {
   const found = await Promise.all(
     hosts.map(async (input) => {
       const machine = machines.get(input.plan.host);

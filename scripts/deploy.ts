@@ -1,58 +1,109 @@
-// ingot deploy: apply, prove, and go back to what was there when it does not prove itself.
+// ingot deploy: an application's release beside the one that serves, proven, and taken back when it does not prove itself.
 import { parseArgs } from "node:util";
-import { RefusedError } from "../lib/diagnostics.ts";
-import { historyOf, succeeded } from "../stacks/launch.ts";
-import { applied, prepared } from "./apply.ts";
+import { findStack, type HostModel, loadStack, type StackModel } from "../cloud-init/model.ts";
+import { commitOf } from "../cloud-init/ref.ts";
+import { application } from "../cloud-init/resources/application.ts";
+import { surroundingsOf } from "../cloud-init/surroundings.ts";
+import { nearest, RefusedError } from "../lib/diagnostics.ts";
+import type { ChosenCommit } from "../lib/paths.ts";
+import { sayParts } from "./apply.ts";
+import { changing, hostsOf, make, sayBack } from "./change.ts";
 import type { Io } from "./command.ts";
-import { activated, sayFailures, verifyAll } from "./machines.ts";
-import { backTo } from "./rollback.ts";
 import { only, splitName } from "./stack.ts";
 
-export const help = `Applies what the stack says now to its running machines, and verifies them. When a step or a check fails, each of them becomes again what it was
-before: the release that served goes on serving. What a migration did to a database stays.
+export const help = `Brings the releases of a stack's applications, or of one, to every host that has it: the application with what it needs and with all that runs
+it. All else stays as the machines have it (\`ingot apply\` brings that).
 
-  ingot deploy <stack>[/<host>]
+  ingot deploy <stack>[/<application>] [--ref <branch, tag or commit>]
 
-A release is built before anything is touched; on the machine it is unpacked and migrated beside the old one, which serves until the new one is whole.
-Exit code 1 when it was taken back.`;
+The release is built before anything is touched. On the machine it is unpacked beside the old one, which serves until the new one is migrated
+and whole; then its services take it over, must be up, and every check is run. When anything of that fails, but for checks that failed before, too,
+the machines become again what they were: the release that served goes on serving. What a migration did to a database stays. Exit code 1 when it
+was taken back.
+
+--ref: of an application whose sources are a git repository, what is there now under this name, in place of the commit in the stack. The stack's
+file is not changed: it is said what to write there, and the next apply brings what it says.
+
+  ingot deploy inloop/inloop
+  ingot deploy inloop/inloop --ref v1.4`;
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
-  const { stack: given, host: one } = splitName(only(positionals, "stack", "ingot deploy <stack>[/<host>]"));
-  const began = performance.now();
-  const applying = await prepared(given, one, io);
-  const { plan, model, target, machines } = applying;
-  const before = new Map(
-    await Promise.all([...machines.values()].map(async (m) => [m.host, (await historyOf(target.connect(m))).at(-1)?.generation] as const)),
-  );
-  const outcomes = await applied(applying, io);
-  const hosts = plan.hosts.filter((h) => machines.has(h.host));
-  const checks = activated(outcomes) ? await verifyAll({ ...plan, hosts }, target, io) : [];
-  const failed = checks.filter((c) => !c.ok);
-  const ok = activated(outcomes) && failed.length === 0;
-  const back: { host: string; generation: string; ok: boolean }[] = [];
-  if (!ok) {
-    if (!io.json && !activated(outcomes)) sayFailures(model, plan, outcomes);
-    for (const machine of machines.values()) {
-      const generation = before.get(machine.host);
-      const now = hosts.find((h) => h.host === machine.host)?.generation.digest;
-      if (generation === undefined || generation === now) continue;
-      const [outcome] = await backTo(machine, target, generation, io);
-      back.push({ host: machine.host, generation, ok: outcome !== undefined && succeeded(outcome) });
+  const { positionals, values } = parseArgs({ args, allowPositionals: true, options: { ref: { type: "string" } } });
+  const given = only(positionals, "stack", "ingot deploy <stack>[/<application>] [--ref <branch, tag or commit>]");
+  const { stack, host: name } = splitName(given);
+  const before = loadStack(findStack(io.project, stack), surroundingsOf(io.project));
+  const names = applicationsOf(before, name);
+  const chosen = values.ref === undefined ? undefined : await chosenCommit(before, names, values.ref);
+  const own = chosen
+    ? { ...io, project: { ...io.project, chosen: { set: [], ...io.project.chosen, commits: { [chosen.name]: chosen.commit } } } }
+    : io;
+  const ids = names.map((n) => `${application.kind}/${n}`);
+  const what = `deploy ${given}${values.ref === undefined ? "" : ` --ref ${values.ref}`}`;
+  return changing({ stack, named: hostsOf(ids), what }, own, async (change) => {
+    sayParts(change, ids, io);
+    const began = performance.now();
+    const result = await make(change, io, { prove: "always", keep: false });
+    const { plan } = change;
+    const { ok, outcomes, checks, already, back } = result;
+    if (io.json)
+      io.print(
+        JSON.stringify(
+          { stack: plan.stack, ok, ...(chosen && { commit: chosen.commit.commit }), hosts: outcomes, checks, already, back },
+          null,
+          2,
+        ),
+      );
+    else if (ok) {
+      io.print(`${plan.stack}: deployed and verified (${checks.length} checks) in ${((performance.now() - began) / 1000).toFixed(1)} s`);
+      if (chosen) io.print(`to keep it, write into ${chosen.place}: commit: ${chosen.commit.commit}`);
     }
-  }
-  const stuck = back.filter((b) => !b.ok).map((b) => `${plan.stack}/${b.host}`);
-  if (io.json) io.print(JSON.stringify({ stack: plan.stack, ok, hosts: outcomes, checks, back }, null, 2));
-  else if (ok)
-    io.print(`${plan.stack}: deployed and verified (${checks.length} checks) in ${((performance.now() - began) / 1000).toFixed(1)} s`);
-  if (stuck.length)
+    if (!ok) sayBack(change, result, false, io);
+    return ok ? 0 : 1;
+  });
+}
+
+const applicationNames = (hosts: HostModel[]): string[] => [...new Set(hosts.flatMap((h) => h.all(application).map((a) => a.name)))];
+
+/** All of the stack's applications, or the one that is named. @throws RefusedError naming the nearest */
+export function applicationsOf(model: StackModel, name: string | undefined): string[] {
+  const names = applicationNames(model.hosts);
+  if (name !== undefined && names.includes(name)) return [name];
+  if (name === undefined && names.length) return names;
+  const near = name === undefined ? undefined : nearest(name, names);
+  throw new RefusedError(
+    name === undefined ? `${model.name} has no application` : `${model.name} has no application \`${name}\``,
+    name !== undefined && model.hosts.some((h) => h.name === name)
+      ? `it is a host: ingot apply ${model.name}/${name}`
+      : near
+        ? `did you mean \`${model.name}/${near}\`?`
+        : names.length
+          ? `there are: ${names.join(", ")}`
+          : `all else is brought by: ingot apply ${model.name}`,
+  );
+}
+
+/** What `--ref` comes to, and where the stack's own commit stands. @throws RefusedError */
+async function chosenCommit(
+  model: StackModel,
+  [name, ...others]: string[],
+  ref: string,
+): Promise<{ name: string; commit: ChosenCommit; place: string }> {
+  if (name === undefined || others.length)
     throw new RefusedError(
-      `${stuck.join(", ")} could not be brought back to what it was`,
-      `look at it: ingot history ${plan.stack}, ingot logs ${plan.stack}`,
+      `which application is to be ${ref}?`,
+      `ingot deploy ${model.name}/<application> --ref ${ref}: ${[name, ...others].join(", ")}`,
     );
-  if (!ok && !io.json)
-    console.error(
-      back.length ? `\n${plan.stack} is again what it was before` : `\n${plan.stack} was not another before: nothing to go back to`,
-    );
-  return ok ? 0 : 1;
+  for (const host of model.hosts) {
+    const app = host.get(application, name);
+    if (!app) continue;
+    const { source } = app.value;
+    if (typeof source === "string" || !("git" in source))
+      throw new RefusedError(
+        `the sources of ${app.id} are no git repository: they have no ${ref}`,
+        "--ref is for `source: { git: …, commit: … }`",
+      );
+    const { file, start } = model.yaml.rangeOf([...app.path, "source", "commit"]);
+    return { name, commit: await commitOf(host, source.git, ref), place: `${file}:${start.line}` };
+  }
+  throw new Error(`no application ${name}`);
 }

@@ -7,7 +7,7 @@ import { targetOf } from "./machines.ts";
 import { machinesOf } from "./rollback.ts";
 import { only, splitName } from "./stack.ts";
 
-export const help = `Says what running machines have been since their launch: each generation that was activated, and which it is now. \`ingot rollback\` goes back
+export const help = `Says what running machines have been since their launch: each generation that was activated, which it is now, and what asked for it. \`ingot rollback\` goes back
 to one of the last ten.
 
   ingot history <stack>[/<host>]`;
@@ -25,7 +25,7 @@ export async function main(args: string[], io: Io): Promise<number> {
     io.print(
       table(
         found.flatMap(({ stack, host: name, generations }) =>
-          generations.map((g, i) => [`${stack}/${name}`, short(g.generation), g.at, i === generations.length - 1 ? "now" : ""]),
+          generations.map((g, i) => [`${stack}/${name}`, short(g.generation), g.at, i === generations.length - 1 ? "now" : "", g.by ?? ""]),
         ),
       ),
     );

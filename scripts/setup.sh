@@ -35,6 +35,7 @@ for option in "$@"; do
 	--tests)
 		packages+=(
 			"curl /usr/bin/curl asks machines in tests"
+			"wrk /usr/bin/wrk loads a site while it gets another release"
 			"python3-venv /usr/share/doc/python3-venv/copyright holds moto, the emulator of AWS"
 		)
 		;;

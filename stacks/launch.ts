@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { compile, planJson } from "../cloud-init/compile.ts";
 import { otherArchives } from "../cloud-init/docker-images.ts";
 import { type HostModel, loadStack, type StackModel } from "../cloud-init/model.ts";
-import type { HostPlan, StackPlan, Step } from "../cloud-init/plan.ts";
+import { generationFrom } from "../cloud-init/part.ts";
+import type { Generation, HostPlan, StackPlan, Step } from "../cloud-init/plan.ts";
 import { buildRelease } from "../cloud-init/release.ts";
 import { application } from "../cloud-init/resources/application.ts";
 import { refusedSnippets } from "../cloud-init/snippets.ts";
@@ -31,9 +32,16 @@ export interface Prepared {
   built: string[];
 }
 
+/** What an apply asks of prepare() otherwise than a launch. */
+export interface Running {
+  /** Recipe name → digest of the image that running machines have: they are brought to the stack, not to another image. */
+  pinned: Record<string, string>;
+  /** Whether a resource is meant, when not all are: a release that is not is not built. */
+  meant: (host: string, resource: string) => boolean;
+}
+
 /**
  * Everything that a launch or an apply needs, made if it is not there.
- * @param pinned recipe name → digest of the image that running machines have: they are brought to the stack, not to another image
  * @throws InputError before anything is made
  */
 export async function prepare(
@@ -41,7 +49,7 @@ export async function prepare(
   file: string,
   target: Pick<Target, "secrets" | "spills">,
   progress: Progress,
-  pinned: Record<string, string> = {},
+  { pinned, meant }: Running = { pinned: {}, meant: () => true },
 ): Promise<Prepared> {
   const first = loadStack(file, surroundingsOf(project, pinned));
   compile(first); // what cannot be written is said before anything is made
@@ -64,7 +72,8 @@ export async function prepare(
   const built: string[] = [];
   for (const host of model.hosts) {
     const image = imageOf(images, host.image.name);
-    for (const app of host.all(application)) if (await buildRelease(project, host, app, image, progress)) built.push(app.id);
+    for (const app of host.all(application))
+      if (meant(host.name, app.id) && (await buildRelease(project, host, app, image, progress))) built.push(app.id);
   }
   const refused: Diagnostic[] = [];
   for (const host of model.hosts)
@@ -239,10 +248,17 @@ export async function foreseeOn(machine: Machine, connection: Connection, input:
 }
 
 /** Copies the generation of a plan onto a running machine that its target has refreshed, and activates it; its events are those of a first boot. */
-export async function* activate(machine: Machine, connection: Connection, input: HostInput): AsyncIterable<TargetEvent> {
+export async function* activate(machine: Machine, connection: Connection, input: HostInput, how: Activating): AsyncIterable<TargetEvent> {
   await bringTools(connection, input.image);
   await bringGeneration(connection, input);
-  yield* activateThere(machine, connection, input.plan.generation.digest);
+  yield* activateThere(machine, connection, input.plan.generation.digest, how);
+}
+
+export interface Activating {
+  /** What asked for it, for the machine's history: "apply live/web". */
+  by: string;
+  /** Told that another activation is waited for. */
+  say: (text: string) => void;
 }
 
 /** A generation that a machine has been. */
@@ -250,6 +266,8 @@ export interface Past {
   generation: string;
   /** ISO 8601. */
   at: string;
+  /** What asked for it: "apply live/web", "rollback live". */
+  by?: string;
 }
 
 /** What a machine has been since it was launched, the last one what it is; also what it can no longer go back to. */
@@ -258,22 +276,72 @@ export async function historyOf(connection: Connection): Promise<Past[]> {
   return stdout.split("\n").flatMap((line) => (line ? [JSON.parse(line) as Past] : []));
 }
 
-/** The steps of a generation that is on a machine. @throws RefusedError when it is not there any more */
-export async function stepsThere(machine: Machine, connection: Connection, digest: string): Promise<Step[]> {
-  const { code, stdout } = await connection.exec(["cat", `/var/lib/ingot/generations/${digest}/plan.json`]);
-  if (code !== 0)
+/** A release of an application that is on a machine. */
+export interface ReleaseThere {
+  application: string;
+  release: string;
+  live: boolean;
+  /** A rollback would make it live again. */
+  rollback: boolean;
+  /** ISO 8601: when it went live last, or was unpacked. */
+  at: string;
+  bytes: number;
+  /** What it was made from, for people. */
+  source: string;
+}
+
+/** @throws RefusedError when the machine's Ingot is older than this */
+export async function releasesOn(machine: Machine, connection: Connection): Promise<ReleaseThere[]> {
+  const { code, stdout, stderr } = await connection.exec(["/usr/lib/ingot/releases"]);
+  if (code === 0) return JSON.parse(stdout) as ReleaseThere[];
+  throw new RefusedError(
+    `${machine.stack}/${machine.host} cannot be asked for its releases: ${stderr.trim()}`,
+    `\`ingot apply ${machine.stack}\` brings Ingot's own programs to this version`,
+  );
+}
+
+/** A generation that is on a machine. @throws RefusedError when it is not there any more */
+export async function generationThere(machine: Machine, connection: Connection, digest: string): Promise<Generation> {
+  const there = `/var/lib/ingot/generations/${digest}`;
+  if ((await connection.exec(["test", "-e", `${there}/plan.json`])).code !== 0)
     throw new RefusedError(
       `${machine.stack}/${machine.host} has no generation ${short(digest)} any more`,
       `it keeps the last ten: ingot history ${machine.stack}`,
     );
-  return (JSON.parse(stdout) as { steps: Step[] }).steps;
+  const folder = mkdtempSync(join(tmpdir(), "ingot-generation-"));
+  try {
+    await connection.fetch(there, folder);
+    const own = join(folder, digest);
+    return generationFrom(readFileSync(join(own, "plan.json"), "utf8"), (name) => readFileSync(join(own, "files", name), "utf8"));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const lockThere = "/var/lib/ingot/lock";
+const reportThere = "/run/ingot/report/steps.jsonl";
+
+/** Waits for an activation that runs on the machine already, and says so; then runs a command there. */
+export async function whenFree(machine: Machine, connection: Connection, say: (text: string) => void, command = ["true"]): Promise<void> {
+  for (let waiting = 0; ; waiting = 20) {
+    const lock = ["flock", "--timeout", String(waiting), "--conflict-exit-code", "3", lockThere];
+    const { code, stderr } = await connection.exec([...lock, ...command]);
+    if (code === 0) return;
+    if (code !== 3) throw new RefusedError(`${machine.stack}/${machine.host} cannot be asked whether it is free: ${stderr.trim()}`);
+    if (waiting === 0) say(`  waiting for the activation that runs on ${machine.stack}/${machine.host}`);
+  }
 }
 
 /** Activates a generation that is on a machine already. */
-export async function* activateThere(machine: Machine, connection: Connection, digest: string): AsyncIterable<TargetEvent> {
+export async function* activateThere(
+  machine: Machine,
+  connection: Connection,
+  digest: string,
+  how: Activating,
+): AsyncIterable<TargetEvent> {
   // What an earlier activation reported must not be taken for this one's.
-  await connection.exec(["rm", "-f", "/run/ingot/report/steps.jsonl"]);
-  const running = connection.exec(["/usr/lib/ingot/activate", digest]);
+  await whenFree(machine, connection, how.say, ["rm", "-f", reportThere]);
+  const running = connection.exec(["/usr/lib/ingot/activate", "--by", how.by, digest]);
   const events = connection.follow()[Symbol.asyncIterator]();
   try {
     let waiting: Promise<"ended" | "over"> = running.then(() => "ended");
@@ -294,6 +362,8 @@ export async function* activateThere(machine: Machine, connection: Connection, d
     await events.return?.();
   }
   const result = await running;
+  // Another was quicker.
+  if (result.code === 3) return yield* activateThere(machine, connection, digest, how);
   if (result.code !== 0 && result.code !== 1)
     throw new RefusedError(
       `the activation on ${machine.stack}/${machine.host} ended with exit code ${result.code}\n${result.stderr.trim().split("\n").slice(-15).join("\n")}`,

@@ -88,6 +88,10 @@ export interface Connection {
   follow(): AsyncIterable<TargetEvent>;
 }
 
+export interface Hold {
+  release(): void | Promise<void>;
+}
+
 export interface Target {
   readonly name: "container" | "aws";
   /** Where this target keeps secrets, outside every host. */
@@ -108,6 +112,8 @@ export interface Target {
   /** Machines that are there, running or not; of one stack or of all. */
   find(stack?: string): Promise<Machine[]>;
   connect(machine: Machine): Connection;
+  /** One change of a stack's machines at a time: waits for whoever is at it, a launch or another apply, and says so. `refresh` is for its holder. */
+  hold(stack: string, what: string): Promise<Hold>;
   /** Makes new secrets and artifacts visible to running machines before `apply`. */
   refresh(stack: StackPlan, hosts: HostInput[]): Promise<void>;
   /** What `apply` cannot bring to a running machine, in words; `image`: digest of the recipe's image.

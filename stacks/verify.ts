@@ -55,7 +55,11 @@ async function pinOf(store: SecretStore, stack: string, name: string): Promise<s
     .digest("base64");
 }
 
-async function ask(plan: HostPlan, checks: Check[], run: (input: string) => Promise<ExecResult>): Promise<CheckResult[]> {
+async function ask(
+  plan: Pick<HostPlan, "stack" | "host">,
+  checks: Check[],
+  run: (input: string) => Promise<ExecResult>,
+): Promise<CheckResult[]> {
   if (!checks.length) return [];
   const result = await run(JSON.stringify(checks.map(({ id, check, args }) => ({ id, check, args }))));
   let answers: { id: string; ok: boolean; message?: string }[];

@@ -9,7 +9,7 @@ import { absolutePath, environmentName } from "../names.ts";
 import type { Part } from "../plan.ts";
 import { programScript } from "../program.ts";
 import { secretsBelow, settingsFiles, settingsGroup, settingsOf, settingsProblems, settingsSchema } from "../settings.ts";
-import { sourceProblems, sourceSchema } from "../source.ts";
+import { sourceProblems, sourceSchema, sourceText } from "../source.ts";
 import { fromsBelow, looksSecret, type Nested, urlWithPassword, type Value, valueSchema } from "../value.ts";
 import { directory } from "./directory.ts";
 import { file } from "./file.ts";
@@ -322,7 +322,7 @@ export const application = kind<Application>({
       {
         part: "release",
         action: "release",
-        args: { artifact: release.sha256, path },
+        args: { artifact: release.sha256, path, source: sourceText(value.source), asked: release.asked },
         after: { parts: [], references: false },
         timeoutSeconds: 300,
       },

@@ -10,7 +10,7 @@ export const check = kind({
   summary:
     "A request to a site and what must come back, asked over the network whenever the host is verified. What a host must be follows from its resources already; this is for what only its application knows.",
   schema: object({
-    site: ref("site", { order: false, description: "The site that is asked, by its first name" }),
+    site: ref("site", { description: "The site that is asked, by its first name" }),
     get: optional(text({ pattern: "^/", expected: "a path that begins with `/`", description: "Path of a GET request" })),
     post: optional(text({ pattern: "^/", expected: "a path that begins with `/`", description: "Or of a POST request" })),
     form: optional(map(text(), text(), { description: "Fields of a POST request" })),

@@ -3,7 +3,6 @@ import { flag, type Infer, integer, object, optional, text, withDefault } from "
 import { CronError, calendarsOf, timerUnit } from "../cron.ts";
 import { inside, type Kind, kind, onlyOne, type Problem } from "../kind.ts";
 import { programAfter, programKeys, programLines, programProblems } from "../program.ts";
-import { application, inputsOf } from "./application.ts";
 import { service } from "./service.ts";
 
 const schema = object({
@@ -88,7 +87,6 @@ export const timer: Kind<Timer> = kind({
     return problems;
   },
   compile: ({ name, value }, host) => {
-    const app = value.application ? host.get(application, value.application) : undefined;
     const [program, clock] = [`/etc/systemd/system/${name}.service`, `/etc/systemd/system/${name}.timer`];
     return {
       files: [
@@ -120,11 +118,8 @@ export const timer: Kind<Timer> = kind({
       steps: [
         {
           action: "service",
-          args: {
-            unit: `${name}.timer`,
-            inputs: [clock, program, ...(app ? inputsOf(app) : [])],
-            ...(app && { hash: host.release(app.name).id }),
-          },
+          // Its program is read anew each time: only another clock is a new start, from which `every` counts.
+          args: { unit: `${name}.timer`, inputs: [clock] },
         },
       ],
     };

@@ -63,6 +63,8 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
   const store = settings.secrets === "secrets-manager" ? secretsManager(aws) : parameterStore(aws);
   let known: Promise<string> | undefined;
   const bucketName = () => (known ??= bucketOf(aws, settings.bucket));
+  /** The stack whose lock this run has for longer than one call. */
+  let holding: string | undefined;
   const locked = async (stack: string, what: string) => lockStack(aws, await bucketName(), stack, what, progress.say);
 
   const apply = async (shape: AwsStack, extent: Extent, inventory: Inventory | undefined, target?: string[]): Promise<Verdict> => {
@@ -207,9 +209,20 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
      * The role of a host names what it may read, so a new release or secret is Terraform's matter: the permissions, and nothing else but the
      * size of its volumes, which grow while they are in use.
      */
+    async hold(stack, what) {
+      const held = await locked(stack, what);
+      holding = stack;
+      return {
+        release: async () => {
+          holding = undefined;
+          await held.release();
+        },
+      };
+    },
+
     async refresh(stack, hosts) {
       const bucket = await bucketName();
-      const held = await locked(stack.stack, "apply");
+      const held = holding === stack.stack ? undefined : await locked(stack.stack, "apply");
       try {
         const inventory = await readInventory(aws, bucket, stack.stack);
         const shape = await resolve(aws, store, stack, hosts.map(wanted), "make", inventory);
@@ -228,7 +241,7 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
           });
         }
       } finally {
-        await held.release();
+        await held?.release();
       }
     },
 

@@ -20,7 +20,7 @@ export function connectTo(project: Project, machine: Machine): Connection {
   const leader = (): Leader => {
     const found = leaderOf(folder);
     if (found) return found;
-    throw new RefusedError(`${machine.stack}/${machine.host} is not running`, `ingot up ${machine.stack}`);
+    throw new RefusedError(`${machine.stack}/${machine.host} is powered off`, `\`ingot start ${machine.stack}\` powers it on`);
   };
   const exec = async (argv: string[], options: ExecOptions = {}): Promise<ExecResult> => {
     const pty = options.interactive && process.stdin.isTTY && process.stdout.isTTY;

@@ -139,6 +139,8 @@ export function containerTarget(project: Project, progress: Progress, options: C
       }
     },
 
+    hold: (stack, what) => lockWhenFree(lockName(project, stack), what, (holder) => progress.say(`  waiting for ${holder}`)),
+
     async refresh(stack, hosts) {
       for (const input of hosts) {
         const folder = machineFolder(project, stack.stack, input.plan.host);

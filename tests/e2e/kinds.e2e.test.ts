@@ -132,7 +132,7 @@ test("what listens without being declared is not reached, and what is for the st
   const ask = (port: number) =>
     `python3 -c 'import socket; s = socket.create_connection(("10.1.2.6", ${port}), 2); s.sendall(b"PING\\r\\n"); print(s.recv(20))' 2>&1 | tail -1`;
   await second(
-    "systemd-run --quiet --unit=rogue python3 -m http.server 9999; systemd-run --quiet --unit=allowed python3 -m http.server 9100; sleep 0.5",
+    "systemd-run --quiet --unit=rogue python3 -m http.server 9999; systemd-run --quiet --unit=allowed python3 -m http.server 9100; for i in $(seq 100); do [ $(ss -Hltn 'sport = :9999 or sport = :9100' | wc -l) = 2 ] && break; sleep 0.1; done",
   );
   assert.match(await first(ask(9999)), /timed out/);
   assert.match(await second(ask(9999)), /HTTP|b'/);

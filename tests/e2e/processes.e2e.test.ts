@@ -7,6 +7,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { sha256 } from "../../lib/digest.ts";
 import { toolFolder } from "../../lib/paths.ts";
+import { load } from "./load.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("processes");
@@ -226,6 +227,7 @@ test("applied again, nothing changes; one program is restarted without the other
 test("a new release is taken over by all of them; a vassal loses no request while it reloads", async () => {
   edit('RELEASE = "one"', 'RELEASE = "two"', "tests/apps/hello/hello.py");
   const master = await on("pgrep -o -u vassal uwsgi");
+  const users = load(project.folder, `http://vassal.localhost:${port}/`);
   const applied = project.json(["apply", "processes"]) as Promise<{ ok: boolean; changed: string[] }>;
   let over = false;
   void applied.finally(() => (over = true));
@@ -236,6 +238,7 @@ test("a new release is taken over by all of them; a vassal loses no request whil
     seen.set(key, (seen.get(key) ?? 0) + 1);
   }
   assert.is((await applied).ok, true);
+  assert.ok((await users.end()) > 50);
   assert.equal([...seen.keys()].sort(), ["200 one", "200 two"]);
   for (const host of ["supervised", "vassal", "open"]) assert.is((await ask(host)).said.release, "two", host);
   assert.is(await on("pgrep -o -u vassal uwsgi"), master);

@@ -3,6 +3,7 @@
 # ARG_ARTIFACT  sha256 of a tar.zst in /run/ingot/artifacts
 # ARG_PATH      /srv/APP/releases/ID
 # ARG_OWNER     whose files they are (root)
+# ARG_SOURCE    what it was made from, ARG_ASKED as what somebody asked for it: for people (`releases`)
 # shellcheck source=cloud-init/host/actions/lib.sh
 . "$INGOT/actions/lib.sh"
 marker=$ARG_PATH/.ingot-release
@@ -22,7 +23,7 @@ apply)
 	tar --extract --zstd --file="$archive" --directory="./.$id.new" --no-same-owner --preserve-permissions
 	chmod 0755 "./.$id.new"
 	[ -z "${ARG_OWNER-}" ] || chown --recursive --no-dereference -- "$ARG_OWNER:" "./.$id.new"
-	echo "$ARG_ARTIFACT" >"./.$id.new/.ingot-release"
+	printf '%s\n' "$ARG_ARTIFACT" "${ARG_SOURCE-}" >"./.$id.new/.ingot-release"
 	# A folder without its marker is half of an earlier try.
 	[ ! -e "./$id" ] || mv -T -- "./$id" "./.$id.old"
 	mv -T -- "./.$id.new" "./$id"
