@@ -14,6 +14,7 @@ import type {
   Need,
   Port,
   SecretUse,
+  SharedFolder,
   StackPlan,
   Step,
   VolumePlan,
@@ -61,6 +62,7 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
   const volumes: VolumePlan[] = [];
   const artifacts: ArtifactUse[] = [];
   let containers: string | undefined;
+  const shared: SharedFolder[] = [];
   const secrets = new Map<string, SecretUse>();
   const wants: Need[] = [];
   const origins: HostPlan["origins"] = {};
@@ -87,6 +89,7 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     volumes.push(...(made.volumes ?? []));
     artifacts.push(...(made.artifacts ?? []).map((a) => ({ resource: id, ...a })));
     containers ??= made.containers;
+    shared.push(...(made.shared ?? []));
     for (const { name, generate } of made.secrets ?? []) {
       const known = secrets.get(name);
       // Several may use it and only one say how it is made.
@@ -125,6 +128,7 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     secrets: [...secrets.values()],
     volumes,
     ...(containers !== undefined && { containers }),
+    ...(shared.length && { shared }),
     ports,
     origins,
     localNames: host.all(site).flatMap((s) => s.value.names.filter((n) => n.endsWith(".localhost"))),

@@ -4,7 +4,7 @@ import { existsSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Schema } from "../lib/schema.ts";
 import type { Path } from "../lib/yaml.ts";
-import type { Arg, ArtifactUse, Check, GeneratedFile, Need, Part, Port, Step, VolumePlan } from "./plan.ts";
+import type { Arg, ArtifactUse, Check, GeneratedFile, Need, Part, Port, SharedFolder, Step, VolumePlan } from "./plan.ts";
 import type { Output, SecretNeed, Value } from "./value.ts";
 
 /** One thing declared on a host. Its id is `kind/name`; of a kind with one resource per host, the kind alone. */
@@ -55,6 +55,7 @@ export interface Compiled {
   artifacts?: Omit<ArtifactUse, "resource">[];
   /** HostPlan's. */
   containers?: string;
+  shared?: SharedFolder[];
 }
 
 type NeedDraft = Need extends infer N ? (N extends Need ? Omit<N, "resource"> : never) : never;
@@ -99,6 +100,8 @@ export interface Host {
   stackFolder: string;
   /** The stack's other hosts that have a fixed address. */
   peers: { name: string; hostname: string; fqdn: string; address: string }[];
+  /** Another host of the stack. */
+  other(name: string): Host | undefined;
   /** Whether there is a resource of that id. */
   has(id: string): boolean;
   all<T>(kind: Kind<T>): Resource<T>[];
@@ -121,7 +124,7 @@ export interface Kind<T = unknown> {
   schema: Schema<T>;
   /** What a resource of this kind may be called. */
   names?: Schema<string>;
-  /** YAML of a host's keys; every one is compiled by the tests. */
+  /** YAML of a host's keys, or, from `hosts:` on, of several hosts, whose first is meant; every one is compiled by the tests. */
   examples: string[];
   /** Kinds of shape `one` that must be there with it, added with their defaults when they are not declared. */
   implies?: string[];
@@ -140,6 +143,13 @@ export interface Kind<T = unknown> {
   needs?(resource: Resource<T>, host: Host): NeedDraft[];
   compile(resource: Resource<T>, host: Host): Compiled;
   checks?(resource: Resource<T>, host: Host): CheckDraft[];
+}
+
+/** The stack of an example: of one host, `web`, of the image debian-12 unless it names one; with a network where it has addresses. */
+export function exampleStack(stack: string, keys: string): string {
+  const head = `stack: ${stack}\n${/^ *address:/m.test(keys) ? "network: 10.1.1.0/24\n" : ""}`;
+  if (keys.startsWith("hosts:")) return head + keys;
+  return `${head}hosts:\n  web:\n${/^image:/m.test(keys) ? "" : "    image: debian-12\n"}${keys.replace(/^(?=.)/gm, "    ")}`;
 }
 
 /** Says the types of a kind; gives it back as it is. */

@@ -230,6 +230,7 @@ function hostOf(
     ...(isMap(declared.limits) && { limits: limitsOf(declared.limits) }),
     aws: isMap(declared.aws) ? (declared.aws as AwsHostDeclaration) : defaultsOf(awsHostSchema),
     rangeOf: (id) => yaml.keyRangeOf(resources.get(id)?.path ?? path),
+    other: (other) => host.hosts.get(other),
     has: (id) => resources.has(id),
     all: <T>(kind: Kind<T>) => [...resources.values()].filter((r) => r.kind === kind.kind && !host.broken.has(r.id)) as Resource<T>[],
     get: <T>(kind: Kind<T>, resource?: string) => {
@@ -349,7 +350,11 @@ function referencesIn(schema: Schema, value: unknown, path: Path): Reference[] {
           },
         ]
       : [];
-  if (schema["x-output"]) return typeof value === "string" && !value.startsWith("/") ? [{ path, order: true, to: { from: value } }] : [];
+  const output = schema["x-output"];
+  if (output)
+    return typeof value === "string" && !value.startsWith("/")
+      ? [{ path, order: true, to: { from: output === true ? value : `${value}.${output}` } }]
+      : [];
   if (schema["x-value"] === "nested") return fromsIn(value as Nested, path);
   if (schema["x-value"]) {
     return typeof value === "object" && "from" in value

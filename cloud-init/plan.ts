@@ -38,6 +38,7 @@ export interface HostPlan {
   volumes: VolumePlan[];
   /** It runs containers of its own, which are kept here (`/var/lib/docker`). */
   containers?: string;
+  shared?: SharedFolder[];
   /** What may be reached from outside the host. Anything else that listens there is a failed check. */
   ports: Port[];
   /** Where each step and resource was declared; kept out of the generation, so that a comment does not change its digest. */
@@ -47,6 +48,14 @@ export interface HostPlan {
   wants: Need[];
   /** Seen from outside, over the network; what is seen from inside is the generation's. */
   checks: Check[];
+}
+
+/** An exported directory that this host has, or mounts. A target without NFS gives all of them one folder, at /run/ingot/shared/<host>/<export>:
+ * `data/` in it is the directory, and `exported` is there once its host has made what is in it. */
+export interface SharedFolder {
+  /** The host that exports it. */
+  host: string;
+  export: string;
 }
 
 export interface Limits {

@@ -6,6 +6,7 @@ import type { Host, Problem } from "./kind.ts";
 import { environmentName } from "./names.ts";
 import { application, commandOf, commandProblems, currentOf, environmentProblems, envPath, sharedOf } from "./resources/application.ts";
 import { directory } from "./resources/directory.ts";
+import { mountsAt } from "./resources/mount.ts";
 import { versionIn } from "./resources/postgresql.ts";
 import { user } from "./resources/user.ts";
 import { settingsGroupOf } from "./settings.ts";
@@ -36,6 +37,22 @@ export const programKeys = {
 /** What a program begins after, when the machine starts: servers of the same host that it may talk to. */
 export const afterLine = (host: Host): string =>
   `After=network.target postgresql@${versionIn(host)}-main.service redis-server.service rabbitmq-server.service memcached.service${host.has("docker") ? " docker.service" : ""}`;
+
+/** Paths that a program names: in its command, in its environment and its application's, and where it says that it writes. */
+function pathsOf({ command, env, application: name, writable }: Runs & { command?: string }, host: Host): string[] {
+  const app = name === undefined ? undefined : host.get(application, name);
+  const values = Object.values({ ...app?.value.env, ...env }).flatMap((v) => (typeof v === "string" ? [v] : []));
+  return [...(command?.split(" ") ?? []), ...values, ...writable];
+}
+
+/** Mounts of other hosts' directories that programs use: without these they do not begin. */
+export function mountLines(programs: (Runs & { command?: string })[], host: Host): string[] {
+  const mounts = mountsAt(
+    programs.flatMap((p) => pathsOf(p, host)),
+    host,
+  ).map((m) => unitPath(m.name));
+  return mounts.length ? [`RequiresMountsFor=${mounts.join(" ")}`] : [];
+}
 
 const sandbox = [
   "NoNewPrivileges=yes",
@@ -172,11 +189,12 @@ export function programProblems(value: Program, host: Host): Problem[] {
   return problems;
 }
 
-/** Directories that its user owns come first, and Docker when it may use it. */
-export const programAfter = (value: Runs, host: Host): string[] => [
+/** Directories that its user owns and mounts that it uses come first, and Docker when it may use it. */
+export const programAfter = (value: Runs & { command?: string }, host: Host): string[] => [
   ...host
     .all(directory)
     .filter((d) => d.value.owner === value.user)
     .map((d) => d.id),
   ...([...value.groups, ...(host.get(user, value.user)?.value.groups ?? [])].includes("docker") ? ["docker"] : []),
+  ...mountsAt(pathsOf(value, host), host).map((m) => m.id),
 ];

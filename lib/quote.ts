@@ -76,6 +76,14 @@ export function logrotatePath(path: string): string {
   return `"${path}"`;
 }
 
+/** A path in exports(5), where white space ends it, `#` begins a comment, and `\\040` is a byte in octal. */
+export function exportsPath(path: string): string {
+  refuse(path, /[\0\n\r]/, "the list of exports");
+  return [...Buffer.from(path)]
+    .map((b) => (/[A-Za-z0-9_./:@%+=,-]/.test(String.fromCharCode(b)) ? String.fromCharCode(b) : `\\${b.toString(8).padStart(3, "0")}`))
+    .join("");
+}
+
 /** A literal of Python's. JSON's texts are Python's as well: every escape that JSON.stringify writes means the same there. */
 export function python(value: string | number | boolean | null): string {
   if (value === null) return "None";

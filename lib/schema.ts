@@ -29,8 +29,8 @@ export interface Schema<T = unknown> {
   readonly "x-ref"?: { kind: string; order: boolean; or?: readonly string[] };
   /** The value may come from elsewhere: see value(). Nested: a map or list of any depth, whose leaves may. */
   readonly "x-value"?: true | "nested";
-  /** A text that does not begin with `/` names an output: `kind/name.output`. */
-  readonly "x-output"?: true;
+  /** A text that does not begin with `/` names an output: `kind/name.output`; or a resource, whose output of this name is meant. */
+  readonly "x-output"?: true | string;
   /** Keys that an object has not, and that somebody may look for: what there is in their place. */
   readonly "x-instead"?: Record<string, string>;
   /** What the text is, said when it does not match `pattern`. */

@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { compile } from "../cloud-init/compile.ts";
-import type { Kind, Resource } from "../cloud-init/kind.ts";
+import { exampleStack, type Kind, type Resource } from "../cloud-init/kind.ts";
 import { type HostModel, loopback, modelOf, type StackModel } from "../cloud-init/model.ts";
 import type { HostPlan, Part } from "../cloud-init/plan.ts";
 import { kinds } from "../cloud-init/resources/index.ts";
@@ -61,7 +61,7 @@ function below(schema: Schema, path: string): Property[] {
 
 function typeOf(schema: Schema): string {
   if (schema["x-ref"]) return `name of a ${[schema["x-ref"].kind, ...(schema["x-ref"].or ?? [])].map(link).join(" or ")}`;
-  if (schema["x-output"]) return "path, or [output](../stacks.md#values)";
+  if (schema["x-output"] === true) return "path, or [output](../stacks.md#values)";
   if (schema["x-value"] === "nested") return "data of any depth, its leaves [values](../stacks.md#values)";
   if (schema["x-value"]) return "[value](../stacks.md#values)";
   if (schema.enum) return schema.enum.map((v) => code(String(v))).join(" or ");
@@ -138,9 +138,11 @@ interface Example {
 
 /** @throws InputError when the example is wrong */
 function compiled(kind: Kind, yaml: string): Example {
-  const network = /^address:/m.test(yaml) ? "network: 10.1.1.0/24\n" : "";
-  const text = `stack: example\n${network}hosts:\n  web:\n${/^image:/m.test(yaml) ? "" : "    image: debian-12\n"}${yaml.replace(/^(?=.)/gm, "    ")}`;
-  const model: StackModel = modelOf(parseYaml(`the example of ${kind.kind}`, text), join(toolFolder, "stacks"), around);
+  const model: StackModel = modelOf(
+    parseYaml(`the example of ${kind.kind}`, exampleStack("example", yaml)),
+    join(toolFolder, "stacks"),
+    around,
+  );
   const [host] = model.hosts;
   const [plan] = compile(model).hosts;
   if (!host || !plan) throw new Error(`the example of ${kind.kind} has no host`);

@@ -768,6 +768,49 @@ def mount(path, source=None, filesystem=None, options=None):
 
 
 @check
+def exported(path, clients, shared):
+    """What the server offers of a directory, and to whom; where the target has no NFS, that it is the folder which stands for it."""
+    if os.path.isdir(shared):
+        if not os.path.samefile(path, f"{shared}/data"):
+            raise Wrong(f"{path} is not the folder that the hosts of the export share")
+        return "shared folder"
+    code, output, errors = run(["/usr/sbin/exportfs", "-s"])
+    if code != 0:
+        raise Wrong(f"exportfs: {errors.strip()}")
+    seen = {}
+    for line in output.splitlines():
+        where, _, rest = line.rpartition("  ")
+        client, _, options = rest.partition("(")
+        where = re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), where)
+        if where == path:
+            seen[client] = options.rstrip(")").split(",")
+    expect(f"who may mount {path}", sorted(clients), sorted(seen))
+    lax = sorted(client for client, options in seen.items() if "root_squash" not in options)
+    if lax:
+        raise Wrong(f"{path}: root of {', '.join(lax)} is root there", seen)
+    return seen
+
+
+@check
+def shared(path, source, shared, options, owners):
+    """A directory of another host is mounted, and who owns something there has the same number here."""
+    found = mount(path, options=options)
+    if os.path.isdir(shared):
+        if not os.path.samefile(path, f"{shared}/data"):
+            raise Wrong(f"{path} is not the folder that the hosts of the export share", found)
+    else:
+        expect(f"{path}: its source", source, found["source"])
+        expect(f"{path}: its file system", "nfs4", found["filesystem"])
+    for place, owner in owners.items():
+        try:
+            number = os.stat(place).st_uid
+        except PermissionError:
+            continue  # root of this host is nobody there
+        expect(f"the owner of {place}", owner, pwd.getpwuid(number).pw_name if number in {u.pw_uid for u in pwd.getpwall()} else str(number))
+    return found
+
+
+@check
 def openssh_key(path, type="ED25519", owner=None):
     """A private key that needs no passphrase, and its public half beside it."""
     code, public, errors = run(["ssh-keygen", "-y", "-P", "", "-f", path])

@@ -1,7 +1,7 @@
 // A program that takes mail: aliases and mailboxes hand it one message after the other.
 import { type Infer, integer, object, withDefault } from "../../lib/schema.ts";
 import { inside, type Kind, kind } from "../kind.ts";
-import { programAfter, programKeys, programLines, programProblems } from "../program.ts";
+import { mountLines, programAfter, programKeys, programLines, programProblems } from "../program.ts";
 import { commandOf } from "./application.ts";
 import { grant } from "./grant.ts";
 
@@ -64,6 +64,7 @@ export const delivery: Kind<Delivery> = kind({
           "[Unit]",
           `Description=Delivery of a mail to ${name}`,
           "CollectMode=inactive-or-failed",
+          ...mountLines([value], host),
           "",
           "[Service]",
           ...programLines(value, host, ["/usr/lib/ingot/delivered", ...commandOf(value.command)]),

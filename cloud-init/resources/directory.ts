@@ -2,14 +2,16 @@
 import { choice, flag, list, object, optional, ref, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, isBelow, kind, onlyOne, owned, type Problem, pkg } from "../kind.ts";
 import { absolutePath, modeSchema } from "../names.ts";
+import { exportKind } from "./export.ts";
 import { file } from "./file.ts";
 import { volume } from "./volume.ts";
 
-/** Volumes and directories that a path lies in: they come first. */
+/** Volumes, directories and exports that a path lies in: they come first. */
 export function foldersAbove(path: string, host: Host): string[] {
   const volumes = host.all(volume).filter((v) => isBelow(path, v.value.mount));
   const directories = host.all(directory).filter((d) => d.name !== path && isBelow(path, d.name));
-  return [...volumes, ...directories].map((r) => r.id);
+  const exported = host.all(exportKind).filter((e) => isBelow(path, e.value.directory));
+  return [...volumes, ...directories, ...exported].map((r) => r.id);
 }
 
 /** What stands below a directory and is declared for itself. */

@@ -1,7 +1,7 @@
 // uWSGI's emperor, which runs the applications below `uwsgi:`.
 import { object } from "../../lib/schema.ts";
 import { inside, kind, pkg } from "../kind.ts";
-import { afterLine, managerLines, scriptOf } from "../program.ts";
+import { afterLine, managerLines, mountLines, scriptOf } from "../program.ts";
 import { application, inputsOf } from "./application.ts";
 import { proxiedAs } from "./site.ts";
 import { folderPath, socketOf, uwsgi, vassalPath } from "./uwsgi.ts";
@@ -31,6 +31,10 @@ export const emperor = kind({
             "[Unit]",
             "Description=uWSGI emperor",
             afterLine(host),
+            ...mountLines(
+              vassals.map((v) => v.value),
+              host,
+            ),
             "StartLimitIntervalSec=0",
             "",
             "[Service]",

@@ -15,7 +15,7 @@ const schema = object({
   system: withDefault(flag({ description: "A group of daemons: its number comes from the system's range" }), false),
 });
 type Group = Infer<typeof schema>;
-const gidOf = ({ name, value }: Resource<Group>): number => value.gid ?? fixedId(name, value.system);
+export const gidOf = ({ name, value }: Resource<Group>): number => value.gid ?? fixedId(name, value.system);
 
 export const group: Kind<Group> = kind({
   kind: "group",

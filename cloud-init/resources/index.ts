@@ -11,6 +11,7 @@ import { delivery } from "./delivery.ts";
 import { directory } from "./directory.ts";
 import { docker } from "./docker.ts";
 import { emperor } from "./emperor.ts";
+import { exportKind } from "./export.ts";
 import { external } from "./external.ts";
 import { file } from "./file.ts";
 import { firewall } from "./firewall.ts";
@@ -24,6 +25,7 @@ import { logrotate } from "./logrotate.ts";
 import { mail } from "./mail.ts";
 import { mailbox } from "./mailbox.ts";
 import { memcached } from "./memcached.ts";
+import { mount } from "./mount.ts";
 import { nginx } from "./nginx.ts";
 import { packageKind } from "./package.ts";
 import { postgresql } from "./postgresql.ts";
@@ -54,6 +56,8 @@ export const kinds: readonly Kind[] = [
   directory,
   file,
   link,
+  exportKind,
+  mount,
   packageKind,
   postgresql,
   role,

@@ -3,7 +3,7 @@
 import { flag, type Infer, integer, object, optional, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, kind, onlyOne, type Resource } from "../kind.ts";
 import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts, listenerProblems } from "../listener.ts";
-import { afterLine, groupsOf, programAfter, programKeys, programLines, programProblems, stopSignalOf } from "../program.ts";
+import { afterLine, groupsOf, mountLines, programAfter, programKeys, programLines, programProblems, stopSignalOf } from "../program.ts";
 import { application, inputsOf } from "./application.ts";
 import { proxiedAs } from "./site.ts";
 
@@ -36,6 +36,7 @@ const unitOf = ({ name, value }: Resource<Service>, host: Host): string =>
     "[Unit]",
     `Description=${name}${value.application && value.application !== name ? ` of ${value.application}` : ""}`,
     afterLine(host),
+    ...mountLines([value], host),
     ...(value.socket ? [`Requires=${name}.socket`, `After=${name}.socket`] : []),
     // It is tried again for as long as it takes: what it waits for may be away for longer than systemd's ten seconds.
     "StartLimitIntervalSec=0",

@@ -1,7 +1,7 @@
 // Supervisor itself, which runs the programs below `supervisor:`.
 import { object } from "../../lib/schema.ts";
 import { inside, kind, pkg } from "../kind.ts";
-import { afterLine, managerLines, scriptOf } from "../program.ts";
+import { afterLine, managerLines, mountLines, scriptOf } from "../program.ts";
 import { application, inputsOf } from "./application.ts";
 import { proxiedAs } from "./site.ts";
 import { fullName, programPath, supervisor } from "./supervisor.ts";
@@ -32,6 +32,10 @@ export const supervisord = kind({
           content: [
             "[Unit]",
             afterLine(host),
+            ...mountLines(
+              programs.map((p) => p.value),
+              host,
+            ),
             "StartLimitIntervalSec=0",
             "",
             "[Service]",

@@ -2,7 +2,7 @@
 import { flag, type Infer, integer, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { CronError, calendarsOf, timerUnit } from "../cron.ts";
 import { inside, type Kind, kind, onlyOne, type Problem } from "../kind.ts";
-import { programAfter, programKeys, programLines, programProblems } from "../program.ts";
+import { mountLines, programAfter, programKeys, programLines, programProblems } from "../program.ts";
 import { service } from "./service.ts";
 
 const schema = object({
@@ -97,6 +97,7 @@ export const timer: Kind<Timer> = kind({
             "[Unit]",
             `Description=${name}`,
             "After=network.target",
+            ...mountLines([value], host),
             "",
             "[Service]",
             "Type=oneshot",

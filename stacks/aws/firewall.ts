@@ -38,9 +38,13 @@ export function groupOf(scope: Construct, stack: string, host: AwsHost, vpcId: s
 
 /** @param others groups of the stack's other hosts, by host */
 export function openPorts(scope: Construct, stack: string, host: AwsHost, group: SecurityGroup, others: Map<string, SecurityGroup>): void {
-  const rule = (port: Port, source: string, from: Record<string, string>) =>
+  const made = new Set<string>();
+  const rule = (port: Port, source: string, from: Record<string, string>) => {
+    const name = `in-${port.protocol}-${port.port}-${source}`;
+    if (made.has(name)) return; // several resources behind one port, as exports are
+    made.add(name);
     named(
-      new VpcSecurityGroupIngressRule(scope, `in-${port.protocol}-${port.port}-${source}`, {
+      new VpcSecurityGroupIngressRule(scope, name, {
         securityGroupId: group.id,
         ipProtocol: port.protocol,
         fromPort: port.port,
@@ -51,6 +55,7 @@ export function openPorts(scope: Construct, stack: string, host: AwsHost, group:
       }),
       id(host.host, `${port.protocol}_${port.port}_${source.replace(/[^A-Za-z0-9_-]/g, "_")}`),
     );
+  };
   for (const port of host.ports) {
     if (port.from !== "world") {
       for (const [other, { id: groupId }] of others)

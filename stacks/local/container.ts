@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { StackPlan } from "../../cloud-init/plan.ts";
+import { sharedFolder } from "../../cloud-init/resources/export.ts";
 import { sleep } from "../../lib/cancel.ts";
 import { MissingError, RefusedError } from "../../lib/diagnostics.ts";
 import { canonicalJson } from "../../lib/digest.ts";
@@ -37,7 +38,7 @@ import { entryId, linkName, machineName, networkName } from "./names.ts";
 import { nspawnArguments } from "./nspawn.ts";
 import { type Report, reportOf } from "./report.ts";
 import { localSecrets } from "./secrets.ts";
-import { ensureVolume, volumeFile } from "./volume.ts";
+import { ensureShared, ensureVolume, volumeFile } from "./volume.ts";
 
 export interface ContainerOptions {
   /** Seconds from its start within which a machine must have begun to activate. @default 180 */
@@ -82,7 +83,8 @@ export function containerTarget(project: Project, progress: Progress, options: C
         const began = performance.now();
         const lacks = await start(project, stack, launches);
         for (const [i, { record }] of launches.entries())
-          for (const text of [startedText(record, began), ...(lacks[i] ?? [])]) yield { event: "machine", host: record.host, text };
+          for (const text of [startedText(record, began), ...(lacks[i] ?? []), ...sharedTexts(record, hosts)])
+            yield { event: "machine", host: record.host, text };
         yield* watch(launches, bootSeconds);
         ledger.keep(entry);
         entry = undefined;
@@ -167,6 +169,14 @@ export function containerTarget(project: Project, progress: Progress, options: C
       if (lacking.length) {
         throw new RefusedError(
           `${plan.stack}/${plan.host} was launched without the volume ${lacking.map((v) => v.name).join(", ")}, and a running machine gets no new disk`,
+          `\`ingot down ${plan.stack}\`, then \`ingot up ${plan.stack}\`: data and secrets stay`,
+        );
+      }
+      const shared = readRecord(machineFolder(project, plan.stack, plan.host))?.shared ?? [];
+      const unshared = (plan.shared ?? []).filter((s) => !shared.some((there) => there.host === s.host && there.export === s.export));
+      if (unshared.length) {
+        throw new RefusedError(
+          `${plan.stack}/${plan.host} was launched without the export ${unshared.map((s) => `${s.host}:export/${s.export}`).join(", ")}, and a running machine gets no new folder`,
           `\`ingot down ${plan.stack}\`, then \`ingot up ${plan.stack}\`: data and secrets stay`,
         );
       }
@@ -273,6 +283,7 @@ async function prepare(
       name: machineName(project, stack, plan.host),
       network,
       ...(containers && { containers }),
+      ...(plan.shared && { shared: plan.shared }),
     };
     const disks = new Map(plan.volumes.map((v) => [v.name, volumeFile(project, stack, plan.host, v.name)]));
     launches.push({ input, record, folder: machineFolder(project, stack, plan.host), disks });
@@ -317,7 +328,7 @@ async function start(project: Project, { stack, network: addresses }: StackPlan,
   );
   const jobs = launches.map(({ input, record, folder, disks }, i) => {
     const place = { NETWORK: network, LINK: linkName(i), ADDRESS: `${record.address}/${prefix}`, LOWER: input.image.root };
-    return startMachine(held, record, folder, input.plan.hostname, disks, place);
+    return startMachine(project, held, record, folder, input.plan.hostname, disks, place);
   });
   if (forwards.length) {
     const command = ["env", `MANAGER=${manager()}`, "sh", script("forward.sh"), network];
@@ -339,6 +350,7 @@ interface Place {
 }
 
 function startMachine(
+  project: Project,
   held: (argv: string[]) => string[],
   record: MachineRecord,
   folder: string,
@@ -350,7 +362,8 @@ function startMachine(
   const limits = { MEMORY: memory, PERCENT: cpus === undefined ? "" : Math.round(cpus * 100) };
   const containers = { CONTAINERS: record.containers ? "yes" : "" };
   const settings = { NAME: record.name, FOLDER: folder, MANAGER: manager(), ...limits, ...containers, ...place };
-  const nspawn = nspawnArguments({ name: record.name, hostname, folder, containers: record.containers });
+  const shared = (record.shared ?? []).map((s) => ({ from: ensureShared(project, record.stack, s), to: sharedFolder(s.host, s.export) }));
+  const nspawn = nspawnArguments({ name: record.name, hostname, folder, containers: record.containers, shared });
   const command = ["env", ...Object.entries(settings).map(([k, v]) => `${k}=${v}`), "sh", script("start.sh"), ...nspawn];
   const lines = [...disks].map(([name, file]) => `${name}\t${file}\n`).join("");
   return run(held(inGroup(record.name, command)), { input: lines || undefined }); // zx leaves the input open that is ""
@@ -358,7 +371,7 @@ function startMachine(
 
 function startAgain(project: Project, folder: string, record: MachineRecord): Promise<RunResult> {
   const disks = new Map(record.volumes.map((v) => [v, volumeFile(project, record.stack, record.host, v)]));
-  return startMachine(asRoot, record, folder, record.host, disks, undefined);
+  return startMachine(project, asRoot, record, folder, record.host, disks, undefined);
 }
 
 async function powerOff(machines: { folder: string }[], seconds: number): Promise<void> {
@@ -382,6 +395,15 @@ const startedText = (record: MachineRecord, began: number): string => {
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
   return `started at ${record.address} in ${seconds} s${ports.length ? ` (${ports.join(", ")})` : ""}`;
 };
+
+/** Of a host that exports something: what stands for it here. */
+const sharedTexts = (record: MachineRecord, hosts: HostInput[]): string[] =>
+  (record.shared ?? []).flatMap((own) => {
+    if (own.host !== record.host) return [];
+    const has = ({ plan }: HostInput) => plan.shared?.some((s) => s.host === own.host && s.export === own.export);
+    const names = hosts.filter(has).map((h) => h.plan.host);
+    return [`no NFS in containers: the export ${own.export} is one folder of this computer, mounted by ${names.join(", ")}`];
+  });
 
 /** Events of all machines until each has activated its generation, or never will. */
 async function* watch(launches: Launch[], bootSeconds: number): AsyncGenerator<TargetEvent> {

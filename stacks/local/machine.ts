@@ -10,7 +10,7 @@ import { constants, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSy
 import { dirname, join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { isBelow } from "../../cloud-init/kind.ts";
-import type { MachineFacts } from "../../cloud-init/plan.ts";
+import type { MachineFacts, SharedFolder } from "../../cloud-init/plan.ts";
 import { canonicalJson } from "../../lib/digest.ts";
 import { startOf } from "../../lib/ledger.ts";
 import type { Project } from "../../lib/paths.ts";
@@ -23,6 +23,8 @@ export interface MachineRecord extends Omit<Machine, "state"> {
   network: string;
   /** It was launched with the rights that containers of its own need. */
   containers?: Containers;
+  /** Exported directories that it has, its own and others'. */
+  shared?: SharedFolder[];
   /** How its first activation ended; undefined while it runs, and when there was none. */
   activated?: "done" | "failed";
 }

@@ -10,6 +10,8 @@ export interface NspawnMachine {
   /** The machine's folder (machine.ts says what is in it). */
   folder: string;
   containers?: Containers;
+  /** Folders of this computer that other machines have, too, and where they are in the machine. */
+  shared: { from: string; to: string }[];
 }
 
 /** A path for --bind=, where a colon separates (systemd-nspawn(1)). */
@@ -36,6 +38,7 @@ export function nspawnArguments(machine: NspawnMachine): string[] {
     bind("bind-ro", "facts", "/run/ingot/facts"),
     bind("bind-ro", "artifacts", "/run/ingot/artifacts"),
     bind("bind", "report", "/run/ingot/report"),
+    ...machine.shared.map(({ from, to }) => `--bind=${escaped(from)}:${to}`),
     ...(machine.containers ? [...containerArguments] : []),
     ...(machine.containers?.on === "machine" ? [bind("bind", "containers", machine.containers.folder)] : []),
     ...(machine.containers && !delegated() ? withInit : ["--boot"]),

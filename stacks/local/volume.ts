@@ -1,7 +1,8 @@
-// Data volumes: a sparse file each, which outlives machines. On the machine it is /dev/disk/by-id/ingot-<name>.
+// Data that outlives machines: volumes, a sparse file each, on the machine /dev/disk/by-id/ingot-<name>; and exported directories, a folder
+// each, which the machines of all hosts of an export have at /run/ingot/shared.
 import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, statSync } from "node:fs";
-import { join } from "node:path";
-import type { VolumePlan } from "../../cloud-init/plan.ts";
+import { dirname, join } from "node:path";
+import type { SharedFolder, VolumePlan } from "../../cloud-init/plan.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Project } from "../../lib/paths.ts";
 
@@ -29,4 +30,12 @@ export function ensureVolume(project: Project, stack: string, host: string, volu
     closeSync(handle);
   }
   return file;
+}
+
+/** The folder that stands for an exported directory, made when it is not there. */
+export function ensureShared(project: Project, stack: string, shared: SharedFolder): string {
+  const folder = join(project.volumes, stack, shared.host, `${shared.export}.export`);
+  mkdirSync(dirname(folder), { recursive: true, mode: 0o700 });
+  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  return folder;
 }

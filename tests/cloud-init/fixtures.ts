@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import * as assert from "uvu/assert";
 import { compile } from "../../cloud-init/compile.ts";
+import { exampleStack } from "../../cloud-init/kind.ts";
 import { modelOf, type StackModel, type Surroundings } from "../../cloud-init/model.ts";
 import type { HostPlan } from "../../cloud-init/plan.ts";
 import { surroundingsOf } from "../../cloud-init/surroundings.ts";
@@ -34,9 +35,7 @@ export function planOf(text: string, folder?: string): HostPlan {
   return host;
 }
 
-/** A stack of one host, `web`, with these keys: of the image debian-12 unless they name one; where it has an address, the stack has a network. */
-export const stackWith = (keys: string): string =>
-  `stack: test\n${/^address:/m.test(keys) ? "network: 10.1.1.0/24\n" : ""}hosts:\n  web:\n${/^image:/m.test(keys) ? "" : "    image: debian-12\n"}${keys.replace(/^(?=.)/gm, "    ")}`;
+export const stackWith = (keys: string): string => exampleStack("test", keys);
 
 /** Holds `text` against the file, or writes it there when INGOT_UPDATE=1: look at the difference in git. */
 export function golden(file: string, text: string): void {

@@ -115,7 +115,7 @@ class Bodies {
       MANAGER: manager(),
     };
     // On EC2 nobody brings facts, artifacts or a place for reports.
-    const nspawn = nspawnArguments({ name, hostname: "ec2", folder }).filter((a) => !/:\/run\/ingot\//.test(a));
+    const nspawn = nspawnArguments({ name, hostname: "ec2", folder, shared: [] }).filter((a) => !/:\/run\/ingot\//.test(a));
     const command = [...nspawn, `--bind-ro=${join(folder, "aws.env")}:/etc/ingot/aws.env`];
     const [run = "", ...rest] = inGroup(name, ["sh", script("start.sh"), ...command]);
     const start = (): void => {

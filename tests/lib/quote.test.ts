@@ -7,6 +7,7 @@ import fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import {
+  exportsPath,
   nginx,
   postgresqlSetting,
   QuoteError,
@@ -356,6 +357,25 @@ test("what a language cannot hold is refused by its name, never cut off", () => 
       () => quoteIt(value),
       (e: Error) => e instanceof QuoteError && message.test(e.message),
     );
+});
+
+test("a path in exports(5) is read back as it is: one word, bytes in octal", () => {
+  assert.is(exportsPath("/srv/media"), "/srv/media");
+  const path = fc.oneof(fc.constantFrom(...special), fc.string({ unit: "grapheme" })).filter((s) => !/[\0\n\r]/.test(s));
+  fc.assert(
+    fc.property(path, (text) => {
+      const written = exportsPath(text);
+      assert.not.match(written, /[\s#"]/);
+      const bytes = [...written.matchAll(/\\([0-7]{3})|(.)/gs)].map(([, octal, plain]) =>
+        octal === undefined ? (plain ?? "").charCodeAt(0) : Number.parseInt(octal, 8),
+      );
+      assert.is(Buffer.from(bytes).toString(), text);
+    }),
+  );
+  assert.throws(
+    () => exportsPath("a\nb"),
+    (error: unknown) => error instanceof QuoteError,
+  );
 });
 
 test.run();

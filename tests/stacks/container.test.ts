@@ -69,26 +69,35 @@ test("the machine's cgroup is below the caller's in every hierarchy", () => {
 });
 
 test("nspawn gets the namespace, the seed and the facts read-only, and the report to write", () => {
-  assert.equal(nspawnArguments({ name: "ingot-aaaaaa-web", hostname: "inloop", folder: "/p/.ingot/machines/a:b/web" }), [
-    "--quiet",
-    "--settings=no",
-    "--boot",
-    "--directory=/p/.ingot/machines/a:b/web/root",
-    "--machine=ingot-aaaaaa-web",
-    "--hostname=inloop",
-    "--register=no",
-    "--keep-unit",
-    "--network-namespace-path=/run/netns/ingot-aaaaaa-web",
-    "--capability=CAP_NET_ADMIN",
-    "--console=read-only",
-    "--link-journal=no",
-    "--resolv-conf=off",
-    "--timezone=off",
-    "--bind-ro=/p/.ingot/machines/a\\:b/web/seed:/var/lib/cloud/seed/nocloud",
-    "--bind-ro=/p/.ingot/machines/a\\:b/web/facts:/run/ingot/facts",
-    "--bind-ro=/p/.ingot/machines/a\\:b/web/artifacts:/run/ingot/artifacts",
-    "--bind=/p/.ingot/machines/a\\:b/web/report:/run/ingot/report",
-  ]);
+  assert.equal(
+    nspawnArguments({
+      name: "ingot-aaaaaa-web",
+      hostname: "inloop",
+      folder: "/p/.ingot/machines/a:b/web",
+      shared: [{ from: "/p/a:b", to: "/run/ingot/shared/web/media" }],
+    }),
+    [
+      "--quiet",
+      "--settings=no",
+      "--boot",
+      "--directory=/p/.ingot/machines/a:b/web/root",
+      "--machine=ingot-aaaaaa-web",
+      "--hostname=inloop",
+      "--register=no",
+      "--keep-unit",
+      "--network-namespace-path=/run/netns/ingot-aaaaaa-web",
+      "--capability=CAP_NET_ADMIN",
+      "--console=read-only",
+      "--link-journal=no",
+      "--resolv-conf=off",
+      "--timezone=off",
+      "--bind-ro=/p/.ingot/machines/a\\:b/web/seed:/var/lib/cloud/seed/nocloud",
+      "--bind-ro=/p/.ingot/machines/a\\:b/web/facts:/run/ingot/facts",
+      "--bind-ro=/p/.ingot/machines/a\\:b/web/artifacts:/run/ingot/artifacts",
+      "--bind=/p/.ingot/machines/a\\:b/web/report:/run/ingot/report",
+      "--bind=/p/a\\:b:/run/ingot/shared/web/media",
+    ],
+  );
 });
 
 test("a report's lines become events, and what is no such line is passed over", () => {

@@ -111,6 +111,11 @@ artifact() {
 	echo "$artifact_path"
 }
 
+# same_folder ONE OTHER: whether two paths are one folder, as a mounted one and what it is mounted from are.
+same_folder() {
+	[ "$(stat -L -c %d:%i -- "$1")" = "$(stat -L -c %d:%i -- "$2")" ]
+}
+
 # sql DATABASE [OPTIONS OF psql]: statements from standard input, as postgres on the local socket; or, with ARG_CONNECTION, the path of a
 # file that sets libpq's variables, where and as whom these say. Not through /usr/bin/psql, which is a wrapper in Perl and takes longer
 # than the statements.
