@@ -1,4 +1,4 @@
-// Lines of nginx's configuration that are written in a stack: nginx itself says whether it takes them, in the image, before anything is launched.
+// What is written in a stack in another program's language: that program says whether it takes it, in the image, before anything is launched.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Image } from "../images/image.ts";
@@ -7,13 +7,69 @@ import { digestOf } from "../lib/digest.ts";
 import { ledgerAt } from "../lib/ledger.ts";
 import type { Project } from "../lib/paths.ts";
 import { during, type Progress } from "../lib/progress.ts";
+import type { Path } from "../lib/yaml.ts";
 import type { HostModel, StackModel } from "./model.ts";
 import { inImage } from "./release.ts";
+import { docker, settingsOf } from "./resources/docker.ts";
 import { site } from "./resources/site.ts";
 
-const head = ["events {}", "http {", "server {", "listen 127.0.0.1:1;"];
+interface Snippet {
+  /** Where it stands in the stack. */
+  path: Path;
+  /** Whose it is, for people. */
+  what: string;
+  code: string;
+  program: string;
+  /** In cloud-init/release/; it reads `content` from /build/`file`, leaves what the program says in /build/said and its verdict in /build/code. */
+  script: string;
+  file: string;
+  content: string;
+  /** What of that is for the user. */
+  complaint(said: string): string;
+}
 
-/** What nginx refuses of the snippets of a host's sites. What it took once it is not asked again. */
+const nginxHead = ["events {}", "http {", "server {", "listen 127.0.0.1:1;"];
+
+function snippetsOf(host: HostModel): Snippet[] {
+  const sites = host.all(site).flatMap(({ name, path, value: { snippet } }): Snippet[] =>
+    snippet === undefined
+      ? []
+      : [
+          {
+            path: [...path, "snippet"],
+            what: `the snippet of ${name}`,
+            code: "ING1435",
+            program: "nginx",
+            script: "nginx.sh",
+            file: "nginx.conf",
+            content: [...nginxHead, snippet, "}", "}", ""].join("\n"),
+            complaint: (said) => {
+              const line = /\[emerg\][^:]*: (.*) in \/build\/nginx\.conf:(\d+)/.exec(said);
+              return line ? `line ${Number(line[2]) - nginxHead.length}: ${line[1]}` : said;
+            },
+          },
+        ],
+  );
+  const daemons = host.all(docker).flatMap(({ path, value }): Snippet[] =>
+    Object.keys(value.settings).length === 0
+      ? []
+      : [
+          {
+            path: [...path, "settings"],
+            what: "the settings of its daemon",
+            code: "ING1437",
+            program: "Docker",
+            script: "dockerd.sh",
+            file: "daemon.json",
+            content: settingsOf(value),
+            complaint: (said) => said.replace(/^unable to configure the Docker daemon with file \S+: /, ""),
+          },
+        ],
+  );
+  return [...sites, ...daemons];
+}
+
+/** What is refused of a host's snippets. What was taken once is not asked about again. */
 export async function refusedSnippets(
   project: Project,
   model: StackModel,
@@ -22,32 +78,33 @@ export async function refusedSnippets(
   progress: Progress,
 ): Promise<Diagnostic[]> {
   const found: Diagnostic[] = [];
-  for (const { id, name, value, path } of host.all(site)) {
-    if (value.snippet === undefined) continue;
-    const taken = join(project.cache, "snippets", digestOf([value.snippet, image.manifest.base]).slice(0, 16));
+  for (const snippet of snippetsOf(host)) {
+    const { path, what, code, program, content } = snippet;
+    const taken = join(project.cache, "snippets", digestOf([program, content, image.manifest.base]).slice(0, 16));
     if (existsSync(taken)) continue;
-    const said = await during(progress, `nginx's opinion of the snippet of ${name}`, () => ask(project, value.snippet ?? "", image, id));
+    const said = await during(progress, `${program}'s opinion of ${what}`, () => ask(project, snippet, image));
     mkdirSync(join(project.cache, "snippets"), { recursive: true });
     if (said === undefined) writeFileSync(taken, "");
-    else found.push(diagnostic("ING1435", model.yaml.rangeOf([...path, "snippet"]), `nginx refuses the snippet of ${name}: ${said}`));
+    else found.push(diagnostic(code, model.yaml.rangeOf(path), `${program} refuses ${what}: ${said}`));
   }
   return found;
 }
 
 /** undefined: it takes it. */
-async function ask(project: Project, snippet: string, image: Image, what: string): Promise<string | undefined> {
+async function ask(
+  project: Project,
+  { what, program, script, file, content, complaint }: Snippet,
+  image: Image,
+): Promise<string | undefined> {
   mkdirSync(project.cache, { recursive: true });
   const ledger = ledgerAt(project.ledger);
   const work = mkdtempSync(join(project.cache, ".snippet-"));
-  const entry = ledger.begin(`snippet-${digestOf(work).slice(0, 8)}`, `nginx -t for ${what}`);
+  const entry = ledger.begin(`snippet-${digestOf(work).slice(0, 8)}`, `${program}'s opinion of ${what}`);
   ledger.add(entry, { kind: "folder", path: work });
   try {
-    writeFileSync(join(work, "nginx.conf"), [...head, snippet, "}", "}", ""].join("\n"));
-    await inImage(image, work, "nginx.sh", {}, ["--private-network"]);
-    if (readFileSync(join(work, "code"), "utf8").trim() === "0") return undefined;
-    const said = readFileSync(join(work, "said"), "utf8");
-    const line = /\[emerg\][^:]*: (.*) in \/build\/nginx\.conf:(\d+)/.exec(said);
-    return line ? `line ${Number(line[2]) - head.length}: ${line[1]}` : said.trim();
+    writeFileSync(join(work, file), content);
+    await inImage(image, work, script, {}, ["--private-network"]);
+    return readFileSync(join(work, "code"), "utf8").trim() === "0" ? undefined : complaint(readFileSync(join(work, "said"), "utf8").trim());
   } finally {
     await ledger.undo(entry);
   }

@@ -72,6 +72,7 @@ const own: Record<string, string> = {
   "live-restore": "containers go on while the daemon is started anew",
   "log-driver": "`logs:`",
   "log-opts": "`logs:`",
+  pidfile: "systemd knows its process",
 };
 
 /** Two files of half the size each: the older one goes when the newer one is full. */
@@ -80,7 +81,8 @@ const logsOf = (logs: string): Record<string, string> => ({
   "max-size": `${Number.parseInt(logs, 10) * (logs.endsWith("GB") ? 500_000 : 500)}k`,
 });
 
-const settingsOf = (value: Docker): string => {
+/** What is in /etc/docker/daemon.json. */
+export const settingsOf = (value: Docker): string => {
   const settings = {
     ...value.settings,
     "cgroup-parent": "docker.slice",
