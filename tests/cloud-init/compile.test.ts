@@ -104,6 +104,20 @@ test("whoever refers to a resource without steps waits for what that resource wa
   assert.ok(waits(p, "nginx", "service/a"));
 });
 
+test("an image for Docker is an artifact, and programs that may use Docker wait for it, by whichever way they are in its group", () => {
+  const archive = "keys/ops.pub"; // any file
+  const digest = "c0ffee00".repeat(8);
+  const made = planOf(
+    stackWith(
+      `docker: { images: { "a/b:1": { archive: ${archive}, sha256: ${digest} } } }\nusers: { one: { system: true }, two: { system: true, groups: [docker] } }\nservices:\n  own: { user: one, command: sleep 1, groups: [docker] }\n  theirs: { user: two, command: sleep 1 }\n  other: { user: one, command: sleep 1 }\n`,
+    ),
+  );
+  assert.equal(made.artifacts, [{ resource: "docker", id: "a/b:1", sha256: digest, path: join(toolFolder, "stacks", archive) }]);
+  assert.is(made.containers, "/var/lib/docker");
+  const waits = ["own", "theirs", "other"].map((name) => before(made.generation.steps, `service/${name}`).has("docker:image-a/b:1"));
+  assert.equal(waits, [true, true, false]);
+});
+
 test("a volume is mounted before the one that is mounted below it", () => {
   const p = planOf(stackWith("volumes:\n  b: { mount: /srv/data/more }\n  a: { mount: /srv/data }\n"));
   assert.ok(waits(p, "volume/b", "volume/a"));

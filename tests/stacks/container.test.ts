@@ -79,7 +79,6 @@ test("nspawn gets the namespace, the seed and the facts read-only, and the repor
     [
       "--quiet",
       "--settings=no",
-      "--boot",
       "--directory=/p/.ingot/machines/a:b/web/root",
       "--machine=ingot-aaaaaa-web",
       "--hostname=inloop",
@@ -96,8 +95,19 @@ test("nspawn gets the namespace, the seed and the facts read-only, and the repor
       "--bind-ro=/p/.ingot/machines/a\\:b/web/artifacts:/run/ingot/artifacts",
       "--bind=/p/.ingot/machines/a\\:b/web/report:/run/ingot/report",
       "--bind=/p/a\\:b:/run/ingot/shared/web/media",
+      "--boot",
     ],
   );
+});
+
+test("only a machine that runs containers of its own gets more", () => {
+  const machine = { name: "ingot-aaaaaa-web", hostname: "inloop", folder: "/p/web", shared: [] };
+  const plain = nspawnArguments(machine).filter((a) => a !== "--boot");
+  const more = (on: "volume" | "machine") =>
+    nspawnArguments({ ...machine, containers: { folder: "/var/lib/docker", on } }).filter((a) => !plain.includes(a));
+  assert.ok(more("volume").includes("--system-call-filter=@keyring bpf"));
+  assert.not(more("volume").some((a) => a.includes("/var/lib/docker")));
+  assert.ok(more("machine").includes("--bind=/p/web/containers:/var/lib/docker"));
 });
 
 test("a report's lines become events, and what is no such line is passed over", () => {
