@@ -70,6 +70,8 @@ const instead: Record<string, string> = {
   getmail: "`mailboxes:`",
   celery: "a worker is a program: `services:` or `supervisor:`, with its command",
   gunicorn: "a program: `services: { web: { command: gunicorn …, socket: true } }`",
+  podman: "`docker:`",
+  containers: "what keeps one running is a program: `services: { app: { user: …, groups: [docker], command: docker run --rm … } }`",
   nftables: "`firewall:`",
   iptables: "`firewall:`",
   ufw: "`firewall:`",

@@ -574,9 +574,12 @@ def docker_slice(slice, cpu=None, memory=None, tasks=None):
         seen["tasks"] = cgroup_number(cgroup_of(slice, "pids")[0], "pids.max")
         expect(f"{slice}: tasks", tasks, seen["tasks"])
     for name in docker_cli("container", "ls", "--quiet", "--no-trunc").split():
-        pid = docker_cli("container", "inspect", "--format", "{{.State.Pid}}", name).strip()
-        with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
-            groups = [line.rstrip("\n").split(":", 2) for line in file]
+        try:
+            pid = docker_cli("container", "inspect", "--format", "{{.State.Pid}}", name).strip()
+            with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
+                groups = [line.rstrip("\n").split(":", 2) for line in file]
+        except (Wrong, FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
         outside = [path for _, controllers, path in groups if controllers in ("", "memory", "cpu", "pids") and f"/{slice}/" not in path and path != "/"]
         if outside:
             raise Wrong(f"the container {name[:12]} runs outside of {slice}: {outside[0]}")
