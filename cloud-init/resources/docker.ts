@@ -170,8 +170,19 @@ export const docker: Kind<Docker> = kind({
       { path: "/etc/systemd/system/docker-.scope.d/ingot.conf", mode: "0644", content: "[Scope]\nTimeoutStopSec=10\n" },
     ],
     steps: [
-      { part: "socket", action: "service", args: { unit: "docker.socket" } },
-      { part: "daemon", action: "service", args: { unit: "docker.service", inputs: [settingsPath], timeout: 60 }, timeoutSeconds: 120 },
+      ...["containerd.service", "docker.socket"].map((unit) => ({
+        part: unit,
+        action: "service",
+        args: { unit },
+        after: { parts: [], references: true },
+      })),
+      {
+        part: "daemon",
+        action: "service",
+        args: { unit: "docker.service", inputs: [settingsPath], timeout: 60 },
+        after: { parts: ["containerd.service", "docker.socket"], references: true },
+        timeoutSeconds: 120,
+      },
       ...Object.entries(value.images).map(([name, { sha256 }]) => ({
         part: `image-${name}`,
         action: "docker-image",

@@ -206,4 +206,16 @@ test("a killed launch leaves no container behind, and what is on the volume outl
   assert.match(await queue("docker ps --all --format '{{.Names}} {{.Status}}'"), /^stays /m);
 });
 
+test("what is declared no more is off, and its containers with it", async () => {
+  await on("plain", "docker run --detach --restart always --name stays runner sh -c 'trap exit TERM; while :; do sleep 0.2; done'");
+  edit(/( {2}plain:\n {4}image: debian-12\n)[\s\S]*/, "  plain:\n    image: debian-12\n");
+  const applied = await project.ingot(["apply", "docker/plain"]);
+  assert.is(applied.code, 0, applied.stderr);
+  assert.is(
+    await on("plain", "systemctl is-active docker.service docker.socket containerd.service docker.slice"),
+    "inactive\ninactive\ninactive\ninactive\n",
+  );
+  assert.is(await on("plain", "pgrep --full 'trap exi[t]'"), "");
+});
+
 test.run();
