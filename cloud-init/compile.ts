@@ -67,6 +67,7 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
   const wants: Need[] = [];
   const origins: HostPlan["origins"] = {};
   const ends = new Map<string, string[]>();
+  let cloudConfig: HostPlan["cloudConfig"];
 
   const late: { step: Step; other: string }[] = [];
   for (const resource of inOrder(host)) {
@@ -90,6 +91,7 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     artifacts.push(...(made.artifacts ?? []).map((a) => ({ resource: id, ...a })));
     containers ??= made.containers;
     shared.push(...(made.shared ?? []));
+    if (made.cloudConfig) cloudConfig = { ...cloudConfig, ...made.cloudConfig };
     for (const { name, generate } of made.secrets ?? []) {
       const known = secrets.get(name);
       // Several may use it and only one say how it is made.
@@ -104,6 +106,7 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     for (const { part, ...check } of kind.checks?.(resource, host) ?? [])
       checks.push({ id: part ? `${id}:${part}` : id, resource: id, ...check });
   }
+  unsayable.push(...sharedFiles(files, host));
   for (const { step, other } of late) step.after = [...new Set([...step.after, ...(ends.get(other) ?? [])])].sort();
   const open = { allowed: ports.map(({ port, protocol }) => ({ port, protocol })) };
   checks.push({ id: "host:ports", resource: "hostname", seen: "inside", check: "listening", args: open });
@@ -123,6 +126,7 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
       files,
       checks.filter((c) => c.seen === "inside"),
     ),
+    ...(cloudConfig && { cloudConfig }),
     checks: checks.filter((c) => c.seen !== "inside"),
     artifacts,
     secrets: [...secrets.values()],
@@ -134,6 +138,28 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     localNames: host.all(site).flatMap((s) => s.value.names.filter((n) => n.endsWith(".localhost"))),
     wants,
   };
+}
+
+/** Files that two resources write, or that one writes and another declares. */
+function sharedFiles(files: GeneratedFile[], host: HostModel): Diagnostic[] {
+  const owners = new Map<string, string>();
+  const claims = [
+    ...files.map((f) => ({ path: f.path, id: f.resource })),
+    ...[...host.resources.values()].flatMap(({ id, kind, name }) =>
+      ["file", "link", "directory"].includes(kind) ? [{ path: name, id }] : [],
+    ),
+  ];
+  return claims.flatMap(({ path, id }) => {
+    const owner = owners.get(path) ?? id;
+    owners.set(path, owner);
+    // Two that declare it themselves have been told.
+    if (owner === id || owner.endsWith(`/${path}`)) return [];
+    return [
+      diagnostic("ING1509", host.rangeOf(id), `${path} is a file of ${owner}, which writes it itself`, {
+        related: [{ message: `${owner} is declared here`, range: host.rangeOf(owner) }],
+      }),
+    ];
+  });
 }
 
 /** Resources so that each comes after all it waits for; otherwise as declared. There is no cycle: the model has seen to it. */

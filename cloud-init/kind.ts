@@ -2,6 +2,7 @@
 // (needs, compile, checks), in one place. The model (model.ts) and the compiler (compile.ts) know kinds only through this.
 import { existsSync, statSync } from "node:fs";
 import { resolve } from "node:path";
+import type { Json } from "../lib/digest.ts";
 import type { Schema } from "../lib/schema.ts";
 import type { Path } from "../lib/yaml.ts";
 import type { Arg, ArtifactUse, Check, GeneratedFile, Need, Part, Port, SharedFolder, Step, VolumePlan } from "./plan.ts";
@@ -56,6 +57,8 @@ export interface Compiled {
   /** HostPlan's. */
   containers?: string;
   shared?: SharedFolder[];
+  /** Keys that the user-data has beside the generation's. */
+  cloudConfig?: Record<string, Json>;
 }
 
 type NeedDraft = Need extends infer N ? (N extends Need ? Omit<N, "resource"> : never) : never;
@@ -70,6 +73,8 @@ export interface ImageOffer {
   packages: Record<string, string>;
   users: ReadonlySet<string>;
   groups: ReadonlySet<string>;
+  /** Who has which uid or gid. */
+  numbers: ReadonlyMap<number, string>;
   locales: readonly string[];
   /** undefined: not baked yet, so nobody knows. */
   units?: ReadonlySet<string>;
@@ -135,6 +140,8 @@ export interface Kind<T = unknown> {
    * go on after its id.
    */
   awaited?(resource: Resource<T>, host: Host, at: string): StepDraft | { unreachable: string; hint?: string };
+  /** Ids of what comes with it, and that others may refer to: `group/<name>` of a user. */
+  offers?(resource: Resource<T>): string[];
   /** TCP ports that it listens on, at whatever address: no two resources may have the same. */
   binds?(resource: Resource<T>, host: Host): number[];
   /** Ids of resources that come first without being referred to. */

@@ -4,6 +4,7 @@ import { nearest } from "../lib/diagnostics.ts";
 import { choice, either, integer, list, object, optional, type Schema, text, withDefault } from "../lib/schema.ts";
 import type { Path } from "../lib/yaml.ts";
 import { type CheckDraft, type Compiled, type Host, inside, type Kind, type Problem, type StepDraft, stranger } from "./kind.ts";
+import { ipv4AndPort } from "./names.ts";
 import type { Reach } from "./plan.ts";
 import type { Output } from "./value.ts";
 
@@ -18,7 +19,7 @@ export const allowHosts = optional({
 export const listenerKeys = {
   listens: optional(
     text({
-      pattern: "^[0-9.]+:[0-9]{1,5}$",
+      pattern: `^${ipv4AndPort}$`,
       description: "Where it accepts connections, as `127.0.0.1:8000`: it counts as started once it does",
       expected: "an address and port such as `127.0.0.1:8000`",
     }),
@@ -90,7 +91,19 @@ export const reachProblems = (reach: Reach | undefined, host: Host, path: Path):
     ];
   });
 
-export const listenerProblems = ({ open_to }: Listener, host: Host): Problem[] => reachProblems(open_to, host, ["open_to"]);
+export const listenerProblems = (value: Listener, host: Host): Problem[] => {
+  const problems = reachProblems(value.open_to, host, ["open_to"]);
+  const [address = ""] = value.listens?.split(":") ?? [];
+  // At an address that the host has not, nothing can listen.
+  if (value.listens !== undefined && !isLoopback(value) && !["0.0.0.0", host.address].includes(address))
+    problems.push({
+      code: "ING1449",
+      path: ["listens"],
+      message: `${host.name} has no address ${address}`,
+      hint: `write 127.0.0.1 for this host alone, 0.0.0.0 for others${host.address === undefined ? "" : `, or its address, ${host.address}`}`,
+    });
+  return problems;
+};
 
 type Awaited = ReturnType<NonNullable<Kind["awaited"]>>;
 

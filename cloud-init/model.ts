@@ -12,6 +12,7 @@ import { type AwsHostDeclaration, type AwsStackDeclaration, awsHostSchema, awsSt
 import type { Host, ImageOffer, Kind, Problem, Release, Resource } from "./kind.ts";
 import type { Limits, Part } from "./plan.ts";
 import { kinds } from "./resources/index.ts";
+import { installsMore, packageKind } from "./resources/package.ts";
 import { bytesOf } from "./resources/volume.ts";
 import { type HostDeclaration, stackSchema } from "./schema.ts";
 import { checkShape } from "./shape.ts";
@@ -216,7 +217,7 @@ function hostOf(
     hostname,
     domain,
     fqdn: domain ? `${hostname}.${domain}` : hostname,
-    image: offer ?? { name: image, packages: {}, users: new Set(), groups: new Set(), locales: [] },
+    image: offer ?? { name: image, packages: {}, users: new Set(), groups: new Set(), numbers: new Map(), locales: [] },
     imageKnown: offer !== undefined,
     stackFolder: folder,
     peers: [],
@@ -387,6 +388,9 @@ const takes = (schema: Schema, value: unknown): boolean =>
 
 /** Follows every reference, says which lead nowhere, and records the order that they give. */
 function checkReferences(host: HostModel, yaml: YamlFile, found: Diagnostic[]): void {
+  const offered = new Map(
+    [...host.resources.values()].flatMap((r) => (host.broken.has(r.id) ? [] : (kindOf(r).offers?.(r) ?? []).map((id) => [id, r.id]))),
+  );
   for (const resource of host.resources.values()) {
     const kind = kindOf(resource);
     const before = new Set<string>();
@@ -428,16 +432,20 @@ function checkReferences(host: HostModel, yaml: YamlFile, found: Diagnostic[]): 
       } else {
         const { kind: wanted, name } = reference.to;
         const declared = `${wanted}/${name}`;
-        // Every user brings the group of its name.
-        const id = wanted === "group" && !host.resources.has(declared) && host.resources.has(`user/${name}`) ? `user/${name}` : declared;
+        const id = host.resources.has(declared) ? declared : (offered.get(declared) ?? declared);
         if (host.resources.has(id)) {
           if (reference.order && id !== resource.id) before.add(id);
         } else if (!offeredByImage(wanted, name, host)) found.push(missing(yaml, reference.path, wanted, id, host));
       }
     }
+    for (const need of kind.needs?.(resource, host) ?? [])
+      if (need.need === "package" && isInstalled(need.name, host)) before.add(`package/${need.name}`);
     for (const id of kind.after?.(resource, host) ?? []) if (host.resources.has(id) && id !== resource.id) before.add(id);
   }
 }
+
+/** Whether first boot installs a package, which need not be in the image then. */
+const isInstalled = (name: string, host: Host): boolean => host.get(packageKind, name)?.value.at_first_boot === true;
 
 /** Whether another host of the stack can use what it offers. */
 function checkReach({ on, resource, id, host: name }: OutputPlace, reader: HostModel, at: Range, found: Diagnostic[]): void {
@@ -511,11 +519,11 @@ function checkKinds(host: HostModel, yaml: YamlFile, found: Diagnostic[]): void 
     for (const need of host.imageKnown ? (kind.needs?.(resource, host) ?? []) : []) {
       const { image } = host;
       const at = host.rangeOf(resource.id);
-      if (need.need === "package" && !Object.hasOwn(image.packages, need.name)) {
+      if (need.need === "package" && !Object.hasOwn(image.packages, need.name) && !isInstalled(need.name, host)) {
         const near = nearest(need.name, Object.keys(image.packages));
         found.push(
           diagnostic("ING1301", at, `${resource.id} needs the package ${need.name}, which is not in the image ${image.name}`, {
-            hint: `add \`- ${need.name}\` to \`packages:\` in images/${image.name}.yaml and run \`ingot image lock ${image.name}\`${near && kind.kind === "package" ? `; or did you mean \`${near}\`?` : ""}`,
+            hint: `add \`- ${need.name}\` to \`packages:\` in images/${image.name}.yaml and run \`ingot image lock ${image.name}\`, or allow it on the host: \`packages: { ${need.name}: { at_first_boot: true } }\`${near && kind.kind === "package" ? `; or did you mean \`${near}\`?` : ""}`,
           }),
         );
       } else if (need.need === "locale" && image.locales.length && !image.locales.includes(need.name)) {
@@ -526,7 +534,7 @@ function checkKinds(host: HostModel, yaml: YamlFile, found: Diagnostic[]): void 
         );
       } else if (need.need === "unit" && image.units && !image.units.has(need.name)) {
         found.push(diagnostic("ING1303", at, `${resource.id} needs the unit ${need.name}, which is not in the image ${image.name}`));
-      } else if (need.need === "binary" && image.binaries && !image.binaries.has(need.path)) {
+      } else if (need.need === "binary" && image.binaries && !image.binaries.has(need.path) && !installsMore(host).length) {
         found.push(diagnostic("ING1303", at, `${resource.id} needs ${need.path}, which is not in the image ${image.name}`));
       }
     }

@@ -33,6 +33,8 @@ export interface HostPlan {
   /** Name of the recipe, and the digest of the image when it has been baked. */
   image: { name: string; digest?: string };
   generation: Generation;
+  /** What cloud-init is told beside it, once. */
+  cloudConfig?: Record<string, Json>;
   artifacts: ArtifactUse[];
   secrets: SecretUse[];
   volumes: VolumePlan[];

@@ -1,14 +1,15 @@
 // A program of the declaration's own: what runs, as whom, with what around it, and what it may do. Services and timers are systemd's;
 // supervisor and uWSGI's emperor are themselves root and know no environment file, so a script gives root away for them.
 import { shell, unitEnvironment, unitPath, unitWord } from "../lib/quote.ts";
-import { list, map, optional, ref, text, withDefault } from "../lib/schema.ts";
-import type { Host, Problem } from "./kind.ts";
+import { type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../lib/schema.ts";
+import { type CheckDraft, type Host, inside, type Problem } from "./kind.ts";
 import { environmentName } from "./names.ts";
 import { application, commandOf, commandProblems, currentOf, environmentProblems, envPath, sharedOf } from "./resources/application.ts";
 import { directory } from "./resources/directory.ts";
 import { mountsAt } from "./resources/mount.ts";
 import { versionIn } from "./resources/postgresql.ts";
 import { user } from "./resources/user.ts";
+import { bytesOf } from "./resources/volume.ts";
 import { settingsGroupOf } from "./settings.ts";
 import { isSensitive, type Value, valueSchema } from "./value.ts";
 
@@ -34,6 +35,73 @@ export const programKeys = {
   ),
 };
 
+const sandbox: Record<string, string> = {
+  NoNewPrivileges: "yes",
+  PrivateTmp: "yes",
+  PrivateDevices: "yes",
+  ProtectSystem: "strict",
+  ProtectHome: "yes",
+  ProtectHostname: "yes",
+  ProtectClock: "yes",
+  ProtectKernelTunables: "yes",
+  ProtectKernelModules: "yes",
+  ProtectKernelLogs: "yes",
+  ProtectControlGroups: "yes",
+  ProtectProc: "invisible",
+  RestrictAddressFamilies: "AF_UNIX AF_INET AF_INET6",
+  RestrictNamespaces: "yes",
+  RestrictRealtime: "yes",
+  RestrictSUIDSGID: "yes",
+  LockPersonality: "yes",
+  SystemCallArchitectures: "native",
+  SystemCallFilter: "@system-service",
+  CapabilityBoundingSet: "",
+  UMask: "0027",
+};
+/** What Ingot leaves as systemd has it. */
+const moreSandbox = ["AmbientCapabilities", "DeviceAllow", "MemoryDenyWriteExecute", "PrivateNetwork", "PrivateUsers"];
+
+/** The keys of a program that systemd itself runs, beside those of every program: what it may use, and what it may do. */
+export const unitKeys = {
+  limits: withDefault(
+    object(
+      {
+        memory: optional(
+          text({
+            pattern: "^[1-9][0-9]*(MiB|GiB)$",
+            expected: "a size such as `512MiB`",
+            description: "Memory; a process of it is killed at more (MemoryMax)",
+          }),
+        ),
+        cpu: optional(
+          text({
+            pattern: "^[1-9][0-9]*%$",
+            expected: "a share such as `150%`, where 100% is one processor",
+            description: "Time on the processors, where 100% is one of them (CPUQuota)",
+          }),
+        ),
+        tasks: optional(integer({ minimum: 1, maximum: 4194304, description: "Processes and threads (TasksMax)" })),
+        open_files: optional(integer({ minimum: 64, maximum: 1048576, description: "Open files of a process (LimitNOFILE)" })),
+      },
+      { description: "What it may use, with all of its processes" },
+    ),
+    {},
+  ),
+  sandbox: withDefault(
+    map(
+      text({ pattern: "^[^\\n\\r\\\\]*$", expected: "one line" }),
+      text({
+        pattern: `^(${[...Object.keys(sandbox), ...moreSandbox].join("|")})$`,
+        expected: `one of ${[...Object.keys(sandbox), ...moreSandbox].join(", ")}`,
+      }),
+      { description: "Other lines of its sandbox where it needs more, by systemd's own names: `{ ProtectHome: read-only }`" },
+    ),
+    {},
+  ),
+};
+const unitSchema = object(unitKeys);
+type UnitKeys = Infer<typeof unitSchema>;
+
 /** What a program begins after, when the machine starts: servers of the same host that it may talk to. */
 export const afterLine = (host: Host): string =>
   `After=network.target postgresql@${versionIn(host)}-main.service redis-server.service rabbitmq-server.service memcached.service${host.has("docker") ? " docker.service" : ""}`;
@@ -53,30 +121,6 @@ export function mountLines(programs: (Runs & { command?: string })[], host: Host
   ).map((m) => unitPath(m.name));
   return mounts.length ? [`RequiresMountsFor=${mounts.join(" ")}`] : [];
 }
-
-const sandbox = [
-  "NoNewPrivileges=yes",
-  "PrivateTmp=yes",
-  "PrivateDevices=yes",
-  "ProtectSystem=strict",
-  "ProtectHome=yes",
-  "ProtectHostname=yes",
-  "ProtectClock=yes",
-  "ProtectKernelTunables=yes",
-  "ProtectKernelModules=yes",
-  "ProtectKernelLogs=yes",
-  "ProtectControlGroups=yes",
-  "ProtectProc=invisible",
-  "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
-  "RestrictNamespaces=yes",
-  "RestrictRealtime=yes",
-  "RestrictSUIDSGID=yes",
-  "LockPersonality=yes",
-  "SystemCallArchitectures=native",
-  "SystemCallFilter=@system-service",
-  "CapabilityBoundingSet=",
-  "UMask=0027",
-];
 
 /** What a program runs with. */
 interface Runs {
@@ -108,8 +152,27 @@ function writableOf({ user, application: app, writable }: Runs, host: Host): str
 }
 const readWrite = (paths: string[]): string[] => (paths.length ? [`ReadWritePaths=${paths.map((p) => `-${unitPath(p)}`).join(" ")}`] : []);
 
+const sandboxLines = (own: Record<string, string> = {}): string[] =>
+  Object.entries({ ...sandbox, ...own }).map(([name, value]) => `${name}=${value}`);
+
+/** A program's limits by systemd's names. */
+const limitsOf = ({ limits: { memory, cpu, tasks, open_files } }: Pick<UnitKeys, "limits">): Record<string, string> => ({
+  ...(memory && { MemoryMax: String(bytesOf(memory)) }),
+  ...(cpu && { CPUQuota: cpu }),
+  ...(tasks && { TasksMax: String(tasks) }),
+  ...(open_files && { LimitNOFILE: String(open_files) }),
+});
+
+/** That systemd holds the unit of a program to its limits. */
+export function limitChecks(unit: string, value: Pick<UnitKeys, "limits">): CheckDraft[] {
+  const { CPUQuota: _, ...limits } = limitsOf(value);
+  const { cpu } = value.limits;
+  const expected = { ...limits, ...(cpu && { CPUQuotaPerSecUSec: Number.parseInt(cpu, 10) * 10_000 }) };
+  return Object.keys(expected).length ? [inside("limits", { unit, expected }, "limits")] : [];
+}
+
 /** The lines of [Service] that say what runs (its command, or other words), as whom, with what around it, and what it may do. */
-export function programLines(value: Program, host: Host, words: string[] = commandOf(value.command)): string[] {
+export function programLines(value: Program & UnitKeys, host: Host, words: string[] = commandOf(value.command)): string[] {
   const app = value.application;
   const path = searchPath(app);
   const groups = groupsOf(value, host);
@@ -121,7 +184,8 @@ export function programLines(value: Program, host: Host, words: string[] = comma
     ...Object.entries(value.env).map(([k, v]) => `Environment=${unitEnvironment(k, host.parts(v).join(""))}`),
     `ExecSearchPath=${path}`,
     `ExecStart=${words.map(unitWord).join(" ")}`,
-    ...sandbox,
+    ...Object.entries(limitsOf(value)).map(([name, limit]) => `${name}=${limit}`),
+    ...sandboxLines(value.sandbox),
     ...readWrite(writableOf(value, host)),
   ];
 }
@@ -131,8 +195,7 @@ export function programLines(value: Program, host: Host, words: string[] = comma
  * root needs to become their users.
  */
 export const managerLines = (programs: Runs[], writable: string[], host: Host): string[] => [
-  ...sandbox.filter((l) => !l.startsWith("CapabilityBoundingSet=")),
-  "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_KILL CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER",
+  ...sandboxLines({ CapabilityBoundingSet: "CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_KILL CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER" }),
   ...readWrite([...new Set([...programs.flatMap((p) => writableOf(p, host)), ...writable])]),
 ];
 

@@ -1,6 +1,7 @@
 // The schema of a stack's file: what stands around the kinds, and every kind's own below its key.
 import { choice, type Infer, integer, map, number, object, optional, type Schema, text } from "../lib/schema.ts";
 import { awsHostSchema, awsStackSchema } from "./aws.ts";
+import { dnsName, ipv4 } from "./names.ts";
 import { kinds } from "./resources/index.ts";
 
 /** A name that can be part of a machine's name, a file's name and a unit's name. */
@@ -11,14 +12,14 @@ const hostHead = {
   image: text({ description: "The recipe (images/<name>.yaml) whose image the host boots" }),
   domain: optional(
     text({
-      pattern: "^[a-z0-9][a-z0-9.-]*$",
+      pattern: `^${dnsName}$`,
       description: "The host's domain: with the hostname it makes the fqdn",
       expected: "a domain in lower case",
     }),
   ),
   address: optional(
     text({
-      pattern: "^[0-9]{1,3}(\\.[0-9]{1,3}){3}$",
+      pattern: `^${ipv4}$`,
       description: "Its fixed address in the stack's `network:`",
       expected: "an IPv4 address",
     }),
@@ -61,6 +62,9 @@ const instead: Record<string, string> = {
     "a SQLite database is a file: give the application's user a directory for it below `directories:`, on a volume if it is to outlive the machine",
   cron: "jobs are `timers:`, which take cron's own expressions: `{ cron: '*/10 * * * *' }`",
   crons: "jobs are `timers:`, which take cron's own expressions: `{ cron: '*/10 * * * *' }`",
+  hosts: "`etc_hosts:`",
+  apt: "`packages:` and `archives:`",
+  sources: "`archives:`",
   motd: "a file: `files: { /etc/motd: { content: … } }`",
   ssl: "`certificates:`",
   tls: "`certificates:`",

@@ -10,8 +10,10 @@ import { during, type Progress } from "../lib/progress.ts";
 import type { Path } from "../lib/yaml.ts";
 import type { HostModel, StackModel } from "./model.ts";
 import { inImage } from "./release.ts";
+import { cloudConfig } from "./resources/cloud-config.ts";
 import { docker, settingsOf } from "./resources/docker.ts";
 import { site } from "./resources/site.ts";
+import { timer } from "./resources/timer.ts";
 
 interface Snippet {
   /** Where it stands in the stack. */
@@ -24,8 +26,8 @@ interface Snippet {
   script: string;
   file: string;
   content: string;
-  /** What of that is for the user. */
-  complaint(said: string): string;
+  /** What of that is for the user; `at`: a place below `path`. */
+  complaints(said: string): { at?: Path; said: string }[];
 }
 
 const nginxHead = ["events {}", "http {", "server {", "listen 127.0.0.1:1;"];
@@ -43,9 +45,9 @@ function snippetsOf(host: HostModel): Snippet[] {
             script: "nginx.sh",
             file: "nginx.conf",
             content: [...nginxHead, snippet, "}", "}", ""].join("\n"),
-            complaint: (said) => {
+            complaints: (said) => {
               const line = /\[emerg\][^:]*: (.*) in \/build\/nginx\.conf:(\d+)/.exec(said);
-              return line ? `line ${Number(line[2]) - nginxHead.length}: ${line[1]}` : said;
+              return [{ said: line ? `line ${Number(line[2]) - nginxHead.length}: ${line[1]}` : said }];
             },
           },
         ],
@@ -62,11 +64,39 @@ function snippetsOf(host: HostModel): Snippet[] {
             script: "dockerd.sh",
             file: "daemon.json",
             content: settingsOf(value),
-            complaint: (said) => said.replace(/^unable to configure the Docker daemon with file \S+: /, ""),
+            complaints: (said) => [{ said: said.replace(/^unable to configure the Docker daemon with file \S+: /, "") }],
           },
         ],
   );
-  return [...sites, ...daemons];
+  const timers = host.all(timer).flatMap(({ name, path, value: { calendar } }): Snippet[] =>
+    calendar === undefined
+      ? []
+      : [
+          {
+            path: [...path, "calendar"],
+            what: `the times of ${name}`,
+            code: "ING1419",
+            program: "systemd",
+            script: "calendar.sh",
+            file: "calendar",
+            content: calendar,
+            complaints: (said) => [{ said: said.split("\n")[0] ?? "" }],
+          },
+        ],
+  );
+  const raw = host.all(cloudConfig).map(
+    ({ path, value }): Snippet => ({
+      path,
+      what: "these keys",
+      code: "ING1443",
+      program: "cloud-init",
+      script: "cloud-config.sh",
+      file: "cloud-config.json",
+      content: JSON.stringify(value),
+      complaints: (said) => JSON.parse(said) as { at: Path; said: string }[],
+    }),
+  );
+  return [...sites, ...daemons, ...timers, ...raw];
 }
 
 /** What is refused of a host's snippets. What was taken once is not asked about again. */
@@ -85,7 +115,8 @@ export async function refusedSnippets(
     const said = await during(progress, `${program}'s opinion of ${what}`, () => ask(project, snippet, image));
     mkdirSync(join(project.cache, "snippets"), { recursive: true });
     if (said === undefined) writeFileSync(taken, "");
-    else found.push(diagnostic(code, model.yaml.rangeOf(path), `${program} refuses ${what}: ${said}`));
+    for (const { at = [], said: why } of said ?? [])
+      found.push(diagnostic(code, model.yaml.rangeOf([...path, ...at]), `${program} refuses ${what}: ${why}`));
   }
   return found;
 }
@@ -93,9 +124,9 @@ export async function refusedSnippets(
 /** undefined: it takes it. */
 async function ask(
   project: Project,
-  { what, program, script, file, content, complaint }: Snippet,
+  { what, program, script, file, content, complaints }: Snippet,
   image: Image,
-): Promise<string | undefined> {
+): Promise<ReturnType<Snippet["complaints"]> | undefined> {
   mkdirSync(project.cache, { recursive: true });
   const ledger = ledgerAt(project.ledger);
   const work = mkdtempSync(join(project.cache, ".snippet-"));
@@ -104,7 +135,9 @@ async function ask(
   try {
     writeFileSync(join(work, file), content);
     await inImage(image, work, script, {}, ["--private-network"]);
-    return readFileSync(join(work, "code"), "utf8").trim() === "0" ? undefined : complaint(readFileSync(join(work, "said"), "utf8").trim());
+    return readFileSync(join(work, "code"), "utf8").trim() === "0"
+      ? undefined
+      : complaints(readFileSync(join(work, "said"), "utf8").trim());
   } finally {
     await ledger.undo(entry);
   }

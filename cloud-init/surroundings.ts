@@ -97,6 +97,17 @@ function offerOf(project: Project, recipe: Recipe, pinned: string | undefined): 
     groups: new Set(
       manifest ? Object.keys(manifest.groups) : [...baseUsers, ...baseGroups, ...Object.keys(recipe.users), ...Object.keys(recipe.groups)],
     ),
+    numbers: new Map<number, string>(
+      manifest
+        ? [
+            ...Object.entries(manifest.users).map(([n, u]) => [u.uid, n] as const),
+            ...Object.entries(manifest.groups).map(([n, g]) => [g.gid, n] as const),
+          ]
+        : [
+            ...Object.entries(recipe.users).map(([n, u]) => [u.uid, n] as const),
+            ...Object.entries(recipe.groups).map(([n, gid]) => [gid, n] as const),
+          ],
+    ),
     locales: recipe.locales,
     units: manifest && new Set(Object.keys(manifest.units)),
     binaries: manifest && new Set(manifest.binaries),

@@ -58,6 +58,7 @@ function cloudConfig(plan: HostPlan, contents: Spilled[]): string {
   const config = {
     hostname: plan.hostname,
     fqdn: plan.fqdn,
+    ...plan.cloudConfig,
     write_files: [
       ...contents.map(({ sha256: hash, bytes }) => ({
         path: hash === digest ? `${folder}/plan.json` : `${folder}/files/${hash}`,
@@ -73,9 +74,10 @@ function cloudConfig(plan: HostPlan, contents: Spilled[]): string {
 /** YAML that a YAML 1.1 parser (PyYAML) reads to the same values: js-yaml quotes what either version would take for something else. */
 export const dumpYaml = (value: unknown): string => dump(value, { lineWidth: -1, noRefs: true });
 
-function bytesByResource({ generation }: HostPlan): UserData["byResource"] {
+function bytesByResource({ generation, cloudConfig: raw }: HostPlan): UserData["byResource"] {
   const bytes = new Map<string, number>();
   const count = (resource: string, n: number) => bytes.set(resource, (bytes.get(resource) ?? 0) + n);
+  if (raw) count("cloud-config", Buffer.byteLength(dumpYaml(raw)));
   for (const file of generation.files) count(file.resource, Buffer.byteLength(file.content) + file.path.length + 250);
   for (const { resource, ...step } of generation.steps) count(resource, JSON.stringify(step).length);
   for (const { resource, ...check } of generation.checks) count(resource, JSON.stringify(check).length);

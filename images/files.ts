@@ -78,6 +78,13 @@ function sysusers(recipe: Recipe): string {
   return `# Owners of data keep their numbers: written by Ingot from the recipe.\n${[...groups, ...users].join("")}`;
 }
 
+/** Modules of cloud-init's that run in each of its stages. */
+export const cloudInitModules = {
+  init: ["growpart", "resizefs", "write-files", "set_hostname", "update_hostname", "users-groups", "ssh"],
+  config: ["runcmd"],
+  final: ["scripts-user", "final-message"],
+};
+
 /**
  * cloud-init does little here: hostname, the platform's login key, the files of the generation. Every stage costs half a
  * second of Python before it does anything, so modules that nobody asks for are left out. runcmd and scripts-user stay for
@@ -91,9 +98,9 @@ ssh_deletekeys: false
 ssh_genkeytypes: []
 disable_root: true
 preserve_hostname: false
-cloud_init_modules: [growpart, resizefs, write-files, set_hostname, update_hostname, users-groups, ssh]
-cloud_config_modules: [runcmd]
-cloud_final_modules: [scripts-user, final-message]
+cloud_init_modules: [${cloudInitModules.init.join(", ")}]
+cloud_config_modules: [${cloudInitModules.config.join(", ")}]
+cloud_final_modules: [${cloudInitModules.final.join(", ")}]
 system_info:
   default_user:
     groups: [adm, sudo]

@@ -36,6 +36,7 @@ for option in "$@"; do
 		packages+=(
 			"curl /usr/bin/curl asks machines in tests"
 			"wrk /usr/bin/wrk loads a site while it gets another release"
+			"gpg /usr/bin/gpg signs an archive of packages in a test"
 			"python3-venv /usr/share/doc/python3-venv/copyright holds moto, the emulator of AWS"
 		)
 		;;

@@ -284,13 +284,15 @@ def command(argv, user=None, env=None, status=0, stdout=None, contains=None):
 
 
 @check
-def unit(name, active=None, enabled=None, user=None, groups=None, type=None):
+def unit(name, active=None, enabled=None, user=None, groups=None, type=None, may_end=False):
     keys = "LoadState,ActiveState,SubState,MainPID,NRestarts,Result"
     _, output, _ = run(["systemctl", "show", f"--property={keys}", "--", name])
     seen = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
     if seen.get("LoadState") != "loaded":
         raise Wrong(f"{name}: no such unit ({seen.get('LoadState')})", seen)
     state = f"{seen['ActiveState']} ({seen['SubState']})"
+    if may_end and (seen["ActiveState"], seen["Result"]) == ("inactive", "success"):
+        return state
     if active is not None and (seen["ActiveState"] == "active") != active:
         raise Wrong(f"{name} is {state}, expected {'active' if active else 'inactive'}", state)
     if enabled is not None:
@@ -305,6 +307,23 @@ def unit(name, active=None, enabled=None, user=None, groups=None, type=None):
             raise Wrong(f"{name} has no main process", state)
         identity(name, pid, user, groups)
     return state
+
+
+@check
+def limits(unit, expected):
+    """What systemd holds a unit to: bytes, microseconds in a second, numbers."""
+    _, output, _ = run(["systemctl", "show", f"--property={','.join(expected)}", "--", unit])
+    seen = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+    if "CPUQuotaPerSecUSec" in seen:
+        seen["CPUQuotaPerSecUSec"] = microseconds(seen["CPUQuotaPerSecUSec"])
+    expect(f"{unit}: its limits", {key: str(value) for key, value in expected.items()}, seen)
+    return seen
+
+
+def microseconds(span):
+    """`1.500s`, `500ms` and `infinity`, as systemctl shows spans, in microseconds."""
+    found = re.fullmatch(r"([0-9.]+)(us|ms|s)", span)
+    return span if found is None else str(round(float(found[1]) * {"us": 1, "ms": 1000, "s": 1000000}[found[2]]))
 
 
 def identity(what, pid, user=None, groups=None, group=None):
@@ -458,6 +477,23 @@ def package(name, version=None):
     if version is not None:
         expect(f"the version of {name}", version, output[3:].strip())
     return output[3:].strip()
+
+
+@check
+def cloud_config(keys, sha256):
+    """What cloud-init was told beside the generation, when the machine was first booted, and whether it could do it."""
+    import yaml  # cloud-init brings it, and nobody else needs it
+
+    with open("/var/lib/cloud/instance/cloud-config.txt", encoding="utf-8") as file:
+        told = yaml.safe_load(file)
+    text = json.dumps({key: told.get(key) for key in keys}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    if hashlib.sha256(text.encode()).hexdigest() != sha256:
+        raise Wrong("this machine was booted with another `cloud_config:`, which holds at first boot alone: launch it anew")
+    if not os.path.exists("/run/cloud-init/result.json"):
+        raise Wrong("cloud-init is not through yet")
+    with open("/run/cloud-init/result.json", encoding="utf-8") as file:
+        expect("what cloud-init could not do", [], json.load(file)["v1"]["errors"])
+    return keys
 
 
 @check
@@ -1106,7 +1142,7 @@ JSON = json
 CHECKS["http"] = CHECKS.pop("http_")
 
 # Checks that may be asked again until they hold.
-WAITING = {"http", "smtp", "tcp", "tls", "unit", "redis", "amqp", "path", "supervised", "vassal", "mailbox", "workers"}
+WAITING = {"http", "smtp", "tcp", "tls", "unit", "redis", "amqp", "path", "supervised", "vassal", "mailbox", "workers", "cloud_config"}
 # Checks that read much: their seconds, where the usual ones would not do on a busy host with several releases.
 SECONDS = {"secret_files": 60}
 

@@ -206,6 +206,30 @@ export const commandProblems = (command: string, path: Path): Problem[] => {
   }
 };
 
+/** Commands of Django's, of an application that has no Django. */
+function djangoProblems({ python, before_live, once, after_live, static: files }: Application, { image }: Host): Problem[] {
+  if (python !== undefined || Object.hasOwn(image.packages, "python3-django")) return [];
+  const places = [
+    ...before_live.map((run, i) => ({ run, path: ["before_live", i] })),
+    ...once.map((run, i) => ({ run, path: ["once", i] })),
+    ...after_live.map((run, i) => ({ run, path: ["after_live", i] })),
+    ...(files ? [{ run: files.collect, path: ["static", "collect"] }] : []),
+  ];
+  return places.flatMap(({ run, path }): Problem[] => {
+    const [, name] = /\bmanage\.py +(migrate|check|collectstatic|loaddata|createsuperuser|compilemessages)\b/.exec(run) ?? [];
+    return name === undefined
+      ? []
+      : [
+          {
+            code: "ING1448",
+            path,
+            message: `\`${name}\` is a command of Django's, and this application has no virtualenv that it would be in`,
+            hint: `add \`python:\`, its requirements file with hashes; or python3-django to images/${image.name}.yaml`,
+          },
+        ];
+  });
+}
+
 /** For whoever looks after it: `shop-manage shell`. Only root reads the environment, so others go through sudo. */
 const manageScript = (name: string, script: string, user: string, host: Host): string =>
   programScript({ application: name, user, groups: [], env: {}, writable: [] }, ["python3", script], host, {
@@ -251,7 +275,7 @@ export const application = kind<Application>({
   examples: [
     "users:\n  shop: { system: true }\napplications:\n  shop:\n    source: ../tests/apps/inloop\n    python: requirements.lock\n    user: shop\n    env: { DJANGO_SETTINGS_MODULE: inloop.settings, SECRET_KEY: { secret: django, generate: hex64 } }\n    before_live: [manage.py check]\n",
     "users:\n  shop: { system: true }\napplications:\n  shop:\n    source: { git: https://git.example.org/shop.git, commit: 0123456789abcdef0123456789abcdef01234567 }\n    user: shop\n    npm: package-lock.json\n    manage: manage.py\n    env: { PROXY: true, X_ACCEL_LOCATION: /sendfile, MEDIA: /srv/shop/media, UPLOADS: /srv/shop/media/uploads }\n    expects: { names: [MEDIA], with: { PROXY: [X_ACCEL_LOCATION] }, inside: { UPLOADS: MEDIA } }\n    settings:\n      file: shop/settings/production.py\n      base: .base\n      values: { ADMINS: [[Ops, ops@example.org]], DEBUG: false, SECRET_KEY: { secret: django, generate: hex64 } }\n    after_live: [manage.py warm_up]\n",
-    "users:\n  shop: { system: true, home: /opt/shop }\n  postman: { system: true }\nroles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\napplications:\n  shop:\n    source: ../tests/apps/inloop\n    at: /opt/shop\n    user: shop\n    static: { collect: manage.py collectstatic, at: /var/www/shop }\n    settings:\n      - file: shop/production.py\n        values: { DATABASES: { default: { NAME: { from: database/shop.name }, PASSWORD: { from: database/shop.password } } } }\n      - { file: shop/mail.py, only_for: postman, values: { TOKEN: { secret: mail, generate: hex64 } } }\n    before_live: [manage.py migrate]\n    once: [manage.py loaddata beginnings]\n",
+    "users:\n  shop: { system: true, home: /opt/shop }\n  postman: { system: true }\nroles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\napplications:\n  shop:\n    source: ../tests/apps/inloop\n    at: /opt/shop\n    python: requirements.lock\n    user: shop\n    static: { collect: manage.py collectstatic, at: /var/www/shop }\n    settings:\n      - file: shop/production.py\n        values: { DATABASES: { default: { NAME: { from: database/shop.name }, PASSWORD: { from: database/shop.password } } } }\n      - { file: shop/mail.py, only_for: postman, values: { TOKEN: { secret: mail, generate: hex64 } } }\n    before_live: [manage.py migrate]\n    once: [manage.py loaddata beginnings]\n",
   ],
   outputs: ({ name, value }) => ({
     path: { parts: [value.at ?? `${currentOf(name)}/app`], description: "The folder of the live release's sources" },
@@ -289,6 +313,7 @@ export const application = kind<Application>({
     }
     for (const key of ["before_live", "once", "after_live"] as const)
       for (const [i, command] of value[key].entries()) problems.push(...commandProblems(command, [key, i]));
+    problems.push(...djangoProblems(value, host));
     if (value.static) problems.push(...commandProblems(value.static.collect, ["static", "collect"]));
     const needsUser = value.before_live.length || value.once.length || value.after_live.length;
     if ((needsUser || value.superuser || value.manage || value.settings) && !userOf(app, host))

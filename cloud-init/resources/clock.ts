@@ -1,6 +1,16 @@
 // The host's time: its zone, and who sets its clock.
+
+import { nearest } from "../../lib/diagnostics.ts";
 import { list, object, optional, text, withDefault } from "../../lib/schema.ts";
-import { inside, kind, pkg } from "../kind.ts";
+import { inside, kind, type Problem, pkg } from "../kind.ts";
+
+function isZone(name: string): boolean {
+  try {
+    return Boolean(new Intl.DateTimeFormat("en", { timeZone: name }));
+  } catch {
+    return false;
+  }
+}
 
 export const clock = kind({
   kind: "clock",
@@ -24,6 +34,18 @@ export const clock = kind({
     ),
   }),
   examples: ["clock: { timezone: Europe/Berlin, servers: [ntp.example.org] }\n"],
+  problems: ({ value }): Problem[] => {
+    if (isZone(value.timezone)) return [];
+    const near = nearest(value.timezone, Intl.supportedValuesOf("timeZone"));
+    return [
+      {
+        code: "ING1447",
+        path: ["timezone"],
+        message: `there is no zone ${value.timezone}`,
+        hint: near ? `did you mean \`${near}\`?` : "as in /usr/share/zoneinfo: `Europe/Berlin`",
+      },
+    ];
+  },
   needs: () => [pkg("tzdata"), pkg("systemd-timesyncd")],
   compile: ({ value }) => ({
     files: value.servers

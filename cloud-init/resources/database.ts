@@ -4,7 +4,13 @@ import { sha256 } from "../../lib/digest.ts";
 import { list, object, ref, text, withDefault } from "../../lib/schema.ts";
 import { inStackFolder, inside, isThere, kind, type Problem } from "../kind.ts";
 import { postgresql } from "./postgresql.ts";
-import { passwordOf, role, sqlName } from "./role.ts";
+import { passwordOf, reservedProblems, role, sqlName } from "./role.ts";
+
+/** Those that a server may have. Source: PostgreSQL's manual, "Character Set Support". */
+const encodings = "UTF8|SQL_ASCII|EUC_(CN|JP|JIS_2004|KR|TW)|ISO_8859_[5-8]|KOI8[RU]|LATIN([1-9]|10)|MULE_INTERNAL|WIN(866|874|125[0-8])";
+
+/** Locales of libc's own, which are in every image. */
+const builtIn = ["C", "POSIX", "C.UTF-8"];
 
 export const database = kind({
   kind: "database",
@@ -15,7 +21,14 @@ export const database = kind({
   implies: ["postgresql"],
   schema: object({
     owner: ref("role", { description: "The role that owns it" }),
-    encoding: withDefault(text({ description: "Character encoding" }), "UTF8"),
+    encoding: withDefault(
+      text({
+        pattern: `^(${encodings})$`,
+        expected: "an encoding that a server of PostgreSQL's may have, such as `UTF8`",
+        description: "Character encoding",
+      }),
+      "UTF8",
+    ),
     locale: withDefault(text({ description: "Collation and character type" }), "en_US.UTF-8"),
     template: withDefault(text({ description: "The database it is copied from" }), "template0"),
     extensions: withDefault(list(sqlName, { description: "Extensions that are there, by name: `pg_trgm`" }), []),
@@ -60,11 +73,24 @@ export const database = kind({
       timeoutSeconds: 600,
     };
   },
-  after: () => ["postgresql"],
-  problems: ({ value }, host): Problem[] =>
-    value.sql.flatMap((file, i) =>
+  needs: ({ value }) => (builtIn.includes(value.locale) ? [] : [{ need: "locale", name: value.locale }]),
+  after: ({ value }) => ["postgresql", `database/${value.template}`],
+  problems: ({ name, value }, host): Problem[] => [
+    ...reservedProblems("database", name),
+    ...(["template0", "template1"].includes(value.template) || host.has(`database/${value.template}`)
+      ? []
+      : [
+          {
+            code: "ING1203",
+            path: ["template"],
+            message: `${host.name} has no database \`${value.template}\``,
+            hint: "`template0` is always there, and empty",
+          },
+        ]),
+    ...value.sql.flatMap((file, i) =>
       isThere(host, file, "file") ? [] : [{ code: "ING1401", path: ["sql", i], message: `there is no file \`${file}\` beside the stack` }],
     ),
+  ],
   compile: ({ name, value }, host) => ({
     files: value.sql.map((file, i) => ({
       path: `/etc/ingot/sql/${name}-${i + 1}.sql`,

@@ -1,12 +1,13 @@
 // A program that takes mail: aliases and mailboxes hand it one message after the other.
 import { type Infer, integer, object, withDefault } from "../../lib/schema.ts";
 import { inside, type Kind, kind } from "../kind.ts";
-import { mountLines, programAfter, programKeys, programLines, programProblems } from "../program.ts";
+import { mountLines, programAfter, programKeys, programLines, programProblems, unitKeys } from "../program.ts";
 import { commandOf } from "./application.ts";
 import { grant } from "./grant.ts";
 
 const schema = object({
   ...programKeys,
+  ...unitKeys,
   at_once: withDefault(integer({ minimum: 1, maximum: 100, description: "So many messages at a time; others wait" }), 4),
   timeout_seconds: withDefault(
     integer({ minimum: 1, maximum: 3600, description: "Ended when it takes longer; the message is kept and tried again" }),

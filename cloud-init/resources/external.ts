@@ -2,6 +2,7 @@
 import { choice, type Infer, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, type Kind, kind, type Problem } from "../kind.ts";
 import { reachableAt } from "../listener.ts";
+import { serverAndPort } from "../names.ts";
 import type { Part } from "../plan.ts";
 import { type Output, secretRef } from "../value.ts";
 
@@ -17,7 +18,7 @@ const kinds = {
 const schema = object({
   kind: choice(Object.keys(kinds) as (keyof typeof kinds)[], { description: "What it speaks" }),
   address: text({
-    pattern: "^[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
+    pattern: `^${serverAndPort}$`,
     expected: "a server, such as `db.example.org:5432`",
     description: "Where it is; the protocol's own port when none is named",
   }),

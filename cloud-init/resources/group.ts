@@ -2,7 +2,7 @@
 import { flag, type Infer, integer, object, optional, withDefault } from "../../lib/schema.ts";
 import { fixedId, inside, type Kind, kind, type Problem, type Resource } from "../kind.ts";
 import { accountName } from "../names.ts";
-import { uidOf, user } from "./user.ts";
+import { ofImageProblems, uidOf, user } from "./user.ts";
 
 const schema = object({
   gid: optional(
@@ -38,6 +38,7 @@ export const group: Kind<Group> = kind({
           },
         ]
       : [];
+    problems.push(...ofImageProblems("group", self.name, gid, host.image.groups.has(self.name), host));
     const others = [
       ...host.all(group).filter((other) => other.name > self.name && gidOf(other) === gid),
       ...host.all(user).filter((other) => other.name !== self.name && uidOf(other) === gid),

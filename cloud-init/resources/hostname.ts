@@ -1,6 +1,13 @@
 // The machine's identity: its names, its ssh host key, and ssh itself, the first way to any host.
 import { text } from "../../lib/schema.ts";
-import { inside, kind, pkg, stranger } from "../kind.ts";
+import { type Host, inside, kind, pkg, stranger } from "../kind.ts";
+import { etcHost } from "./etc-host.ts";
+
+/** Lines of /etc/hosts. */
+const linesOf = (host: Host): string[] => [
+  ...host.peers.map((p) => [p.address, ...new Set([p.fqdn, p.hostname])].join(" ")),
+  ...host.all(etcHost).map(({ name, value }) => [name, ...value].join(" ")),
+];
 
 export const hostname = kind({
   kind: "hostname",
@@ -37,7 +44,7 @@ export const hostname = kind({
         args: {
           hostname: host.hostname,
           fqdn: host.fqdn,
-          ...(host.peers.length && { peers: host.peers.map((p) => [p.address, ...new Set([p.fqdn, p.hostname])].join(" ")) }),
+          ...(linesOf(host).length && { peers: linesOf(host) }),
         },
         done: "probe",
         after: { parts: [], references: false },

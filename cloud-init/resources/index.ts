@@ -2,15 +2,18 @@
 // files, services, applications, a front.
 import type { Kind } from "../kind.ts";
 import { application } from "./application.ts";
+import { archive } from "./archive.ts";
 import { certificate } from "./certificate.ts";
 import { check } from "./check.ts";
 import { clock } from "./clock.ts";
+import { cloudConfig } from "./cloud-config.ts";
 import { command } from "./command.ts";
 import { database } from "./database.ts";
 import { delivery } from "./delivery.ts";
 import { directory } from "./directory.ts";
 import { docker } from "./docker.ts";
 import { emperor } from "./emperor.ts";
+import { etcHost } from "./etc-host.ts";
 import { exportKind } from "./export.ts";
 import { external } from "./external.ts";
 import { file } from "./file.ts";
@@ -46,6 +49,7 @@ import { volume } from "./volume.ts";
 
 export const kinds: readonly Kind[] = [
   hostname,
+  etcHost,
   clock,
   locale,
   group,
@@ -58,6 +62,7 @@ export const kinds: readonly Kind[] = [
   link,
   exportKind,
   mount,
+  archive,
   packageKind,
   postgresql,
   role,
@@ -86,5 +91,6 @@ export const kinds: readonly Kind[] = [
   nginx,
   site,
   firewall,
+  cloudConfig,
   check,
 ];

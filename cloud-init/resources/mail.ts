@@ -2,6 +2,7 @@
 import { choice, either, flag, type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, type Kind, kind, onlyOne, type Problem, pkg, stranger } from "../kind.ts";
 import { privateProblems, reachableAt } from "../listener.ts";
+import { serverAndPort } from "../names.ts";
 import { secretRef } from "../value.ts";
 import { certificatePath, isAcme, keyPath } from "./certificate.ts";
 import { deliverCommand } from "./delivery.ts";
@@ -12,7 +13,7 @@ const domain = text({ pattern: "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", expected: "a 
 const schema = object({
   relay: optional(
     text({
-      pattern: "^[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
+      pattern: `^${serverAndPort}$`,
       expected: "a server, such as `smtp.example.org:587`",
       description: "The server that takes what leaves the host; without one it is brought to its receivers directly",
     }),

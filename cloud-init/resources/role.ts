@@ -1,6 +1,6 @@
 // A role of PostgreSQL that logs in with a password.
 import { choice, flag, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
-import { type Host, inside, kind } from "../kind.ts";
+import { type Host, inside, kind, type Problem } from "../kind.ts";
 import { reachableAt } from "../listener.ts";
 import { type SecretRef, secretRef } from "../value.ts";
 import { postgresql } from "./postgresql.ts";
@@ -9,6 +9,12 @@ export const sqlName = text({
   pattern: "^[a-z_][a-z0-9_-]{0,62}$",
   expected: "a name of lower-case letters, digits, `_` and `-`, at most 63",
 });
+
+/** Names that PostgreSQL keeps to itself. Source: its manual, CREATE ROLE and CREATE DATABASE. */
+export const reservedProblems = (what: "role" | "database", name: string): Problem[] =>
+  (what === "role" ? /^(pg_.*|postgres|public|none)$/ : /^(postgres|template[01])$/).test(name)
+    ? [{ code: "ING1446", message: `${name} is a ${what} of PostgreSQL's own`, hint: "give it another name" }]
+    : [];
 
 /** The secret that holds a role's password. */
 export const passwordOf = (name: string, value: { password?: SecretRef }, host: Host): string =>
@@ -44,10 +50,12 @@ export const role = kind({
       ? reachableAt(at, 5432)
       : { unreachable: "is of a server that listens on loopback alone", hint: "write `postgresql: { listen: private, allow: [...] }`" },
   after: () => ["postgresql"],
-  problems: ({ value }) =>
-    !value.login && value.password
+  problems: ({ name, value }): Problem[] => [
+    ...reservedProblems("role", name),
+    ...(!value.login && value.password
       ? [{ code: "ING1422", path: ["password"], message: "a role that does not log in has no password", hint: "leave one of the two out" }]
-      : [],
+      : []),
+  ],
   compile: ({ name, value }, host) => {
     const password = passwordOf(name, value, host);
     return {

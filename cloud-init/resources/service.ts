@@ -1,15 +1,39 @@
 // A long-running program under systemd, sandboxed, restarted when it fails.
 
-import { flag, type Infer, integer, object, optional, withDefault } from "../../lib/schema.ts";
+import { choice, flag, type Infer, integer, list, object, optional, ref, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, kind, onlyOne, type Resource } from "../kind.ts";
 import { bindsOf, listenerAwaited, listenerChecks, listenerKeys, listenerOutputs, listenerPorts, listenerProblems } from "../listener.ts";
-import { afterLine, groupsOf, mountLines, programAfter, programKeys, programLines, programProblems, stopSignalOf } from "../program.ts";
+import {
+  afterLine,
+  groupsOf,
+  limitChecks,
+  mountLines,
+  programAfter,
+  programKeys,
+  programLines,
+  programProblems,
+  stopSignalOf,
+  unitKeys,
+} from "../program.ts";
 import { application, inputsOf } from "./application.ts";
 import { proxiedAs } from "./site.ts";
 
 const schema = object({
   ...programKeys,
+  ...unitKeys,
   ...listenerKeys,
+  after: withDefault(
+    list(ref("service"), { description: "Services that are started with it, before it, now and whenever the machine starts" }),
+    [],
+  ),
+  restart: withDefault(
+    choice(["always", "on-failure"], {
+      description:
+        "When it is started anew: whenever it has ended, or only when it ended with an error or by a signal; one that ended well is started by the next boot or `apply`",
+    }),
+    "always",
+  ),
+  restart_seconds: withDefault(integer({ minimum: 0, maximum: 86400, description: "How long after its end" }), 1),
   socket: withDefault(
     flag({
       description:
@@ -31,20 +55,24 @@ export type Service = Infer<typeof schema>;
 
 const unitPathOf = (name: string): string => `/etc/systemd/system/${name}.service`;
 
+/** @param services their names, or `service/name` */
+const unitsOf = (services: string[]): string => services.map((s) => `${s.replace(/^service\//, "")}.service`).join(" ");
+
 const unitOf = ({ name, value }: Resource<Service>, host: Host): string =>
   [
     "[Unit]",
     `Description=${name}${value.application && value.application !== name ? ` of ${value.application}` : ""}`,
     afterLine(host),
     ...mountLines([value], host),
+    ...(value.after.length ? [`Wants=${unitsOf(value.after)}`, `After=${unitsOf(value.after)}`] : []),
     ...(value.socket ? [`Requires=${name}.socket`, `After=${name}.socket`] : []),
     // It is tried again for as long as it takes: what it waits for may be away for longer than systemd's ten seconds.
     "StartLimitIntervalSec=0",
     "",
     "[Service]",
     ...programLines(value, host),
-    "Restart=always",
-    "RestartSec=1",
+    `Restart=${value.restart}`,
+    `RestartSec=${value.restart_seconds}`,
     `TimeoutStartSec=${value.start_seconds}`,
     "KillMode=mixed",
     ...(stopSignalOf(value.command) === "QUIT" ? ["KillSignal=SIGQUIT"] : []),
@@ -80,6 +108,7 @@ export const service = kind<Service>({
   examples: [
     "users:\n  hello: { system: true }\nservices:\n  hello: { user: hello, command: python3 -m http.server --bind 127.0.0.1 8001, listens: 127.0.0.1:8001 }\n",
     "users:\n  shop: { system: true }\nservices:\n  shop: { user: shop, command: 'gunicorn shop.wsgi', listens: 127.0.0.1:8000, socket: true, workers: { processes: 2 }, env: { WEB_CONCURRENCY: 2 } }\n",
+    "users:\n  shop: { system: true }\nservices:\n  worker: { user: shop, command: shop-worker, after: [web], restart: on-failure, restart_seconds: 10, limits: { memory: 512MiB, cpu: 150%, tasks: 64, open_files: 4096 }, sandbox: { ProtectHome: read-only, AmbientCapabilities: CAP_NET_BIND_SERVICE, CapabilityBoundingSet: CAP_NET_BIND_SERVICE } }\n  web: { user: shop, command: 'gunicorn shop.wsgi', listens: 127.0.0.1:8000 }\n",
   ],
   outputs: ({ value }, _, at) => listenerOutputs(value, at),
   awaited: ({ value }, _, at) => listenerAwaited(value, at),
@@ -134,12 +163,19 @@ export const service = kind<Service>({
   },
   checks: ({ name, value }, host) => {
     const checks: CheckDraft[] = [
-      inside("unit", { name: `${name}.service`, active: true, enabled: true, user: value.user, groups: groupsOf(value, host) }),
+      inside("unit", {
+        name: `${name}.service`,
+        active: true,
+        enabled: true,
+        user: value.user,
+        groups: groupsOf(value, host),
+        ...(value.restart === "on-failure" && { may_end: true }),
+      }),
     ];
     if (value.socket) checks.push(inside("unit", { name: `${name}.socket`, active: true, enabled: true }, "socket"));
     if (value.workers)
       checks.push(inside("workers", { unit: `${name}.service`, user: value.user, ...value.workers, within: 5 }, "workers"));
-    checks.push(...listenerChecks(value));
+    checks.push(...listenerChecks(value), ...limitChecks(`${name}.service`, value));
     return checks;
   },
 });

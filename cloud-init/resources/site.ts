@@ -4,6 +4,7 @@ import { digestOf } from "../../lib/digest.ts";
 import { nginx as quote } from "../../lib/quote.ts";
 import { flag, type Infer, integer, list, map, object, optional, ref, type Schema, text, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, isBelow, kind, onlyOne, operator, type Problem, type Resource, stranger } from "../kind.ts";
+import { dnsName } from "../names.ts";
 import { application, baseOf, currentOf } from "./application.ts";
 import { certificate, certificatePath, challengeFolder, isAcme, keyPath, keySecretOf, namesOf } from "./certificate.ts";
 import { hsts, securityHeaders } from "./nginx.ts";
@@ -45,7 +46,7 @@ const location = object({
   ),
 });
 const schema = object({
-  names: list(text({ pattern: "^(\\*\\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", expected: "a host name in lower case" }), {
+  names: list(text({ pattern: `^(\\*\\.)?${dnsName}$`, expected: "a host name in lower case" }), {
     minItems: 1,
     description: "Its host names, the main one first; one that ends in `.localhost` answers on this computer",
   }),
@@ -117,14 +118,20 @@ export function proxiedAs(id: string, host: Host): string | undefined {
 const folderOf = (files: string, host: Host): string =>
   (files.startsWith("/") ? files : host.parts({ from: files }).join("")).replace(/\/+$/, "");
 
-/** Folders that nobody may read over the web: an application's code, its environment, its settings; what the host keeps to itself. */
-const secretFolders = (host: Host): string[] => [
-  ...host.all(application).flatMap((a) => [`${currentOf(a.name)}/app`, `${baseOf(a.name)}/releases`, ...(a.value.at ? [a.value.at] : [])]),
-  "/etc",
-  "/root",
-  "/var/lib/ingot",
-  "/var/lib/postgresql",
-];
+/** Folders of the host's own, that nobody may read over the web, nor anything in them. */
+const hostFolders = ["/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var/lib/ingot", "/var/lib/postgresql"];
+
+/**
+ * What a folder would show over the web that nobody may read: an application's code, with its environment and its settings; what the host
+ * keeps to itself. A folder within the code may be one of static files, but for what begins with a dot.
+ */
+function exposedBy(folder: string, host: Host): string | undefined {
+  const code = host
+    .all(application)
+    .flatMap((a) => [`${currentOf(a.name)}/app`, `${baseOf(a.name)}/releases`, ...(a.value.at ? [a.value.at] : [])]);
+  if (/\/\.[^/]/.test(folder)) return folder;
+  return [...code, ...hostFolders].find((f) => isBelow(f, folder)) ?? hostFolders.find((f) => isBelow(folder, f));
+}
 
 /** The zone that counts the requests of a location. */
 const zoneOf = (site: string, path: string): string => `${site}_${digestOf(path).slice(0, 8)}`;
@@ -270,12 +277,12 @@ export const site = kind<Site>({
       const wrong = onlyOne(path, { proxy: l.proxy, files: l.files });
       if (wrong) problems.push({ code: "ING1413", path: at, message: wrong });
       const folder = l.files === undefined ? undefined : folderOf(l.files, host) || "/";
-      const exposed = folder === undefined || l.internal ? undefined : secretFolders(host).find((f) => isBelow(f, folder));
+      const exposed = folder === undefined || l.internal ? undefined : exposedBy(folder, host);
       if (exposed)
         problems.push({
           code: "ING1430",
           path: at,
-          message: `${path} would show ${exposed} to everybody, which ${folder} ${exposed === folder ? "is" : "holds"}`,
+          message: `${path} would show ${exposed} to everybody, which ${folder ?? ""} ${isBelow(folder ?? "", exposed) ? (exposed === folder ? "is" : "is in") : "holds"}`,
           hint: "serve a folder of static files: `application/<name>.static`",
         });
       const target = l.proxy ? upstreamOf(l.proxy, host) : undefined;

@@ -2,11 +2,12 @@
 import { flag, type Infer, integer, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { CronError, calendarsOf, timerUnit } from "../cron.ts";
 import { inside, type Kind, kind, onlyOne, type Problem } from "../kind.ts";
-import { mountLines, programAfter, programKeys, programLines, programProblems } from "../program.ts";
+import { limitChecks, mountLines, programAfter, programKeys, programLines, programProblems, unitKeys } from "../program.ts";
 import { service } from "./service.ts";
 
 const schema = object({
   ...programKeys,
+  ...unitKeys,
   every: optional(
     text({
       pattern: "^[1-9][0-9]*(s|min|h|d)$",
@@ -125,5 +126,9 @@ export const timer: Kind<Timer> = kind({
       ],
     };
   },
-  checks: ({ name }) => [inside("unit", { name: `${name}.timer`, active: true, enabled: true }), inside("timer", { name }, "last")],
+  checks: ({ name, value }) => [
+    inside("unit", { name: `${name}.timer`, active: true, enabled: true }),
+    inside("timer", { name }, "last"),
+    ...limitChecks(`${name}.service`, value),
+  ],
 });

@@ -4,6 +4,7 @@ import { flag, type Infer, list, object, optional, text, withDefault } from "../
 import { type Host, inStackFolder, inside, isThere, type Kind, kind, onlyOne, type Problem } from "../kind.ts";
 import { opens, reachProblems } from "../listener.ts";
 import { absolutePath } from "../names.ts";
+import { installsMore } from "./package.ts";
 import { service } from "./service.ts";
 import { timer } from "./timer.ts";
 
@@ -44,7 +45,7 @@ export const unit: Kind<Unit> = kind({
     if (isOfImage(value)) {
       if (!value.start)
         return [{ code: "ING1404", message: `the unit ${name} has neither \`content:\` nor \`source:\`, and is not to be started` }];
-      return host.image.units?.has(name) === false
+      return host.image.units?.has(name) === false && !installsMore(host).length
         ? [
             {
               code: "ING1303",
@@ -80,8 +81,8 @@ export const unit: Kind<Unit> = kind({
       ];
     return [];
   },
-  // What configures it comes first.
-  after: ({ value }) => value.inputs.map((i) => `file/${i}`),
+  // What configures it comes first, and what may bring it.
+  after: ({ value }, host) => [...value.inputs.map((i) => `file/${i}`), ...(isOfImage(value) ? installsMore(host) : [])],
   binds: ({ value }) => value.opens.map((o) => o.port),
   compile: ({ name, value }, host) => ({
     ports: value.opens,

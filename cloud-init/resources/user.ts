@@ -5,6 +5,7 @@ import { choice, flag, type Infer, integer, list, object, optional, ref, text, w
 import {
   type CheckDraft,
   fixedId,
+  type Host,
   inStackFolder,
   inside,
   isThere,
@@ -94,6 +95,28 @@ function keysIn(entry: string, folder: Parameters<typeof inStackFolder>[0]): str
     .filter((l) => l && !l.startsWith("#"));
 }
 
+/** What is the image's already: a package's user has its number there, and its files. */
+export function ofImageProblems(what: "user" | "group", name: string, number: number, there: boolean, { image }: Host): Problem[] {
+  if (there)
+    return [
+      {
+        code: "ING1508",
+        message: `the image ${image.name} has a ${what} ${name} already`,
+        hint: "take it out here: others may refer to it all the same",
+      },
+    ];
+  const owner = image.numbers.get(number);
+  return owner === undefined
+    ? []
+    : [
+        {
+          code: "ING1508",
+          message: `${number}, the number of the ${what} ${name}, is ${owner}'s in the image ${image.name}`,
+          hint: `give it another \`${what === "user" ? "uid" : "gid"}:\``,
+        },
+      ];
+}
+
 export const user = kind({
   kind: "user",
   key: "users",
@@ -108,11 +131,15 @@ export const user = kind({
     "users:\n  deployer:\n    sudo_commands: [/usr/bin/systemctl restart shop.service]\n    ssh_keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ops@example.org]\n",
     "users:\n  worker: { system: true, home: /var/lib/worker, ssh_key: generate }\ndirectories:\n  /var/lib/worker: { owner: worker }\n",
   ],
+  offers: ({ name }) => [`group/${name}`],
   outputs: (user) => ({
     home: { parts: [homeOf(user)], description: "The home directory" },
     name: { parts: [user.name], description: "The user's name" },
   }),
-  needs: ({ value }) => (value.sudo === "none" && !value.sudo_commands.length ? [] : [pkg("sudo")]),
+  needs: ({ value }) => [
+    ...(value.sudo === "none" && !value.sudo_commands.length ? [] : [pkg("sudo")]),
+    ...(value.shell === undefined ? [] : [{ need: "binary" as const, path: value.shell.replace(/^\/bin\//, "/usr/bin/") }]),
+  ],
   problems: (user, host) => {
     const { value } = user;
     const problems: Problem[] = value.ssh_keys.flatMap((entry, i): Problem[] => {
@@ -169,6 +196,7 @@ export const user = kind({
         hint: `add \`${homeOf(user)}: { owner: ${user.name} }\` below \`directories:\``,
       });
     }
+    problems.push(...ofImageProblems("user", user.name, uidOf(user), host.image.users.has(user.name), host));
     for (const other of host.all(userKind)) {
       if (other.name > user.name && uidOf(other) === uidOf(user)) {
         problems.push({

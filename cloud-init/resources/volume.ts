@@ -2,7 +2,8 @@
 
 import { unitName } from "../../lib/quote.ts";
 import { choice, type Infer, list, object, text, withDefault } from "../../lib/schema.ts";
-import { inside, isBelow, type Kind, kind, pkg } from "../kind.ts";
+import { inside, isBelow, type Kind, kind, type Problem, pkg } from "../kind.ts";
+import { postgresql } from "./postgresql.ts";
 
 const units: Record<string, number> = { MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
 /** Bytes of `10GiB`. */
@@ -14,12 +15,23 @@ export const bytesOf = (size: string): number => {
 export const deviceOf = (name: string): string => `/dev/disk/by-id/ingot-${name}`;
 
 const schema = object({
-  mount: text({ pattern: "^/[^\\s]+$", description: "Where it is mounted", expected: "an absolute path" }),
+  mount: text({
+    pattern: "^(?!.*//)(?!.*/[.]{1,2}(/|$))/[^\\s]*[^\\s/]$",
+    description: "Where it is mounted",
+    expected: "an absolute path without `..` and without `/` at its end",
+  }),
   size: withDefault(text({ pattern: "^[1-9][0-9]*(MiB|GiB|TiB)$", description: "Its size", expected: "a size such as `10GiB`" }), "10GiB"),
   filesystem: withDefault(choice(["ext4", "xfs"], { description: "Made once, when the disk is blank" }), "ext4"),
   options: withDefault(list(choice(["nodev", "nosuid", "noexec", "noatime"]), { description: "Mount options" }), []),
 });
 type Volume = Infer<typeof schema>;
+
+/** Folders that the system itself needs as they are in the image. */
+const ofSystem =
+  /^\/(bin|boot|dev|etc|lib|lib32|lib64|proc|root|run|sbin|sys|tmp|usr|var)$|^\/(boot|dev|etc|proc|run|sys|usr)\/|^\/var\/(lib|cache)$|^\/var\/lib\/(dpkg|apt|cloud|ingot|systemd)(\/|$)/;
+
+/** In MiB. mkfs.xfs refuses less than 300 MB since xfsprogs 5.19; initdb makes 40 MB, and the log of transactions grows to 64 before it is cut. */
+const leastSizes: Record<string, number> = { ext4: 16, xfs: 300, postgresql: 256 };
 
 export const volume: Kind<Volume> = kind({
   kind: "volume",
@@ -34,15 +46,33 @@ export const volume: Kind<Volume> = kind({
       .all(volume)
       .filter((v) => v.name !== name && v.value.mount !== value.mount && isBelow(value.mount, v.value.mount))
       .map((v) => v.id),
-  problems: (self, host) =>
-    host
+  problems: (self, host): Problem[] => {
+    const { mount, size, filesystem } = self.value;
+    const problems: Problem[] = host
       .all(volume)
-      .filter((other) => other.name > self.name && other.value.mount === self.value.mount)
+      .filter((other) => other.name > self.name && other.value.mount === mount)
       .map((other) => ({
         code: "ING1502",
-        message: `volumes ${self.name} and ${other.name} are both mounted at ${self.value.mount}`,
+        message: `volumes ${self.name} and ${other.name} are both mounted at ${mount}`,
         related: { id: other.id, message: `${other.name} is declared here` },
-      })),
+      }));
+    if (ofSystem.test(mount))
+      problems.push({
+        code: "ING1445",
+        path: ["mount"],
+        message: `a disk at ${mount} would hide what the image has there`,
+        hint: "mount it at the folder whose data it is to keep, such as /srv or /var/lib/postgresql",
+      });
+    const holds = host.get(postgresql) && isBelow("/var/lib/postgresql", mount) ? postgresql.kind : filesystem;
+    const least = leastSizes[holds] ?? 0;
+    if (bytesOf(size) < least * 2 ** 20)
+      problems.push({
+        code: "ING1444",
+        path: ["size"],
+        message: `${size} is too small: ${holds === filesystem ? `a file system of ${filesystem}` : "a new cluster of PostgreSQL"} needs ${least}MiB`,
+      });
+    return problems;
+  },
   needs: ({ value }) => (value.filesystem === "xfs" ? [pkg("xfsprogs")] : []),
   compile: ({ name, value }) => {
     const unit = `${unitName(value.mount)}.mount`;

@@ -54,6 +54,7 @@ for (const kind of kinds) {
         localNames: plan.localNames,
         files: Object.fromEntries(own(plan.generation.files).map((f) => [`${f.path} (${f.mode})`, f.content.split("\n")])),
         steps: own(plan.generation.steps),
+        ...(plan.cloudConfig && { cloudConfig: plan.cloudConfig }),
         checks: own([...plan.generation.checks, ...plan.checks]),
       };
     });

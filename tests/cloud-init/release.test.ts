@@ -104,7 +104,7 @@ test("it changes with how it is built: lock file, static files, environment, ima
   const seen = new Set([id(project)]);
   for (const text of [
     keys().replace("requirements.lock", "other.lock"),
-    keys().replace("    python: requirements.lock\n", ""),
+    keys().replace("    python: requirements.lock\n", "").replace("collectstatic", "gather"),
     keys().replace("collectstatic", "collectstatic --noinput"),
     keys().replace("manage.py collectstatic }", "manage.py collectstatic, compress: [css] }"),
     keys().replace("LEVEL: info", "LEVEL: debug"),

@@ -69,6 +69,35 @@ test("they do what they are for", async () => {
   assert.match(rotated, /-rw-r----- 1 clerk clerk +0 .* a\.log\n.*a\.log\.1/);
 });
 
+test("a service has its limits, what its sandbox was widened by, and what it waits for; one that ended well is left alone", async () => {
+  const shown = await first(
+    "systemctl show -p MemoryMax,CPUQuotaPerSecUSec,TasksMax,After,Wants narrow.service; grep 'open files' /proc/$(systemctl show -P MainPID narrow.service)/limits",
+  );
+  for (const line of [
+    /^MemoryMax=67108864$/m,
+    /^CPUQuotaPerSecUSec=1\.50*s$/m,
+    /^TasksMax=16$/m,
+    /^Max open files +256 +256/m,
+    /^After=.*pause\.service/m,
+    /^Wants=.*pause\.service/m,
+  ])
+    assert.match(shown, line);
+  assert.is(await first("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:81/"), "200");
+  const pid = "systemctl show -P MainPID pause.service";
+  const before = await first(pid);
+  await first("systemctl kill -s KILL pause.service; sleep 0.5");
+  assert.is.not(await first(pid), before);
+  assert.is(await first("systemctl kill -s TERM pause.service; sleep 0.5; systemctl is-active pause.service"), "inactive\n");
+  assert.is((await project.ingot(["verify", "kinds/first"])).code, 0);
+  await first("systemctl start pause.service");
+});
+
+test("who logs in is greeted", async () => {
+  const login =
+    "ssh-keygen -q -t ed25519 -N '' -f /root/key && mkdir -p -m 0700 /root/.ssh && cp /root/key.pub /root/.ssh/authorized_keys && echo exit | ssh -tt -i /root/key -o StrictHostKeyChecking=no root@127.0.0.1 2>/dev/null; rm -r /root/key* /root/.ssh/authorized_keys";
+  assert.match(await first(login), /This is first\./);
+});
+
 test("a user runs by sudo what is listed, and nothing else", async () => {
   const sudo = async (command: string) => (await project.on("kinds/first", `runuser -u deployer -- sudo -n ${command} 2>&1`)).stdout;
   assert.match(await sudo("id"), /uid=0/);
