@@ -4,6 +4,8 @@ let reason: NodeJS.Signals | undefined;
 
 /** The user (or a signal) stopped this run. Exit code 130, as shells have it for SIGINT; 143 for SIGTERM. */
 export class Cancelled extends Error {
+  /** What is not as it was before, in words, where that is not undone. */
+  left?: string;
   constructor(readonly signal: NodeJS.Signals) {
     super("stopped");
     this.name = "Cancelled";

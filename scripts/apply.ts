@@ -35,6 +35,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   if (given === undefined) throw new UsageError("which stack?", usage);
   if (values.diff && !values.check) throw new UsageError("--diff belongs to --check", usage);
   if (values.keep && values.check) throw new UsageError("--check changes nothing: there is nothing to keep", usage);
+  const began = performance.now();
   const extent = {
     ...splitName(given),
     what: ["apply", given, ...resources].join(" "),
@@ -44,7 +45,6 @@ export async function main(args: string[], io: Io): Promise<number> {
     sayParts(change, resources, io);
     if (values.check) return check(change, values.diff ? "diff" : "names", io);
     sayRefs(change, io);
-    const began = performance.now();
     const keep = values.keep ?? false;
     const result = await make(change, io, { prove: "changed", keep });
     if (io.json) io.print(JSON.stringify({ stack: change.plan.stack, ...summary(result), hosts: result.outcomes }, null, 2));

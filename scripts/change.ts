@@ -6,18 +6,9 @@ import { checksOf, partOf, withPart } from "../cloud-init/part.ts";
 import type { Generation, HostPlan, StackPlan } from "../cloud-init/plan.ts";
 import { surroundingsOf } from "../cloud-init/surroundings.ts";
 import { userDataOf } from "../cloud-init/user-data.ts";
+import { Cancelled } from "../lib/cancel.ts";
 import { nearest, RefusedError } from "../lib/diagnostics.ts";
-import {
-  activate,
-  activateThere,
-  gather,
-  generationThere,
-  type HostOutcome,
-  historyOf,
-  prepare,
-  succeeded,
-  whenFree,
-} from "../stacks/launch.ts";
+import { activate, activateThere, gather, generationNow, type HostOutcome, prepare, succeeded } from "../stacks/launch.ts";
 import type { HostInput, Machine, Target } from "../stacks/target.ts";
 import { type CheckResult, verifyHost } from "../stacks/verify.ts";
 import type { Io } from "./command.ts";
@@ -77,8 +68,7 @@ export async function changing<T>(extent: Extent, io: Io, work: (change: Change)
       machines.set(host.name, machine);
       pinned[host.image.name] = machine.imageDigest;
       const plan = hostOf(wanted, host.name);
-      await whenFree(machine, target.connect(machine), io.progress.say);
-      const now = await generationOf(machine, target);
+      const now = await generationNow(machine, target.connect(machine), plan.generation, io.progress.say);
       if (now) before.set(host.name, now);
       if (named && !now)
         throw new RefusedError(
@@ -113,13 +103,6 @@ export async function changing<T>(extent: Extent, io: Io, work: (change: Change)
   }
 }
 
-/** What a machine has become last; undefined when it has not become anything. */
-async function generationOf(machine: Machine, target: Target): Promise<Generation | undefined> {
-  const connection = target.connect(machine);
-  const digest = (await historyOf(connection)).at(-1)?.generation;
-  return digest === undefined ? undefined : generationThere(machine, connection, digest);
-}
-
 /** How a change went. */
 export interface Result {
   ok: boolean;
@@ -132,9 +115,30 @@ export interface Result {
 }
 
 /** Applies a change to its machines, all at once, and verifies those where something changed. What fails is taken back, on all of them. */
-export async function make(change: Change, io: Io, { prove, keep }: { prove: "always" | "changed"; keep: boolean }): Promise<Result> {
-  const { target, model, plan, machines, extent } = change;
+export async function make(change: Change, io: Io, how: Making): Promise<Result> {
   const already = await failingNow(change);
+  return between(change.plan.stack, () => made(change, already, io, how));
+}
+
+/** Work on machines that is not undone when the user stops it: what is said then. */
+export async function between<T>(stack: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof Cancelled)
+      error.left = `${stack} may be between what it was and what it is to be: \`ingot apply ${stack}\` goes on`;
+    throw error;
+  }
+}
+
+interface Making {
+  /** Whether machines are verified where nothing changed, too. */
+  prove: "always" | "changed";
+  keep: boolean;
+}
+
+async function made(change: Change, already: ReadonlySet<string>, io: Io, { prove, keep }: Making): Promise<Result> {
+  const { target, model, plan, machines, extent } = change;
   await target.refresh({ ...plan, hosts: change.all.map((h) => h.plan) }, change.all);
   const outcomes = await Promise.all(
     change.hosts.map(async (input) => {

@@ -30,6 +30,7 @@ file is not changed: it is said what to write there, and the next apply brings w
 export async function main(args: string[], io: Io): Promise<number> {
   const { positionals, values } = parseArgs({ args, allowPositionals: true, options: { ref: { type: "string" } } });
   const given = only(positionals, "stack", "ingot deploy <stack>[/<application>] [--ref <branch, tag or commit>]");
+  const began = performance.now();
   const { stack, host: name } = splitName(given);
   const before = loadStack(findStack(io.project, stack), surroundingsOf(io.project));
   const names = applicationsOf(before, name);
@@ -41,7 +42,6 @@ export async function main(args: string[], io: Io): Promise<number> {
   const what = `deploy ${given}${values.ref === undefined ? "" : ` --ref ${values.ref}`}`;
   return changing({ stack, named: hostsOf(ids), what }, own, async (change) => {
     sayParts(change, ids, io);
-    const began = performance.now();
     const result = await make(change, io, { prove: "always", keep: false });
     const { plan } = change;
     const { ok, outcomes, checks, already, back } = result;

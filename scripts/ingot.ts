@@ -123,7 +123,11 @@ function report(error: unknown, json: boolean): number {
   if (error instanceof UsageError) return say(2, "usage", error.message, error.usage);
   if (error instanceof RefusedError) return say(1, "refused", error.message, error.hint);
   if (error instanceof Cancelled)
-    return say(error.signal === "SIGTERM" ? 143 : 130, "stopped", where === "aws" ? "stopped" : "stopped; what was begun has been undone");
+    return say(
+      error.signal === "SIGTERM" ? 143 : 130,
+      "stopped",
+      error.left !== undefined ? `stopped; ${error.left}` : where === "aws" ? "stopped" : "stopped; what was begun has been undone",
+    );
   if (error instanceof TypeError && (error as NodeJS.ErrnoException).code?.startsWith("ERR_PARSE_ARGS"))
     return say(2, "usage", error.message.split(". To specify")[0] ?? error.message, "see --help");
   if (error instanceof Error && error.name === "RunError") return say(1, "failed", error.message);

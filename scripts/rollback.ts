@@ -4,7 +4,7 @@ import { RefusedError } from "../lib/diagnostics.ts";
 import { short } from "../lib/digest.ts";
 import { generationThere, historyOf, succeeded } from "../stacks/launch.ts";
 import type { Machine, Target } from "../stacks/target.ts";
-import { backTo } from "./change.ts";
+import { backTo, between } from "./change.ts";
 import type { Io } from "./command.ts";
 import { machineOf, machinesUp, targetOf } from "./machines.ts";
 import { only, splitName } from "./stack.ts";
@@ -26,7 +26,8 @@ export async function main(args: string[], io: Io): Promise<number> {
   try {
     const machines = await machinesOf(given, host, target, io);
     const goals = await Promise.all(machines.map(async (machine) => ({ machine, past: await goalOf(machine, target, values.to) })));
-    const outcomes = (await Promise.all(goals.map(({ machine, past }) => backTo(machine, target, past, `rollback ${name}`, io)))).flat();
+    const back = () => Promise.all(goals.map(({ machine, past }) => backTo(machine, target, past, `rollback ${name}`, io)));
+    const outcomes = (await between(first.stack, back)).flat();
     const ok = outcomes.every(succeeded);
     if (io.json)
       io.print(JSON.stringify({ ok, hosts: goals.map((g) => ({ host: g.machine.host, generation: g.past.digest })), outcomes }, null, 2));

@@ -21,7 +21,7 @@ import { sha256, short } from "../lib/digest.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
 import type { Progress } from "../lib/progress.ts";
 import { secretsOf } from "./secrets.ts";
-import type { ActivationEvent, Connection, HostInput, Machine, StepEvent, Target, TargetEvent } from "./target.ts";
+import type { ActivationEvent, Connection, ExecResult, HostInput, Machine, StepEvent, Target, TargetEvent } from "./target.ts";
 
 export interface Prepared {
   model: StackModel;
@@ -271,8 +271,8 @@ export interface Past {
 }
 
 /** What a machine has been since it was launched, the last one what it is; also what it can no longer go back to. */
-export async function historyOf(connection: Connection): Promise<Past[]> {
-  const { stdout } = await connection.exec(["sh", "-c", "cat /var/lib/ingot/history.jsonl 2>/dev/null || true"]);
+export async function historyOf({ exec }: Pick<Connection, "exec">): Promise<Past[]> {
+  const { stdout } = await exec(["sh", "-c", "cat /var/lib/ingot/history.jsonl 2>/dev/null || true"]);
   return stdout.split("\n").flatMap((line) => (line ? [JSON.parse(line) as Past] : []));
 }
 
@@ -300,6 +300,18 @@ export async function releasesOn(machine: Machine, connection: Connection): Prom
   );
 }
 
+/** What a machine has become last, once no activation runs there; undefined when it has not become anything. `known`: what it may well be. */
+export async function generationNow(
+  machine: Machine,
+  connection: Connection,
+  known: Generation,
+  say: (text: string) => void,
+): Promise<Generation | undefined> {
+  const digest = (await historyOf({ exec: (command) => whenFree(machine, connection, say, command) })).at(-1)?.generation;
+  if (digest === undefined) return undefined;
+  return digest === known.digest ? known : generationThere(machine, connection, digest);
+}
+
 /** A generation that is on a machine. @throws RefusedError when it is not there any more */
 export async function generationThere(machine: Machine, connection: Connection, digest: string): Promise<Generation> {
   const there = `/var/lib/ingot/generations/${digest}`;
@@ -321,12 +333,13 @@ export async function generationThere(machine: Machine, connection: Connection, 
 const lockThere = "/var/lib/ingot/lock";
 const reportThere = "/run/ingot/report/steps.jsonl";
 
-/** Waits for an activation that runs on the machine already, and says so; then runs a command there. */
-export async function whenFree(machine: Machine, connection: Connection, say: (text: string) => void, command = ["true"]): Promise<void> {
+/** Runs a command on the machine while no activation does; waits for the one that runs there, and says so. */
+async function whenFree(machine: Machine, connection: Connection, say: (text: string) => void, command: string[]): Promise<ExecResult> {
   for (let waiting = 0; ; waiting = 20) {
     const lock = ["flock", "--timeout", String(waiting), "--conflict-exit-code", "3", lockThere];
-    const { code, stderr } = await connection.exec([...lock, ...command]);
-    if (code === 0) return;
+    const result = await connection.exec([...lock, ...command]);
+    const { code, stderr } = result;
+    if (code === 0) return result;
     if (code !== 3) throw new RefusedError(`${machine.stack}/${machine.host} cannot be asked whether it is free: ${stderr.trim()}`);
     if (waiting === 0) say(`  waiting for the activation that runs on ${machine.stack}/${machine.host}`);
   }
