@@ -4,6 +4,7 @@ import { flag, type Infer, list, object, optional, text, withDefault } from "../
 import { type Host, inStackFolder, inside, isThere, type Kind, kind, onlyOne, type Problem } from "../kind.ts";
 import { opens, reachProblems } from "../listener.ts";
 import { absolutePath } from "../names.ts";
+import { certificate, certificatePath } from "./certificate.ts";
 import { installsMore } from "./package.ts";
 import { service } from "./service.ts";
 import { timer } from "./timer.ts";
@@ -83,6 +84,11 @@ export const unit: Kind<Unit> = kind({
   },
   // What configures it comes first, and what may bring it.
   after: ({ value }, host) => [...value.inputs.map((i) => `file/${i}`), ...(isOfImage(value) ? installsMore(host) : [])],
+  // What configures it comes first.
+  after: ({ value }, host) => [
+    ...value.inputs.map((i) => `file/${i}`),
+    ...host.all(certificate).flatMap((c) => (value.inputs.includes(certificatePath(c.name)) ? [c.id] : [])),
+  ],
   binds: ({ value }) => value.opens.map((o) => o.port),
   compile: ({ name, value }, host) => ({
     ports: value.opens,

@@ -1,11 +1,11 @@
 // Mail and certificates against real servers: postfix with SASL and TLS, Dovecot over IMAP and POP3, Let's Encrypt's own test authority.
-import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import { type TestProject, testProject } from "./project.ts";
+import { until, withServers } from "./servers.ts";
 
 const test = suite("mail");
 let project: TestProject;
@@ -25,54 +25,11 @@ const servers = async (script: string) => (await project.on("mail/servers", scri
 const verify = () => project.ingot(["verify", "mail"]);
 const apply = async () => (await project.json(["apply", "mail"])) as { ok: boolean; changed: string[] };
 
-/** Until a script of the machine's gives a text that is like this. */
-async function until(on: (script: string) => Promise<string>, script: string, like: RegExp): Promise<string> {
-  let seen = "";
-  for (let tries = 0; tries < 60 && !like.test(seen); tries++) {
-    if (tries) await new Promise((resolve) => setTimeout(resolve, 500));
-    seen = await on(script);
-  }
-  assert.match(seen, like);
-  return seen;
-}
-
-/** A certificate of an authority of the test's own, for the server that the machines talk to. */
-function certify(folder: string): void {
-  const openssl = (...words: string[]) => execFileSync("openssl", words, { cwd: folder, stdio: ["ignore", "ignore", "pipe"] });
-  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-  openssl("req", "-x509", ...key, "-keyout", "ca.key", "-out", "test-ca.pem", "-days", "30", "-subj", "/CN=Test");
-  openssl("req", ...key, "-keyout", "servers.key", "-out", "servers.csr", "-subj", "/CN=servers.example.org");
-  writeFileSync(join(folder, "names"), "subjectAltName=DNS:servers.example.org\n");
-  openssl(
-    "x509",
-    "-req",
-    "-in",
-    "servers.csr",
-    "-CA",
-    "test-ca.pem",
-    "-CAkey",
-    "ca.key",
-    "-CAcreateserial",
-    "-days",
-    "90",
-    "-extfile",
-    "names",
-    "-out",
-    "servers.pem",
-  );
-}
-
 test.before(async () => {
   project = await testProject(["patchwork"]);
   cpSync(join(toolFolder, "tests/e2e/mail.yaml"), file());
-  cpSync(join(toolFolder, "tests/e2e/images"), file("images"), { recursive: true });
-  certify(file("stacks"));
-  mkdirSync(file(".ingot/secrets/mail"), { recursive: true, mode: 0o700 });
-  cpSync(file("stacks/servers.key"), file(".ingot/secrets/mail/servers-key"));
+  await withServers(project, "mail", { address: "10.1.3.3", users: ["app", "idle", "polled"], password: awkward });
   writeFileSync(file(".ingot/secrets/mail/awkward"), awkward, { mode: 0o600 });
-  edit("content: PASSWORDS", `content: ${JSON.stringify(["app", "idle", "polled"].map((u) => `${u}:${awkward}\n`).join(""))}`);
-  const bake = await project.ingot(["bake", "servers"]);
-  assert.is(bake.code, 0, bake.stderr);
 });
 test.after(() => project?.remove());
 

@@ -12,6 +12,8 @@ export const here = join(toolFolder, "tests/stacks/aws/synth");
 /** The files, by the names of their goldens. */
 export const files = {
   inloop: join(toolFolder, "stacks/inloop.yaml"),
+  patchwork: join(toolFolder, "stacks/patchwork.yaml"),
+  "patchwork-single": join(toolFolder, "stacks/patchwork-single.yaml"),
   "two-hosts": join(here, "two-hosts.yaml"),
   fleet: join(here, "fleet.yaml"),
 } as const;

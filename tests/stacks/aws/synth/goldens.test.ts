@@ -18,6 +18,8 @@ const cases: [string, AwsStack, Extent, string[]][] = [
   ["inloop-data", inloop, "data", ["web/inloop"]],
   ["inloop-nothing", inloop, "nothing", []],
   ["inloop-secrets-manager", { ...restored, secrets: "secrets-manager" }, "all", []],
+  ["patchwork", stackOf("patchwork"), "all", []],
+  ["patchwork-single", stackOf("patchwork-single"), "all", []],
   ["two-hosts", stackOf("two-hosts"), "all", []],
   ["two-hosts-in-given-subnets", { ...stackOf("two-hosts"), network: { kind: "subnets", subnets: ["subnet-0a1b2c3d"] } }, "all", []],
   ["fleet", stackOf("fleet"), "all", []],
