@@ -83,10 +83,9 @@ export const unit: Kind<Unit> = kind({
     return [];
   },
   // What configures it comes first, and what may bring it.
-  after: ({ value }, host) => [...value.inputs.map((i) => `file/${i}`), ...(isOfImage(value) ? installsMore(host) : [])],
-  // What configures it comes first.
   after: ({ value }, host) => [
     ...value.inputs.map((i) => `file/${i}`),
+    ...(isOfImage(value) ? installsMore(host) : []),
     ...host.all(certificate).flatMap((c) => (value.inputs.includes(certificatePath(c.name)) ? [c.id] : [])),
   ],
   binds: ({ value }) => value.opens.map((o) => o.port),
