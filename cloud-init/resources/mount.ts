@@ -3,6 +3,7 @@ import { unitName } from "../../lib/quote.ts";
 import { choice, type Infer, list, object, type Schema, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, isBelow, type Kind, kind, type Problem, pkg, type Resource } from "../kind.ts";
 import { absolutePath } from "../names.ts";
+import { foldersAbove } from "./directory.ts";
 import { exportKind, inTree, sharedFolder } from "./export.ts";
 import { gidOf, group } from "./group.ts";
 import { uidOf, user } from "./user.ts";
@@ -62,6 +63,7 @@ export const mount: Kind<Mount> = kind({
   examples: [
     "hosts:\n  worker:\n    image: inloop\n    address: 10.1.1.2\n    users:\n      shop: { system: true }\n    mounts:\n      /srv/media: { from: files:export/media }\n    services:\n      jobs: { user: shop, command: shop-jobs --folder /srv/media/in, writable: [/srv/media] }\n  files:\n    image: inloop\n    address: 10.1.1.1\n    users:\n      shop: { system: true }\n    directories:\n      /srv/media: { owner: shop }\n    exports:\n      media: { directory: /srv/media, to: [worker] }\n",
   ],
+  after: ({ name }, host) => foldersAbove(name, host),
   needs: () => [pkg("nfs-common")],
   problems: (self, host): Problem[] => {
     const { server, on, exported } = sourceOf(self, host);
