@@ -50,7 +50,10 @@ const schema = object({
         pattern: "^[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$",
         expected: "an image's name, such as `runner` or `example/runner:1.2`",
       }),
-      { description: "Images that the host has without asking a registry, by the name that it knows them by" },
+      {
+        description:
+          "Images that the host has without asking a registry, by the name that it knows them by. One that is declared no more stays until somebody removes it",
+      },
     ),
     {},
   ),

@@ -32,7 +32,8 @@ apply)
 	mkdir -p -- "$ARG_RECORDS"
 	echo "$id" >"$record.new"
 	mv -- "$record.new" "$record"
-	# Containers that still run keep it; then it stays.
-	[ -z "$old" ] || [ "$old" = "$id" ] || docker image rm -- "$old" || true
+	[ -n "$old" ] && [ "$old" != "$id" ] || exit 0
+	# What has another name is somebody else's, too; what containers still have stays.
+	[ "$(docker image inspect --format '{{len .RepoTags}}' -- "$old")" != 0 ] || docker image rm -- "$old" || true
 	;;
 esac
