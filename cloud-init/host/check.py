@@ -773,13 +773,15 @@ def redis(database=0, host="127.0.0.1", port=6379, secret=None, refuses=False, t
 
 @check
 def amqp(user, vhost, secret, host="127.0.0.1", port=5672, timeout=TIMEOUT):
-    """A user gets into a virtual host of RabbitMQ, with the password of that secret."""
+    """A user gets into a virtual host of RabbitMQ, with the password of that secret, and may send messages there."""
     import amqp as protocol  # beside this file on the host
 
     with open(os.path.join(SECRETS, secret), encoding="utf-8") as file:
         password = file.read().removesuffix("\n")
     try:
         protocol.connect(host, port, user, password, vhost, timeout)
+    except protocol.Blocked as error:
+        raise Wrong(f"RabbitMQ takes no messages: {error}") from None
     except (protocol.Refused, OSError) as error:
         raise Wrong(f"{user} does not get into RabbitMQ's {vhost}: {error}") from None
     return True

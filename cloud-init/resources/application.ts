@@ -14,6 +14,7 @@ import { fromsBelow, looksSecret, type Nested, urlWithPassword, type Value, valu
 import { directory } from "./directory.ts";
 import { file } from "./file.ts";
 import { link } from "./link.ts";
+import { configurationFiles } from "./rabbitmq.ts";
 import { service } from "./service.ts";
 import { supervisor } from "./supervisor.ts";
 import { uwsgi } from "./uwsgi.ts";
@@ -142,8 +143,17 @@ function expectedProblems({ env, expects }: Application, host: Host): Problem[] 
   ];
 }
 
+/** Whether its environment names a virtual host of this host's RabbitMQ. */
+const usesBroker = ({ value }: Resource<Application>): boolean =>
+  Object.values(value.env).some((v) => typeof v === "object" && !Array.isArray(v) && "from" in v && v.from.startsWith("rabbitmq/"));
+
 /** Files whose change makes its programs start anew. */
-export const inputsOf = (app: Resource<Application>): string[] => [envPath(app.name), ...settingsFiles(app).map((s) => s.path)];
+export const inputsOf = (app: Resource<Application>): string[] => [
+  envPath(app.name),
+  ...settingsFiles(app).map((s) => s.path),
+  // Not every client begins anew after RabbitMQ's restart: Celery's `rpc://` waits for ever at the connection that was.
+  ...(usesBroker(app) ? configurationFiles : []),
+];
 
 /** The environment as the host renders it: every value in pieces. Also what a service of it runs with. */
 export const environmentOf = (app: Resource<Application>, host: Host): Record<string, Part[]> =>

@@ -6,6 +6,12 @@ import { type SecretRef, secretRef } from "../value.ts";
 import { foldersAbove } from "./directory.ts";
 
 const port = 5672;
+/** A change of them is a restart, which ends everybody's connection. */
+export const configurationFiles = [
+  "/etc/rabbitmq/rabbitmq.conf",
+  "/etc/rabbitmq/rabbitmq-env.conf",
+  "/etc/systemd/system/epmd.socket.d/ingot.conf",
+];
 const home = "/var/lib/rabbitmq";
 const name = text({
   pattern: "^[A-Za-z0-9_][A-Za-z0-9_./-]{0,254}$",
@@ -62,12 +68,16 @@ const schema = object({
   memory: optional(
     text({
       pattern: "^[1-9][0-9]*(MB|GB)$",
-      description: "From here on publishers wait; 40% of the memory when left out",
+      description: "From here on publishers wait, at least `192MB`; 40% of the memory when left out",
       expected: "a size such as `256MB`",
     }),
   ),
 });
 type RabbitMq = Infer<typeof schema>;
+
+/** In MB. RabbitMQ 3.10 alone takes some 125: below this it would soon take no messages, and who closes a connection waits for ever. */
+const leastMemory = 192;
+const megabytes = (size: string): number => Number.parseInt(size, 10) * (size.endsWith("GB") ? 1000 : 1);
 
 type Vhost = RabbitMq["vhosts"][string];
 const everything: Infer<typeof permission> = { configure: ".*", write: ".*", read: ".*" };
@@ -144,6 +154,16 @@ export const rabbitmq: Kind<RabbitMq> = kind({
   needs: () => [pkg("rabbitmq-server")],
   problems: ({ value }, host): Problem[] => [
     ...privateProblems(value.listen, host, value.allow),
+    ...(value.memory !== undefined && megabytes(value.memory) < leastMemory
+      ? [
+          {
+            code: "ING1450",
+            path: ["memory"],
+            message: `with ${value.memory} RabbitMQ would take no messages: it needs some 125 MB for itself`,
+            hint: `\`${leastMemory}MB\` or more`,
+          },
+        ]
+      : []),
     ...Object.entries(value.vhosts).flatMap(([vhost, { users, permissions }]): Problem[] =>
       Object.keys(permissions).flatMap((user) =>
         users.includes(user)
@@ -190,7 +210,7 @@ export const rabbitmq: Kind<RabbitMq> = kind({
           action: "rabbitmq",
           args: {
             unit: "rabbitmq-server.service",
-            inputs: ["/etc/rabbitmq/rabbitmq.conf", "/etc/rabbitmq/rabbitmq-env.conf", "/etc/systemd/system/epmd.socket.d/ingot.conf"],
+            inputs: configurationFiles,
             listens: `127.0.0.1:${port}`,
             timeout: 120,
             cookie: { secret: cookie },

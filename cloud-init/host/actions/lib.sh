@@ -359,7 +359,8 @@ service_apply() { # unit
 
 service_probe() { # unit
 	service_work "$1"
-	[ "$work" = nothing ]
+	# Said aloud: behind `service_probe … ||` a command that fails ends nothing.
+	[ "$work" = nothing ] || return 1
 	# So that the next look compares with the invocation that runs now.
 	[ "$was_invocation" = "$InvocationID" ] || service_record "$1"
 }
