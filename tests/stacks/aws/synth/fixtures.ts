@@ -14,6 +14,7 @@ export const files = {
   inloop: join(toolFolder, "stacks/inloop.yaml"),
   patchwork: join(toolFolder, "stacks/patchwork.yaml"),
   "patchwork-single": join(toolFolder, "stacks/patchwork-single.yaml"),
+  "kano-konnect": join(toolFolder, "stacks/kano-konnect.yaml"),
   "two-hosts": join(here, "two-hosts.yaml"),
   fleet: join(here, "fleet.yaml"),
 } as const;

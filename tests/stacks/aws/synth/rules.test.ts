@@ -32,6 +32,17 @@ test("INLOOP's own user-data holds no plain secret", () => {
   assert.equal(broken(jsonOf(stack, "all"), stack), []);
 });
 
+test("Kano-Konnect's instance gets the bytes of user-data that a machine on this computer gets", () => {
+  const [host] = compile(modelOfText(readFileSync(files["kano-konnect"], "utf8"))).hosts;
+  if (!host) throw new Error("no host");
+  const here = Buffer.from(userDataOf(host, "stays").bytes);
+  const stack = stackOf("kano-konnect", { userData: { webserver: userDataOf(host, "spills").bytes } });
+  const json = jsonOf(stack, "all");
+  assert.equal(broken(json, stack), []);
+  const instance = json.resource?.aws_instance?.webserver as { user_data_base64: string };
+  assert.is(instance.user_data_base64, here.toString("base64"));
+});
+
 /** What is said of INLOOP after `change` was done to the resource at `address`; one that is not there is made. */
 function after(address: string, change: (values: Values) => void, name: Name = "inloop"): Broken[] {
   const stack = stackOf(name);

@@ -1,0 +1,46 @@
+#!/usr/bin/python3
+"""Which TCP ports of an address take a connection, all 65,535 asked: one a line. Run in the network of a test's stack (scan.ts)."""
+import errno
+import resource
+import select
+import socket
+import sys
+import time
+
+BATCH = 8000  # below the file descriptors that a process may have
+PATIENCE = 2  # seconds for the answers to a batch; a firewall that drops gives none
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (BATCH + 100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def open_ports(address, ports):
+    waiting = {}
+    poll = select.poll()
+    found = []
+    for port in ports:
+        s = socket.socket()
+        s.setblocking(False)
+        code = s.connect_ex((address, port))
+        if code == errno.EINPROGRESS:
+            poll.register(s, select.POLLOUT)
+            waiting[s.fileno()] = (s, port)
+            continue
+        if code == 0:
+            found.append(port)
+        s.close()
+    end = time.monotonic() + PATIENCE
+    while waiting and time.monotonic() < end:
+        for descriptor, _ in poll.poll(100):
+            poll.unregister(descriptor)
+            s, port = waiting.pop(descriptor)
+            if s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+                found.append(port)
+            s.close()
+    for s, _ in waiting.values():
+        s.close()
+    return found
+
+
+for first in range(1, 65536, BATCH):
+    for port in sorted(open_ports(sys.argv[1], range(first, min(first + BATCH, 65536)))):
+        print(port)
