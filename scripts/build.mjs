@@ -74,6 +74,7 @@ const entries = {
   ingot: "scripts/ingot.ts",
   docs: "scripts/docs.ts",
   test: "tests/run.ts",
+  bench: "tests/bench/run.ts",
   // The app of the cdktf CLI.
   cdktf: "stacks/aws/main.ts",
   // ssh's way through SSM.
