@@ -77,7 +77,7 @@ export async function changing<T>(extent: Extent, io: Io, work: (change: Change)
         );
       const part = named && now && partOf(host, plan, named.get(host.name) ?? [], now);
       if (part) parts.set(host.name, part);
-      const volumes = plan.volumes.filter((v) => part?.has(`volume/${v.name}`) ?? true);
+      const volumes = plan.volumes.filter((v) => machine.volumes.includes(v.name) || (part?.has(`volume/${v.name}`) ?? true));
       const ports = plan.ports.filter((p) => part?.has(p.resource) ?? true);
       for (const text of target.beyondApply({ ...plan, volumes, ports }, machine, host.image.digest))
         io.progress.say(`  ${host.name}: ${text}`);

@@ -37,6 +37,7 @@ for option in "$@"; do
 			"curl /usr/bin/curl asks machines in tests"
 			"wrk /usr/bin/wrk loads a site while it gets another release"
 			"gpg /usr/bin/gpg signs an archive of packages in a test"
+			"git /usr/bin/git keeps sources that tests deploy"
 			"python3-venv /usr/share/doc/python3-venv/copyright holds moto, the emulator of AWS"
 		)
 		;;

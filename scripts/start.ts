@@ -5,7 +5,7 @@ import { short } from "../lib/digest.ts";
 import { type Io, size } from "./command.ts";
 import { summary, up } from "./up.ts";
 
-export const help = `Bakes images/debian-12.yaml, launches stacks/inloop.yaml on this computer, verifies it, and says what to try next.
+export const help = `Bakes images/inloop.yaml, launches stacks/inloop.yaml on this computer, verifies it, and says what to try next.
 
   ingot start [stack]
 

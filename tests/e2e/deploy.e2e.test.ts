@@ -12,12 +12,12 @@ const app = () => join(project.folder, "tests/apps/live");
 const version = "inloop/urls.py";
 
 test.before(async () => {
-  project = await testProject();
+  project = await testProject(["inloop"]);
   cpSync(join(project.folder, "tests/apps/inloop"), app(), { recursive: true });
   const stack = readFileSync(join(project.folder, "stacks/inloop.yaml"), "utf8");
   writeFileSync(
     join(project.folder, "stacks/live.yaml"),
-    stack.replace("stack: inloop", "stack: live").replace("../tests/apps/inloop", "../tests/apps/live"),
+    stack.replace("stack: inloop", "stack: live").replaceAll("../tests/apps/inloop", "../tests/apps/live"),
   );
 });
 test.after(() => project?.remove());

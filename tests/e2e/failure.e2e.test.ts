@@ -9,7 +9,7 @@ const test = suite("failure");
 let project: TestProject;
 
 test.before(async () => {
-  project = await testProject();
+  project = await testProject(["debian-12", "inloop"]);
 });
 test.after(async () => {
   await project?.remove();
@@ -29,7 +29,7 @@ test("a migration that fails: exit code 1, the resource and its line, the end of
   writeFileSync(join(app, migration), `raise RuntimeError("this migration is broken on purpose")\n${right}`);
   const stack = readFileSync(join(project.folder, "stacks/inloop.yaml"), "utf8")
     .replace("stack: inloop", "stack: broken")
-    .replace("../tests/apps/inloop", "../tests/apps/broken");
+    .replaceAll("../tests/apps/inloop", "../tests/apps/broken");
   writeFileSync(join(project.folder, "stacks/broken.yaml"), stack);
 
   const up = await project.ingot(["up", "broken"]);

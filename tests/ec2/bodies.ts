@@ -17,6 +17,7 @@ import {
 } from "@aws-sdk/client-ec2";
 import { toolFolder } from "../../lib/paths.ts";
 import { groupThings, inGroup, manager } from "../../stacks/local/cgroup.ts";
+import type { Containers } from "../../stacks/local/machine.ts";
 import { nspawnArguments } from "../../stacks/local/nspawn.ts";
 import { clientAt, region } from "../aws.ts";
 import { type InstanceMetadata, startMetadata } from "./metadata.ts";
@@ -113,10 +114,17 @@ class Bodies {
       FOLDER: folder,
       LOWER: join(store, digest, "root"),
       MANAGER: manager(),
+      MEMORY: "",
+      PERCENT: "",
+      // Whatever is declared: an instance can always run containers.
+      CONTAINERS: "yes",
     };
+    const containers: Containers = { folder: "/var/lib/docker", on: "volume" };
     // On EC2 nobody brings facts, artifacts or a place for reports.
-    const nspawn = nspawnArguments({ name, hostname: "ec2", folder, shared: [] }).filter((a) => !/:\/run\/ingot\//.test(a));
-    const command = [...nspawn, `--bind-ro=${join(folder, "aws.env")}:/etc/ingot/aws.env`];
+    const nspawn = nspawnArguments({ name, hostname: "ec2", folder, containers, shared: [] }).filter(
+      (a) => !/:\/run\/ingot\/(facts|artifacts|report)$/.test(a),
+    );
+    const command = [`--bind-ro=${join(folder, "aws.env")}:/etc/ingot/aws.env`, ...nspawn];
     const [run = "", ...rest] = inGroup(name, ["sh", script("start.sh"), ...command]);
     const start = (): void => {
       execFileSync(run, rest, {

@@ -124,7 +124,16 @@ one("down leaves the volumes, and nothing else", async () => {
   assert.is(down.code, 0, failed(down));
   assert.equal(await ec2.there(), { instances: [], volumes: before.volumes });
   assert.is((await ec2.ingot(["status", "inloop"])).code, 1);
-  const gone = await ec2.ingot(["down", "inloop", "--yes-delete-volume", "web/inloop", "--yes-delete-volume", "web/postgresql"]);
+  const gone = await ec2.ingot([
+    "down",
+    "inloop",
+    "--yes-delete-volume",
+    "web/docker",
+    "--yes-delete-volume",
+    "web/inloop",
+    "--yes-delete-volume",
+    "web/postgresql",
+  ]);
   assert.is(gone.code, 0, failed(gone));
   assert.equal(await ec2.there(), { instances: [], volumes: [] });
 });

@@ -5,6 +5,7 @@ Nothing here opens a connection or looks at the disk: `check` and
 """
 
 import os
+from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -22,6 +23,7 @@ environment.require(
         "GIT_ROOT",
         "LANG",
         "MEDIA_ROOT",
+        "PYTHONPATH",
         "REDIS_URL",
         "SECRET_KEY",
         "STATIC_ROOT",
@@ -30,7 +32,6 @@ environment.require(
 
 DEBUG = environment.boolean("DEBUG", default=False)
 SECRET_KEY = os.environ["SECRET_KEY"]
-# Kept for the deployment's sake: this stand-in has no webhook to check.
 GITHUB_SECRET = os.environ["GITHUB_SECRET"]
 ALLOWED_HOSTS = environment.comma_separated("ALLOWED_HOSTS")
 INTERNAL_IPS = environment.comma_separated("INTERNAL_IPS")
@@ -46,11 +47,15 @@ INSTALLED_APPS = [
 SITE_ID = 1
 
 MIDDLEWARE = [
+    "inloop.board.reports.InternalReports",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
 ]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "solutions"
 
 ROOT_URLCONF = "inloop.urls"
 WSGI_APPLICATION = "inloop.wsgi.application"
@@ -58,6 +63,13 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.debug",
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+            ]
+        },
     }
 ]
 
@@ -93,7 +105,12 @@ HUEY = {
 
 STATIC_URL = "/static/"
 STATIC_ROOT = environment.absolute_path("STATIC_ROOT")
+# What `npm install --production` has put there, where it was run.
+_npm = Path(__file__).parent.parent / "node_modules" / "normalize.css"
+STATICFILES_DIRS = [("normalize", _npm)] if _npm.is_dir() else []
 MEDIA_ROOT = environment.absolute_path("MEDIA_ROOT")
+# The folder's own rights say who reads uploads: nginx by its group, huey by its access control list.
+FILE_UPLOAD_PERMISSIONS = 0o640
 GIT_ROOT = environment.absolute_path("GIT_ROOT")
 if MEDIA_ROOT not in GIT_ROOT.parents:
     raise ImproperlyConfigured("GIT_ROOT: must be a subdirectory of MEDIA_ROOT")
@@ -154,7 +171,7 @@ LOGGING = {
     "loggers": {
         "django": {"handlers": ["mail"], "level": "INFO"},
         # run_huey adds a second handler of its own where it finds none.
-        "huey": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "huey": {"handlers": ["stderr", "mail"], "level": "INFO", "propagate": False},
     },
 }
 

@@ -21,7 +21,7 @@ const fleet = () => stackOf("fleet");
 test("what `down` leaves has the volumes and nothing else", () => {
   const json = jsonOf(inloop(), "data");
   assert.equal(Object.keys(json.resource ?? {}), ["aws_ebs_volume"]);
-  assert.equal(Object.keys(json.resource?.aws_ebs_volume ?? {}), ["web_inloop", "web_postgresql"]);
+  assert.equal(Object.keys(json.resource?.aws_ebs_volume ?? {}), ["web_docker", "web_inloop", "web_postgresql"]);
   assert.is(jsonOf(inloop(), "nothing").resource, undefined);
 });
 
@@ -32,10 +32,12 @@ test("a data volume can be destroyed only once it is released", () => {
       (v.lifecycle as { prevent_destroy?: boolean }).prevent_destroy,
     ]);
   assert.equal(prevented([]), [
+    ["web_docker", true],
     ["web_inloop", true],
     ["web_postgresql", true],
   ]);
   assert.equal(prevented(["web/inloop"]), [
+    ["web_docker", true],
     ["web_inloop", false],
     ["web_postgresql", true],
   ]);

@@ -1,4 +1,7 @@
-"""Jobs that the huey consumer (`manage.py run_huey`) runs."""
+"""Jobs that the huey consumer (`manage.py run_huey`) runs.
+
+One that fails is logged, and what is logged as an error is mailed to ADMINS.
+"""
 
 import grp
 import os
@@ -7,7 +10,12 @@ import pwd
 from django.utils import timezone
 from huey.contrib.djhuey import db_task
 
-from inloop.board.models import Entry, Job
+from inloop.board import git, sandbox
+from inloop.board.models import Checkout, Entry, Job, Solution
+
+# The task: print the sum of the two arguments.
+CASES = [(20, 22), (-7, 7), (123456, 654321)]
+SAMPLE = b'echo "$(($1 + $2))"\n'
 
 
 @db_task()
@@ -19,6 +27,49 @@ def inspect_worker(job_id: str) -> dict[str, object]:
         "pid": os.getpid(),
         "entries": Entry.objects.count(),
     }
+    return _finish(job_id, result)
+
+
+@db_task()
+def judge_sample(job_id: str) -> dict[str, object]:
+    """Judge the solution that is right, so that a test sees containers work."""
+    return _finish(job_id, _verdict(SAMPLE))
+
+
+@db_task()
+def judge(solution_id: str) -> None:
+    """Run what somebody uploaded on every case, and keep the verdict."""
+    solution = Solution.objects.get(pk=solution_id)
+    with solution.file.open("rb") as file:
+        verdict = _verdict(file.read())
+    Solution.objects.filter(pk=solution_id).update(
+        verdict=verdict, finished=timezone.now()
+    )
+
+
+@db_task()
+def fetch_repository(name: str, url: str) -> None:
+    """Fetch a repository that GitHub says was pushed to."""
+    commit = git.fetch(name, url)
+    Checkout.objects.update_or_create(name=name, defaults={"commit": commit})
+
+
+def _verdict(solution: bytes) -> dict[str, object]:
+    for x, y in CASES:
+        outcome = sandbox.run(solution, [str(x), str(y)])
+        right = outcome.output.strip() == str(x + y) and outcome.status == 0
+        if not right or outcome.ended:
+            return {
+                "passed": False,
+                "case": f"{x} + {y}",
+                "output": outcome.output[:500],
+                "status": outcome.status,
+                "ended": outcome.ended,
+            }
+    return {"passed": True, "cases": len(CASES)}
+
+
+def _finish(job_id: str, result: dict[str, object]) -> dict[str, object]:
     Job.objects.filter(pk=job_id).update(result=result, finished=timezone.now())
     return result
 

@@ -1,7 +1,8 @@
 """Each view uses one part of the deployment, so that a test can ask for it.
 
-There are no logins, and the POST views do without the CSRF token: this is a
-test application, and its tests post with curl.
+Nobody logs in here, and the POST views do without the CSRF token: this is a
+test application, and `ingot verify` posts without a browser. What people log
+in for is in solutions.py.
 """
 
 import os
@@ -22,11 +23,12 @@ from django.views.decorators.http import (
     require_POST,
     require_safe,
 )
-from huey.exceptions import ResultTimeout
+from huey.api import TaskWrapper
+from huey.exceptions import ResultTimeout, TaskException
 from redis.exceptions import RedisError
 
-from inloop.board.models import Entry, Job
-from inloop.board.tasks import inspect_worker
+from inloop.board.models import Checkout, Entry, Job
+from inloop.board.tasks import inspect_worker, judge_sample
 
 HELLO = "Hello from INLOOP's protected directory.\n"
 LATEST = 20
@@ -58,6 +60,7 @@ def index(request: HttpRequest) -> HttpResponse:
             "count": Entry.objects.count(),
             "entries": Entry.objects.all()[:LATEST],
             "visits": request.session["visits"],
+            "checkouts": Checkout.objects.all(),
         },
     )
 
@@ -82,11 +85,22 @@ def entries(request: HttpRequest) -> JsonResponse:
 @require_POST
 def create_job(request: HttpRequest) -> JsonResponse:
     """Queue a job; with ?wait=SECONDS, wait for the consumer's answer."""
+    return _queued(request, inspect_worker)
+
+
+@csrf_exempt
+@require_POST
+def create_sample_job(request: HttpRequest) -> JsonResponse:
+    """The same for a job that runs in a container."""
+    return _queued(request, judge_sample)
+
+
+def _queued(request: HttpRequest, task: TaskWrapper) -> JsonResponse:
     form = WaitForm(request.GET)
     if not form.is_valid():
         return JsonResponse({"errors": form.errors}, status=400)
     job = Job.objects.create()
-    queued = inspect_worker(str(job.pk))
+    queued = task(str(job.pk))
     wait = form.cleaned_data["wait"]
     if wait is None:
         return JsonResponse({"id": job.pk}, status=202)
@@ -94,6 +108,9 @@ def create_job(request: HttpRequest) -> JsonResponse:
         result = queued.get(blocking=True, timeout=wait)
     except ResultTimeout:
         return JsonResponse({"id": job.pk, "state": "waiting"}, status=504)
+    except TaskException as error:
+        said = {"id": job.pk, "state": "failed", "error": str(error)}
+        return JsonResponse(said, status=500)
     return JsonResponse({"id": job.pk, "state": "done", "result": result})
 
 
@@ -120,13 +137,7 @@ def protected(request: HttpRequest, name: str) -> HttpResponse | FileResponse:
         _create(path, HELLO)
     if not path.is_file():
         raise Http404
-    if not settings.PROXY_ENABLED:
-        return FileResponse(path.open("rb"))
-    location = f"{settings.X_ACCEL_LOCATION}solutions/{path.name}"
-    return HttpResponse(
-        content_type="text/plain; charset=utf-8",
-        headers={"X-Accel-Redirect": location},
-    )
+    return sent(path)
 
 
 @never_cache
@@ -147,6 +158,17 @@ def whoami(request: HttpRequest) -> JsonResponse:
             "port": request.get_port(),
             "forwarded_proto": request.headers.get("X-Forwarded-Proto"),
         }
+    )
+
+
+def sent(path: Path) -> HttpResponse | FileResponse:
+    """A file below MEDIA_ROOT, by nginx where there is one."""
+    if not settings.PROXY_ENABLED:
+        return FileResponse(path.open("rb"))
+    location = f"{settings.X_ACCEL_LOCATION}{path.relative_to(settings.MEDIA_ROOT)}"
+    return HttpResponse(
+        content_type="text/plain; charset=utf-8",
+        headers={"X-Accel-Redirect": location},
     )
 
 
