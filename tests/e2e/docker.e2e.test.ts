@@ -90,11 +90,11 @@ test("who is in the group runs containers, a service too; nobody else does", asy
 test("what a container asks for beyond the limits it does not get", async () => {
   await queue(`docker run --detach --name burn ${runner} sh -c 'for i in 1 2 3; do while :; do :; done & done; wait'`);
   const held = await percent();
-  assert.ok(held > 0 && held < 58, `${held}%`);
-  const throttled =
-    "cat /sys/fs/cgroup/cpu/docker.slice/cpu.stat /sys/fs/cgroup/docker.slice/cpu.stat 2>/dev/null | grep -q 'nr_throttled [1-9]'";
-  assert.is((await project.on("docker/queue", `for i in $(seq 200); do ${throttled} && exit 0; sleep 0.1; done; exit 1`)).code, 0);
-  await queue("docker rm --force burn");
+  // Where others leave it less than its half of a processor, only a smaller limit shows that it is held.
+  await queue("systemctl set-property --runtime docker.slice CPUQuota=5%");
+  const less = await percent();
+  await queue("docker rm --force burn; rm -r /run/systemd/system.control; systemctl daemon-reload");
+  assert.ok(held < 58 && less > 0 && less < 9, `${held}%, ${less}%`);
   const take = (image: string) =>
     `docker run --rm --memory 1g ${image} sh -c 'head -c 200000000 /dev/zero | tail -c 200000000 | head -c 1; echo $?'`;
   assert.match(await queue(take(runner)), /Killed|137/);
