@@ -101,8 +101,9 @@ export interface ArtifactUse {
   id: string;
   /** All zeros until it has been built. */
   sha256: string;
-  /** Absolute path of the file on this computer, there or not yet. */
+  /** Absolute path of the file on this computer, there or not yet; empty until what is at `url` has been fetched. */
   path: string;
+  url?: string;
 }
 
 /** A secret that this host reads. `generate` says how the store makes it when it is not there. */

@@ -117,12 +117,9 @@ export async function fetchSource(project: Project, host: Host, source: Source, 
   mkdirSync(cache, { recursive: true });
   const { run } = await import("../lib/run.ts");
   if ("tarball" in source) {
-    const archive = isUrl(source.tarball) ? join(cache, source.sha256) : inStackFolder(host, source.tarball);
-    if (!existsSync(archive)) {
-      note(`fetching ${source.tarball}`);
-      await download(source.tarball, archive, source.sha256);
-    }
-    await mustBe(archive, source.sha256, source.tarball);
+    const local = inStackFolder(host, source.tarball);
+    const archive = isUrl(source.tarball) ? await fetched(project, source.tarball, source.sha256, note) : local;
+    if (archive === local) await mustBe(local, source.sha256, source.tarball);
     mkdirSync(into);
     await run(["tar", "--extract", "--no-same-owner", `--file=${archive}`, `--directory=${into}`]);
     withoutWrapper(into);
@@ -146,6 +143,18 @@ async function mustBe(file: string, expected: string, shown: string): Promise<vo
   const found = await sha256File(file);
   if (found !== expected)
     throw new RefusedError(`${shown} is not what the stack says: its sha256 is ${found}`, "look at why, before you change the stack");
+}
+
+/** Where the bytes of an address are on this computer, fetched unless they are there. @throws RefusedError when they cannot be had, or are others */
+export async function fetched(project: Project, url: string, expected: string, note: (text: string) => void): Promise<string> {
+  const path = join(project.cache, "sources", expected);
+  if (!existsSync(path)) {
+    note(`fetching ${url}`);
+    mkdirSync(dirname(path), { recursive: true });
+    await download(url, path, expected);
+  }
+  await mustBe(path, expected, url);
+  return path;
 }
 
 /** Beside its place until it is whole and proven. */

@@ -11,6 +11,7 @@ import type { Generation, HostPlan, StackPlan, Step } from "../cloud-init/plan.t
 import { buildRelease } from "../cloud-init/release.ts";
 import { application } from "../cloud-init/resources/application.ts";
 import { refusedSnippets } from "../cloud-init/snippets.ts";
+import { fetched } from "../cloud-init/source.ts";
 import { surroundingsOf } from "../cloud-init/surroundings.ts";
 import { limit, userDataOf } from "../cloud-init/user-data.ts";
 import { bake } from "../images/bake.ts";
@@ -80,6 +81,10 @@ export async function prepare(
     refused.push(...(await refusedSnippets(project, model, host, imageOf(images, host.image.name), progress)));
   refuse(model, refused);
   const plan = compile(model);
+  for (const { host, artifacts } of plan.hosts)
+    for (const artifact of artifacts)
+      if (artifact.url !== undefined && meant(host, artifact.resource))
+        artifact.path = await fetched(project, artifact.url, artifact.sha256, (text) => progress.say(`  ${text}`));
   const hosts: HostInput[] = [];
   for (const host of plan.hosts) {
     const userData = userDataOf(host, target.spills ? "spills" : "stays");

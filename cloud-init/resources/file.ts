@@ -1,6 +1,7 @@
 // A file with its content, owner and mode.
+import { isUtf8 } from "node:buffer";
 import { readFileSync } from "node:fs";
-import { digestOf } from "../../lib/digest.ts";
+import { digestOf, sha256 } from "../../lib/digest.ts";
 import { map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inStackFolder, isThere, kind, onlyOne, owned, type Problem } from "../kind.ts";
 import { absolutePath, environmentName, modeSchema } from "../names.ts";
@@ -12,12 +13,25 @@ import { foldersAbove } from "./directory.ts";
 interface File {
   content?: string;
   source?: string;
+  url?: string;
+  sha256?: string;
   values: Record<string, Value>;
   owner: string;
   group?: string;
   mode: string;
 }
 const contentOf = (value: File, host: Host): string => value.content ?? readFileSync(inStackFolder(host, value.source ?? ""), "utf8");
+
+/** A file beside the stack that the user-data has no place for: it is large, or no text. It travels by its hash, as what is at an address does. */
+function travels(value: File, host: Host): { sha256: string; path: string; url?: string } | undefined {
+  if (value.url !== undefined) return { sha256: value.sha256 ?? "", path: "", url: value.url };
+  if (value.source === undefined || Object.keys(value.values).length) return undefined;
+  const path = inStackFolder(host, value.source);
+  const bytes = readFileSync(path);
+  return bytes.length > largestInside || !isUtf8(bytes) || bytes.includes(0) ? { sha256: sha256(bytes), path } : undefined;
+}
+/** Bytes. All of the user-data are 16 KiB. */
+const largestInside = 8192;
 
 const placeholder = /\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}/g;
 
@@ -40,11 +54,21 @@ export const file = kind<File>({
   key: "files",
   shape: "many",
   summary:
-    "A text file: its content is written in the stack, or comes from a file in the stack's folder. With `values:` every `{{ name }}` in it is replaced, by secrets too, as they are: what its language wants quoted is yours to quote.",
+    "A file: its content is written in the stack, or comes from a file in the stack's folder, or from an address, whose bytes are fetched on the operator's computer and are those of `sha256:` or none. With `values:` every `{{ name }}` in it is replaced, by secrets too, as they are: what its language wants quoted is yours to quote.",
   names: absolutePath,
   schema: object({
     content: optional(text({ description: "What is in it" })),
     source: optional(text({ description: "Or the file beside the stack that it is copied from" })),
+    url: optional(
+      text({
+        pattern: "^https?://[^@\\s]+$",
+        expected: "an http or https address without a password",
+        description: "Or the address that it is fetched from, once, on the operator's computer",
+      }),
+    ),
+    sha256: optional(
+      text({ pattern: "^[0-9a-f]{64}$", expected: "a sha256 in hexadecimal", description: "With `url:`: what its bytes are" }),
+    ),
     values: withDefault(
       map(valueSchema, environmentName, {
         description: "What stands for each `{{ name }}` in it; a file with a secret in it is not for everybody to read",
@@ -58,13 +82,23 @@ export const file = kind<File>({
   examples: [
     "files:\n  /etc/motd:\n    content: |\n      Welcome.\n",
     'users:\n  git: { home: /srv/git }\nfiles:\n  /srv/git/.pwclientrc:\n    content: |\n      [patchwork]\n      username = {{ user }}\n      password = {{ password }}\n    values: { user: hook, password: { secret: pwclient } }\n    owner: git\n    mode: "0600"\n',
+    "files:\n  /usr/local/bin/tool:\n    url: https://example.org/tool-1.2\n    sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n    mode: '0755'\n",
   ],
   after: ({ name }, host) => foldersAbove(name, host),
   problems: ({ name, value }, host): Problem[] => {
-    const wrong = onlyOne(`the file ${name}`, { content: value.content, source: value.source });
+    const wrong = onlyOne(`the file ${name}`, { content: value.content, source: value.source, url: value.url });
     if (wrong) return [{ code: "ING1404", message: wrong }];
     if (value.source !== undefined && !isThere(host, value.source, "file"))
       return [{ code: "ING1401", path: ["source"], message: `there is no file \`${value.source}\` beside the stack` }];
+    if ((value.url === undefined) !== (value.sha256 === undefined) || (value.url !== undefined && Object.keys(value.values).length))
+      return [
+        {
+          code: "ING1438",
+          message: `the file ${name} ${value.url === undefined ? "has a `sha256:` and no `url:`" : value.sha256 === undefined ? "comes from an address, and nobody says what its bytes are" : "is taken from its address as it is, without `values:`"}`,
+          hint: "`url:` and `sha256:` belong together",
+        },
+      ];
+    if (value.url !== undefined) return [];
     const names = new Set([...contentOf(value, host).matchAll(placeholder)].map((m) => m[1] ?? ""));
     const given = Object.keys(value.values);
     const problems: Problem[] = given
@@ -82,7 +116,15 @@ export const file = kind<File>({
       });
     return problems;
   },
-  compile: ({ name, value }, host) => {
+  compile: ({ id, name, value }, host) => {
+    const artifact = travels(value, host);
+    if (artifact)
+      return {
+        artifacts: [{ id, ...artifact }],
+        steps: [
+          { action: "file", args: { path: name, owner: value.owner, group: value.group, mode: value.mode, artifact: artifact.sha256 } },
+        ],
+      };
     // Kept below Ingot's own folder by the activator, and put in its place with its owner by a step.
     const parts = partsOf(value, host);
     const secrets = secretsIn(value.values);

@@ -1,14 +1,23 @@
 // Every kind that the other end-to-end tests have no use for: booted, verified, applied again, changed, taken away, rebooted.
 import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { sha256 } from "../../lib/digest.ts";
 import { toolFolder } from "../../lib/paths.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("kinds");
 let project: TestProject;
+let server: Server;
+let asked = 0;
+/** Of no text, and more than user-data has room for. */
+const bytes = randomBytes(40_000);
 const file = () => join(project.folder, "stacks/kinds.yaml");
 const edit = (from: string | RegExp, to: string): void => {
   const text = readFileSync(file(), "utf8");
@@ -26,6 +35,15 @@ interface Applied {
 test.before(async () => {
   project = await testProject();
   cpSync(join(toolFolder, "tests/e2e/kinds.yaml"), file());
+  const tool = "#!/bin/sh\necho fetched\n";
+  server = createServer((_, answer) => {
+    asked++;
+    answer.end(tool);
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  edit("PORT", String((server.address() as AddressInfo).port));
+  edit("SHA256", sha256(tool));
+  writeFileSync(join(project.folder, "stacks/binary"), bytes);
   writeFileSync(
     join(project.folder, "stacks/first.sql"),
     "create table reports.seen (what text);\ninsert into reports.seen values ('it''s; \\\\ here');\n",
@@ -35,7 +53,10 @@ test.before(async () => {
   const hash = execFileSync("openssl", ["passwd", "-6", "-salt", "salt", "correct horse"], { encoding: "utf8" });
   writeFileSync(join(project.folder, ".ingot/secrets/kinds/person-hash"), hash, { mode: 0o600 });
 });
-test.after(() => project?.remove());
+test.after(() => {
+  server?.close();
+  return project?.remove();
+});
 
 test("all of them boot, and every check holds", async () => {
   const up = await project.ingot(["up", "kinds"]);
@@ -90,6 +111,18 @@ test("a service has its limits, what its sandbox was widened by, and what it wai
   assert.is(await first("systemctl kill -s TERM pause.service; sleep 0.5; systemctl is-active pause.service"), "inactive\n");
   assert.is((await project.ingot(["verify", "kinds/first"])).code, 0);
   await first("systemctl start pause.service");
+});
+
+test("files come from an address, and as they are however large; other bytes than the declared ones are refused", async () => {
+  assert.is(await first("runuser -u clerk -- /srv/clerk/fetched; stat -c '%U %a' /srv/clerk/fetched"), "fetched\nclerk 700\n");
+  assert.is(await first("sha256sum </srv/binary"), `${sha256(bytes)}  -\n`);
+  assert.is(asked, 1);
+  await first("echo changed >>/srv/binary");
+  assert.equal(((await project.json(["apply", "kinds"])) as Applied).changed, ["file//srv/binary"]);
+  const text = readFileSync(file(), "utf8");
+  edit(/sha256: "[0-9a-f]{64}"/, `sha256: "${"0".repeat(64)}"`);
+  assert.match((await project.ingot(["apply", "kinds"])).stderr, /\/tool is not what the stack says: its sha256 is [0-9a-f]{64}/);
+  writeFileSync(file(), text);
 });
 
 test("who logs in is greeted", async () => {

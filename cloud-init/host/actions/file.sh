@@ -2,6 +2,7 @@
 # file: a file with owner and mode, put in place atomically and without following a symlink.
 # ARG_PATH, ARG_OWNER (root), ARG_GROUP (the owner's own), ARG_MODE ("0644")
 # ARG_SOURCE    absolute path of its content: a file of the generation, or a rendered one
+# ARG_ARTIFACT  or the sha256 of an artifact
 # shellcheck source=cloud-init/host/actions/lib.sh
 . "$INGOT/actions/lib.sh"
 owner=${ARG_OWNER:-root}
@@ -22,9 +23,15 @@ tried() {
 case $verb in
 probe)
 	enter "${ARG_PATH%/*}"
+	if [ -n "${ARG_ARTIFACT-}" ]; then
+		ARG_SOURCE=./${ARG_PATH##*/}
+		found=$(sha256sum <"$ARG_SOURCE")
+		[ "${found%% *}" = "$ARG_ARTIFACT" ]
+	fi
 	same "$ARG_SOURCE" "./${ARG_PATH##*/}" "$owner" "$group" "$mode"
 	;;
 apply)
+	[ -z "${ARG_ARTIFACT-}" ] || ARG_SOURCE=$(artifact "$ARG_ARTIFACT")
 	tried
 	enter "${ARG_PATH%/*}" create
 	put "$ARG_SOURCE" "$ARG_PATH" "$owner" "$group" "$mode"
