@@ -35,7 +35,7 @@ const schema = object({
 });
 type External = Infer<typeof schema>;
 
-const serverOf = ({ kind: speaks, address }: External): { host: string; port: number } => {
+export const serverOf = ({ kind: speaks, address }: External): { host: string; port: number } => {
   const [host = "", port] = address.split(":");
   return { host, port: port === undefined ? kinds[speaks].port : Number(port) };
 };
@@ -45,7 +45,7 @@ export const external: Kind<External> = kind({
   key: "externals",
   shape: "many",
   summary:
-    "A server that exists already: a PostgreSQL on site or at RDS, a broker, a cache, a mail relay. It has the outputs that one declared here would have, so that what refers to it cannot tell. First boot waits until it can be reached; `verify` asks again, and logs in to a PostgreSQL.",
+    "A server that exists already: a PostgreSQL on site or at RDS, a broker, a cache, a mail relay. It has the outputs that one declared here would have, so that what refers to it cannot tell. First boot waits until it can be reached; `verify` asks again, and logs in to a PostgreSQL, a Redis, and a broker that speaks AMQP in plain.",
   schema,
   examples: [
     "externals:\n  orders: { kind: postgresql, address: db.example.org, name: orders, user: shop, password: { secret: orders } }\n  queue: { kind: amqp, address: 'mq.example.org:5671', name: /, user: shop, password: { secret: queue } }\n",
@@ -83,8 +83,16 @@ export const external: Kind<External> = kind({
   },
   checks: ({ value }, _: Host) => {
     const { host, port } = serverOf(value);
+    const secret = value.password?.secret;
     return [
       inside("tcp", { host, port, open: true }),
+      ...(value.kind === "redis" && value.user === undefined
+        ? [inside("redis", { host, port, database: Number(value.name || 0), ...(secret !== undefined && { secret }) }, "login")]
+        : []),
+      // Behind TLS (5671) the port is all that is asked for.
+      ...(value.kind === "amqp" && port === kinds.amqp.port && value.user !== undefined && secret !== undefined
+        ? [inside("amqp", { host, port, user: value.user, vhost: value.name || "/", secret }, "login")]
+        : []),
       ...(value.kind === "postgresql" && value.user !== undefined && value.password
         ? [inside("postgresql_login", { host, port, database: value.name, role: value.user, secret: value.password.secret }, "login")]
         : []),

@@ -6,6 +6,7 @@ import { serverAndPort } from "../names.ts";
 import { secretRef } from "../value.ts";
 import { certificatePath, isAcme, keyPath } from "./certificate.ts";
 import { deliverCommand } from "./delivery.ts";
+import { external, serverOf } from "./external.ts";
 
 const address = text({ pattern: "^[A-Za-z0-9._%+-]+(@[A-Za-z0-9.-]+)?$", expected: "a mail address" });
 const domain = text({ pattern: "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", expected: "a domain in lower case" });
@@ -17,6 +18,9 @@ const schema = object({
       expected: "a server, such as `smtp.example.org:587`",
       description: "The server that takes what leaves the host; without one it is brought to its receivers directly",
     }),
+  ),
+  through: optional(
+    ref("external", { description: "Or the external server that does (`kind: smtp`), with its user, password and authority" }),
   ),
   username: optional(text({ pattern: "^[^\\s:]+$", description: "Its user, when the relay wants one" })),
   password: optional({ ...secretRef, description: "Its password" }),
@@ -69,6 +73,21 @@ const schema = object({
   ),
 });
 type Mail = Infer<typeof schema>;
+
+/** With what is said of the external server that takes its mail. */
+function relayed(value: Mail, host: Host): Mail {
+  const server = value.through === undefined ? undefined : host.get(external, value.through.replace(/^external\//, ""));
+  if (!server) return value;
+  const at = serverOf(server.value);
+  const { user, password, authority } = server.value;
+  return {
+    ...value,
+    relay: `${at.host}:${at.port}`,
+    ...(user !== undefined && { username: user }),
+    ...(password && { password }),
+    ...(authority !== undefined && { authority }),
+  };
+}
 
 const passwordPath = "/etc/postfix/ingot-relay";
 /** In brackets: the server itself, not the mail exchanger of a domain of that name. */
@@ -132,6 +151,7 @@ export const mail: Kind<Mail> = kind({
   schema,
   examples: [
     "image: patchwork\nmail: { relay: 'smtp.example.org:587', username: shop, password: { secret: smtp } }\n",
+    "image: patchwork\nexternals:\n  relay: { kind: smtp, address: 'smtp.example.org:587', user: shop, password: { secret: smtp } }\nmail: { through: relay }\n",
     "image: patchwork\ndomain: example.org\nusers:\n  clerk: { system: true }\ndeliveries:\n  inbox: { user: clerk, command: cat }\nmail:\n  listen: world\n  domains: [example.org]\n  aliases:\n    patches: { deliver: inbox }\n    root: { to: [ops@example.net] }\n",
   ],
   outputs: (_, _host, at) => ({
@@ -140,12 +160,28 @@ export const mail: Kind<Mail> = kind({
   awaited: ({ value }, _, at) =>
     value.listen === "loopback" ? { unreachable: "listens on loopback alone", hint: "write `listen: private`" } : reachableAt(at, 25),
   binds: () => [25],
-  needs: ({ value }) => [pkg("postfix"), ...(value.username ? [pkg("libsasl2-modules")] : [])],
-  problems: ({ value }, host): Problem[] => {
+  needs: ({ value }, host) => [pkg("postfix"), ...(relayed(value, host).username ? [pkg("libsasl2-modules")] : [])],
+  problems: ({ value: declared }, host): Problem[] => {
+    const value = relayed(declared, host);
+    const server = host.get(external, (value.through ?? "").replace(/^external\//, ""));
     const problems: Problem[] = Object.entries(value.aliases).flatMap(([name, alias]): Problem[] => {
       const wrong = onlyOne(`the alias ${name}`, { deliver: alias.deliver, to: alias.to.length ? alias.to : undefined });
       return wrong ? [{ code: "ING1431", path: ["aliases", name], message: wrong }] : [];
     });
+    if (declared.through !== undefined && (declared.relay ?? declared.username ?? declared.password ?? declared.authority) !== undefined)
+      problems.push({
+        code: "ING1431",
+        path: ["through"],
+        message: "`through:` says all of the relay",
+        hint: "leave `relay:`, `username:`, `password:` and `authority:` out",
+      });
+    if (server && server.value.kind !== "smtp")
+      problems.push({
+        code: "ING1431",
+        path: ["through"],
+        message: `${server.id} speaks ${server.value.kind}, and takes no mail`,
+        related: { id: server.id, message: "declared here" },
+      });
     if ((value.username === undefined) !== (value.password === undefined))
       problems.push({ code: "ING1431", message: "a relay's `username:` and `password:` belong together", hint: "add the other one" });
     if (value.username !== undefined && value.relay === undefined)
@@ -159,7 +195,8 @@ export const mail: Kind<Mail> = kind({
       });
     return [...problems, ...privateProblems(value.listen, host)];
   },
-  compile: ({ value }, host) => {
+  compile: ({ value: declared }, host) => {
+    const value = relayed(declared, host);
     const aliases = Object.entries(value.aliases).map(
       ([name, { deliver, to }]) => `${name} ${deliver === undefined ? to.join(", ") : `"|${deliverCommand(deliver).join(" ")}"`}\n`,
     );

@@ -2,23 +2,27 @@
 
 import { digestOf } from "../../lib/digest.ts";
 import { nginx as quote } from "../../lib/quote.ts";
-import { flag, type Infer, integer, list, map, object, optional, ref, type Schema, text, withDefault } from "../../lib/schema.ts";
+import { either, flag, type Infer, integer, list, map, object, optional, ref, type Schema, text, withDefault } from "../../lib/schema.ts";
 import { type CheckDraft, type Host, inside, isBelow, kind, onlyOne, operator, type Problem, type Resource, stranger } from "../kind.ts";
 import { dnsName } from "../names.ts";
+import { type From, fromSchema } from "../value.ts";
 import { application, baseOf, currentOf } from "./application.ts";
 import { certificate, certificatePath, challengeFolder, isAcme, keyPath, keySecretOf, namesOf } from "./certificate.ts";
+import { external, serverOf } from "./external.ts";
 import { hsts, securityHeaders } from "./nginx.ts";
 import { service } from "./service.ts";
 import { supervisor } from "./supervisor.ts";
 import { socketOf, uwsgi } from "./uwsgi.ts";
 
+/** A program of this host's, a server elsewhere, or what listens on another host of the stack. */
+const proxySchema = either([ref("service", { or: ["supervisor", "uwsgi", "external"] }), fromSchema]);
+
 const location = object({
-  proxy: optional(
-    ref("service", {
-      or: ["supervisor", "uwsgi"],
-      description: "What answers: `service/<name>`, `supervisor/<name>` or `uwsgi/<name>`",
-    }),
-  ),
+  proxy: optional({
+    ...proxySchema,
+    description:
+      "What answers: `service/<name>`, `supervisor/<name>`, `uwsgi/<name>`, `external/<name>`, or another host's by `{ from: host:service/<name>.address }`",
+  }),
   files: optional({
     ...text({ description: "Or a folder: an absolute path, or an output such as `application/<name>.static`" }),
     "x-output": true,
@@ -52,7 +56,7 @@ const schema = object({
   }),
   certificate: optional(ref("certificate", { description: "Its certificate; plain HTTP is then redirected" })),
   http: withDefault(flag({ description: "true: no TLS, port 80 only" }), false),
-  proxy: optional(ref("service", { or: ["supervisor", "uwsgi"], description: "Short for a location `/` with this proxy" })),
+  proxy: optional({ ...proxySchema, description: "Short for a location `/` with this proxy" }),
   headers: withDefault(
     map(
       text({ pattern: "^[^\\n\\r$]*$", expected: "one line without `$`" }),
@@ -89,10 +93,24 @@ type Location = Infer<typeof location>;
 interface Upstream {
   id: string;
   pass?: string;
-  protocol: "http" | "uwsgi";
+  protocol: "http" | "https" | "uwsgi";
+  /** Of `https`: the certificates that vouch for it. */
+  authority?: string;
 }
-function upstreamOf(proxy: string, host: Host): Upstream | undefined {
-  const [, kindOf = "service", name = proxy] = /^(service|supervisor|uwsgi)\/(.+)$/.exec(proxy) ?? [];
+function upstreamOf(proxy: string | From, host: Host): Upstream | undefined {
+  if (typeof proxy !== "string") {
+    const address = host.parts(proxy).join("");
+    return { id: proxy.from, protocol: "http", ...(/^[A-Za-z0-9.-]+:[0-9]+$/.test(address) && { pass: address }) };
+  }
+  const [, kindOf = "service", name = proxy] = /^(service|supervisor|uwsgi|external)\/(.+)$/.exec(proxy) ?? [];
+  if (kindOf === "external") {
+    const server = host.get(external, name);
+    if (!server) return undefined;
+    const { kind: speaks, authority } = server.value;
+    if (speaks !== "http" && speaks !== "https") return { id: server.id, protocol: "http" };
+    const at = serverOf(server.value);
+    return { id: server.id, pass: `${at.host}:${at.port}`, protocol: speaks, authority };
+  }
   if (kindOf === "uwsgi") {
     const vassal = host.get(uwsgi, name);
     if (!vassal?.value.listens) return vassal && { id: vassal.id, pass: `unix:${socketOf(name)}`, protocol: "uwsgi" };
@@ -163,7 +181,14 @@ function locationLines(self: Resource<Site>, path: string, l: Location, host: Ho
   if (l.body_size) body.push(`client_max_body_size ${l.body_size};`);
   const upstream = l.proxy ? upstreamOf(l.proxy, host) : undefined;
   if (upstream?.protocol === "uwsgi") body.push(`uwsgi_pass ${upstream.pass};`, "include /etc/nginx/ingot/uwsgi.conf;");
-  else if (upstream) body.push(`proxy_pass http://${upstream.pass};`, "include /etc/nginx/ingot/proxy.conf;");
+  else if (upstream) body.push(`proxy_pass ${upstream.protocol}://${upstream.pass};`, "include /etc/nginx/ingot/proxy.conf;");
+  if (upstream?.protocol === "https")
+    body.push(
+      "proxy_ssl_server_name on;",
+      "proxy_ssl_verify on;",
+      "proxy_ssl_verify_depth 4;",
+      `proxy_ssl_trusted_certificate ${quote(upstream.authority ?? "/etc/ssl/certs/ca-certificates.crt")};`,
+    );
   if (upstream) body.push(...headerLines(self.value, upstream));
   if (l.files) {
     // Both end in a slash or neither: `location /a` with `alias /srv/a/` would give /a../x what lies beside the folder.
@@ -246,6 +271,7 @@ export const site = kind<Site>({
   implies: ["nginx"],
   examples: [
     "users:\n  hello: { system: true }\nservices:\n  hello: { user: hello, command: python3 -m http.server --bind 127.0.0.1 8001, listens: 127.0.0.1:8001 }\ncertificates:\n  hello: {}\nsites:\n  hello: { names: [hello.example.org, hello.localhost], certificate: hello, proxy: service/hello }\n",
+    "externals:\n  shop: { kind: https, address: shop.example.org, authority: /etc/ssl/example.pem }\nsites:\n  shop: { names: [shop.localhost], http: true, proxy: external/shop }\n",
     "sites:\n  docs:\n    names: [docs.localhost]\n    http: true\n    headers: { X-Frame-Options: SAMEORIGIN, Content-Security-Policy: \"default-src 'self'\", Referrer-Policy: '' }\n    snippet: |\n      error_page 404 /missing.html;\n    locations:\n      /: { files: /srv/docs, cache: 1h, rate: { per_second: 20, burst: 50 }, body_size: 1m }\n  shop: { names: [shop.localhost], http: true, maintenance: back at noon, locations: { /: { files: /srv/shop } } }\n",
   ],
   problems: (self, host) => {
@@ -290,9 +316,11 @@ export const site = kind<Site>({
         problems.push({
           code: "ING1414",
           path: at,
-          message: `${target.id} does not say where it listens`,
-          hint: "give it `listens: 127.0.0.1:<port>`",
-          related: { id: target.id, message: "declared here" },
+          message: host.has(target.id)
+            ? `${target.id} does not say where it listens, or speaks no HTTP`
+            : `${target.id} is no address of a server`,
+          hint: "a program of this host has `listens: 127.0.0.1:<port>`, an external one `kind: http` or `https`, another host's an `address`",
+          ...(host.has(target.id) && { related: { id: target.id, message: "declared here" } }),
         });
     }
     for (const other of host.all(site)) {

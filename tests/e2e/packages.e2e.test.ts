@@ -114,6 +114,11 @@ test("at first boot they are installed, before what needs them, and only what is
   assert.is(await web("systemctl is-enabled idle.service; systemctl is-active idle.service"), "disabled\ninactive\n");
 });
 
+test("a site hands on to another host's program, and to a server elsewhere", async () => {
+  for (const name of ["near", "far"])
+    assert.match(await web(`curl -s -H 'Host: ${name}.localhost' http://127.0.0.1/dists/stable/InRelease`), /^Suite: stable$/m, name);
+});
+
 test("raw keys of cloud-init are done once, by the modules that they need; what it could not do is said", async () => {
   assert.is(await web("cat /srv/late"), "early and 100% late\n");
   assert.is(await web("getent hosts inventory"), "10.1.3.77       inventory.example.org inventory\n");
