@@ -140,6 +140,14 @@ test("a user runs by sudo what is listed, and nothing else", async () => {
     assert.match(await sudo(command), /password is required|not allowed/, command);
 });
 
+test("status shows the public half of a user's own key", async () => {
+  const key = (await first("cut -d ' ' -f 1,2 /home/fetcher/.ssh/id_ed25519.pub")).trim();
+  assert.match(key, /^ssh-ed25519 AAAA/);
+  assert.ok((await project.ingot(["status", "kinds"])).stdout.includes(key));
+  const machines = (await project.json(["status", "kinds"])) as { host: string; keys: Record<string, string> }[];
+  assert.equal(machines.find((m) => m.host === "first")?.keys, { fetcher: key });
+});
+
 test("a password is its hash, an account ends, a template has its values, a file of SQL ran once", async () => {
   assert.is(await first("echo 'correct horse' | runuser -u person -- sudo -kS id -u 2>/dev/null"), "0\n");
   assert.match(
