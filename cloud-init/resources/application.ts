@@ -14,6 +14,7 @@ import { fromsBelow, looksSecret, type Nested, urlWithPassword, type Value, valu
 import { directory } from "./directory.ts";
 import { file } from "./file.ts";
 import { link } from "./link.ts";
+import { versionIn } from "./postgresql.ts";
 import { configurationFiles } from "./rabbitmq.ts";
 import { service } from "./service.ts";
 import { supervisor } from "./supervisor.ts";
@@ -301,7 +302,11 @@ export const application = kind<Application>({
       ...host.all(file).flatMap((f) => (words.includes(f.name) ? [f.id] : [])),
     ];
   },
-  needs: ({ value }) => [pkg("zstd"), ...(value.python ? [pkg("python3-venv")] : [])],
+  needs: (app, host) => [
+    pkg("zstd"),
+    ...(app.value.python ? [pkg("python3-venv")] : []),
+    ...(databaseOf(app, host)?.connection === undefined ? [] : [pkg(`postgresql-client-${versionIn(host)}`)]),
+  ],
   problems: (app, host) => {
     const { value } = app;
     const problems: Problem[] = environmentProblems(value.env);

@@ -48,6 +48,15 @@ test("PostgreSQL is its host's alone, and after a reboot everything is there", a
   await single.ingot("start", "patchwork-single");
   assert.match((await web.get(list)).body, /Accepted/);
   assert.match(await single.ingot("apply", "patchwork-single"), /nothing changed/);
+});
+
+test("a machine that is made anew has the data, and what administrators made of its defaults", async () => {
+  const shell = (python: string) => single.on("patchwork", `patchwork-manage shell -c '${python}' 2>&1`);
+  await shell('from patchwork.models import State; State.objects.filter(name="RFC").update(name="Comments, please")');
+  await single.ingot("down", "patchwork-single");
+  web = await single.up();
+  assert.match((await web.get(list)).body, /Accepted/);
+  assert.match(await shell("from patchwork.models import State; print(State.objects.get(ordering=4))"), /Comments, please/);
   await single.ingot("down", "patchwork-single");
 });
 
@@ -72,11 +81,11 @@ test("with a database server that is there already, nothing else differs", async
     .replace("from: role/patchwork-mail.password", "from: external/patchwork-mail.password");
   const server = database
     .replaceAll("from: application", "from: patchwork")
-    .replace("www-data: {}", "www-data: { password: { secret: database } }")
+    .replace("www-data: {}", "www-data: { password: { secret: database-web } }")
     .replace("patchwork-mail: {}", "patchwork-mail: { password: { secret: database-mail } }");
   writeFileSync(file("stacks/external.yaml"), `${text}\n${server}\n`);
   mkdirSync(file(".ingot/secrets/external"), { recursive: true, mode: 0o700 });
-  for (const name of ["database", "database-mail"])
+  for (const name of ["database-web", "database-mail"])
     writeFileSync(file(`.ingot/secrets/external/${name}`), `of the ${name}'s owner`, { mode: 0o600 });
   const up = await external.ingot(["up", "external"]);
   assert.is(up.code, 0, up.stderr + up.stdout);

@@ -163,7 +163,7 @@ test("what is killed comes back", async () => {
 });
 
 test("a second apply changes nothing, and after a reboot of every host everything is there without help", async () => {
-  // What an administrator has made of the defaults stays, whatever is applied.
+  // What an administrator has made of the defaults stays.
   await app(
     'patchwork-manage shell -c \'from patchwork.models import State; State.objects.filter(name="RFC").update(name="Comments, please")\'',
   );
@@ -173,7 +173,6 @@ test("a second apply changes nothing, and after a reboot of every host everythin
   await host.ingot("start", "patchwork");
   assert.is(stateOf((await web.get(list)).body, "Füge ein ö hinzu"), "Accepted");
   assert.match(await host.ingot("apply", "patchwork"), /nothing changed/);
-  // A new application host finds the data's stamps in the database.
   assert.match(
     await app("patchwork-manage shell -c 'from patchwork.models import State; print(State.objects.get(ordering=4))' 2>&1"),
     /Comments, please/,
