@@ -20,8 +20,14 @@ write)
 		set client_min_messages = warning;
 		begin;
 		select pg_advisory_xact_lock(hashtext('ingot.stamp')) \g /dev/null
+		select to_regclass('ingot.stamp') is null as missing \gset
+		\if :missing
 		create schema if not exists ingot;
-		create table if not exists ingot.stamp (step text primary key, hash text not null, at timestamptz not null default now());
+		create table ingot.stamp (step text primary key, hash text not null, at timestamptz not null default now());
+		-- Work that is done from another host is stamped by the database's owner.
+		select format('grant usage on schema ingot to %I', pg_get_userbyid(datdba)) from pg_database where datname = current_database() \gexec
+		select format('grant select, insert, update on ingot.stamp to %I', pg_get_userbyid(datdba)) from pg_database where datname = current_database() \gexec
+		\endif
 		insert into ingot.stamp (step, hash) values (:'step', :'hash')
 		on conflict (step) do update set hash = excluded.hash, at = now();
 		commit;
