@@ -45,7 +45,7 @@ export const external: Kind<External> = kind({
   key: "externals",
   shape: "many",
   summary:
-    "A server that exists already: a PostgreSQL on site or at RDS, a broker, a cache, a mail relay. It has the outputs that one declared here would have, so that what refers to it cannot tell. First boot waits until it can be reached; `verify` asks again, and logs in to a PostgreSQL, a Redis, and a broker that speaks AMQP in plain.",
+    "A server that exists already: a PostgreSQL on site or at RDS, a broker, a cache, a mail relay. It has the outputs that one declared here would have, so that what refers to it cannot tell. First boot waits until it can be reached, and a PostgreSQL lets in who logs in to it; `verify` asks again, and logs in to a PostgreSQL, a Redis, and a broker that speaks AMQP in plain.",
   schema,
   examples: [
     "externals:\n  orders: { kind: postgresql, address: db.example.org, name: orders, user: shop, password: { secret: orders } }\n  queue: { kind: amqp, address: 'mq.example.org:5671', name: /, user: shop, password: { secret: queue } }\n",
@@ -78,7 +78,20 @@ export const external: Kind<External> = kind({
     const { host, port } = serverOf(value);
     return {
       secrets: value.password ? [{ name: value.password.secret, generate: value.password.generate }] : [],
-      steps: [reachableAt(host, port)],
+      steps: [
+        reachableAt(host, port),
+        ...(value.kind === "postgresql" && value.user !== undefined && value.password
+          ? [
+              {
+                part: "login",
+                action: "database-ready",
+                // A server that is there lets in, or never will: no longer than its role may take to be made.
+                args: { address: host, port, name: value.name, role: value.user, password: { secret: value.password.secret }, wait: 60 },
+                timeoutSeconds: 90,
+              },
+            ]
+          : []),
+      ],
     };
   },
   checks: ({ value }, _: Host) => {
