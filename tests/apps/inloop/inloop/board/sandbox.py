@@ -5,10 +5,13 @@ is shared. The daemon's slice bounds all containers of the host together; what
 is set here bounds each of them.
 """
 
+import os
+import select
 import subprocess
-import threading
+import time
 import uuid
 from dataclasses import dataclass
+from typing import IO
 
 IMAGE = "inloop-sandbox"
 SECONDS = 10
@@ -53,12 +56,6 @@ def run(solution: bytes, arguments: list[str]) -> Outcome:
         f"--name={name}",
     ]
     command += [*LIMITS, IMAGE, "sh", "-c", script, "solution", *arguments]
-    ended: list[str] = []
-
-    def end(reason: str) -> None:
-        ended.append(reason)
-        subprocess.run(["docker", "kill", name], capture_output=True, check=False)
-
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -66,27 +63,46 @@ def run(solution: bytes, arguments: list[str]) -> Outcome:
         stderr=subprocess.STDOUT,
     ) as process:
         assert process.stdin and process.stdout
-        timer = threading.Timer(SECONDS, end, ["took too long"])
-        timer.start()
+        _write(process.stdin, solution)
+        output, ended = _read(process.stdout, time.monotonic() + SECONDS)
+        if ended:
+            subprocess.run(["docker", "kill", name], capture_output=True, check=False)
+        # Nobody waits for somebody who wants to say more.
+        process.stdout.close()
         try:
-            _write(process.stdin, solution)
-            output = process.stdout.read(OUTPUT_BYTES + 1)
-            if len(output) > OUTPUT_BYTES:
-                end("said too much")
-            status = process.wait()
-        finally:
-            timer.cancel()
+            status = process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            # Docker had not come to start it, and then there was nothing to kill.
+            process.kill()
+            raise
     said = output[:OUTPUT_BYTES].decode(errors="replace")
-    if status in _DOCKER_FAILED:
+    if status in _DOCKER_FAILED and not ended:
         raise SandboxError(said.strip() or f"docker ended with {status}")
     if status == 137 and not ended:
-        ended.append("took too much memory")
-    return Outcome(said, status, ended[0] if ended else "")
+        ended = "took too much memory"
+    return Outcome(said, status, ended)
 
 
-def _write(stream: object, solution: bytes) -> None:
+def _read(stream: IO[bytes], deadline: float) -> tuple[bytes, str]:
+    """What is said until the end, and why it must be ended before that.
+
+    Without a thread of its own: how many there are says how many workers.
+    """
+    output = b""
+    while len(output) <= OUTPUT_BYTES:
+        left = max(0.0, deadline - time.monotonic())
+        if not select.select([stream], [], [], left)[0]:
+            return output, "took too long"
+        chunk = os.read(stream.fileno(), OUTPUT_BYTES)
+        if not chunk:
+            return output, ""
+        output += chunk
+    return output, "said too much"
+
+
+def _write(stream: IO[bytes], solution: bytes) -> None:
     try:
-        stream.write(solution)  # type: ignore[attr-defined]
-        stream.close()  # type: ignore[attr-defined]
+        stream.write(solution)
+        stream.close()
     except BrokenPipeError:
         pass  # it was ended before it had read all of it
