@@ -17,14 +17,14 @@ interface Up {
   ok: boolean;
   seconds: { boot: number; checks: number };
   critical_path: Record<string, { step: string; seconds: number }[]>;
-  checks: unknown[];
+  checks: { ok: boolean }[];
   machines: { host: string; forwards: Record<string, string> }[];
 }
 interface Figures {
   stack: string;
   up: number;
   path: string;
-  checks: number;
+  checks: string;
   /** MiB of each host. */
   memory: string;
   /** Bytes of each host. */
@@ -60,7 +60,8 @@ async function inProject<T>(stack: string, work: (project: TestProject) => Promi
 async function launched(project: TestProject, stack: string): Promise<Up & { all: number }> {
   const began = performance.now();
   const up = (await project.json(["up", stack])) as Up;
-  if (!up.ok) throw new Error(`${stack} is not up:\n${JSON.stringify(up, null, 2)}`);
+  // Patchwork's mail servers are others' machines: alone, its checks of them fail.
+  if (!up.checks.length) throw new Error(`${stack} is not up:\n${JSON.stringify(up, null, 2)}`);
   return { ...up, all: seconds(began) };
 }
 
@@ -85,7 +86,7 @@ async function figuresOf(project: TestProject, stack: string): Promise<Figures> 
     stack,
     up: up.all,
     path: paths.join("; "),
-    checks: up.checks.length,
+    checks: `${up.checks.filter((c) => c.ok).length} of ${up.checks.length}`,
     memory: memory.join(" + "),
     userData: rendered.map((r) => r.bytes).join(" + "),
   };
@@ -234,6 +235,8 @@ export async function systems(only: string[]): Promise<string> {
       const figures = await figuresOf(project, stack);
       all.push(figures);
       if (stack !== "inloop") return;
+      const [holding, asked] = figures.checks.split(" of ");
+      if (holding !== asked) throw new Error(`INLOOP is not what it should be: only ${figures.checks} checks hold`);
       const began = performance.now();
       const apply = await project.json(["apply", stack]);
       if (!(apply as { ok: boolean }).ok) throw new Error(JSON.stringify(apply));
@@ -263,7 +266,7 @@ function report(all: Figures[], inloop: { up: number; apply: number; floor: Reco
   const floor = { boot, ...inloop.floor };
   const lines = { ingot: linesOf(join(toolFolder, "stacks/inloop.yaml")), ansible: linesOf(join(here, "inloop.yaml")) };
   return [
-    "| stack | from `up` to verified, s | checks | memory when idle, MiB | user-data, bytes | critical path of first boot, s |",
+    "| stack | from `up` to verified, s | checks that hold | memory when idle, MiB | user-data, bytes | critical path of first boot, s |",
     "|---|---|---|---|---|---|",
     ...all.map((f) => `| ${f.stack} | ${shown(f.up)} | ${f.checks} | ${f.memory} | ${f.userData} | ${f.path} |`),
     "",
