@@ -15,6 +15,7 @@ export const files = {
   patchwork: join(toolFolder, "stacks/patchwork.yaml"),
   "patchwork-single": join(toolFolder, "stacks/patchwork-single.yaml"),
   "kano-konnect": join(toolFolder, "stacks/kano-konnect.yaml"),
+  "inloop-split": join(toolFolder, "stacks/inloop-split.yaml"),
   "two-hosts": join(here, "two-hosts.yaml"),
   fleet: join(here, "fleet.yaml"),
 } as const;

@@ -21,6 +21,7 @@ const cases: [string, AwsStack, Extent, string[]][] = [
   ["patchwork", stackOf("patchwork"), "all", []],
   ["patchwork-single", stackOf("patchwork-single"), "all", []],
   ["kano-konnect", stackOf("kano-konnect", { region: "eu-west-1" }), "all", []],
+  ["inloop-split", stackOf("inloop-split"), "all", []],
   ["two-hosts", stackOf("two-hosts"), "all", []],
   ["two-hosts-in-given-subnets", { ...stackOf("two-hosts"), network: { kind: "subnets", subnets: ["subnet-0a1b2c3d"] } }, "all", []],
   ["fleet", stackOf("fleet"), "all", []],
