@@ -3,21 +3,22 @@ import { parseArgs } from "node:util";
 import { UsageError } from "../lib/diagnostics.ts";
 import { type Io, table } from "./command.ts";
 import { targetOf, verifyAll } from "./machines.ts";
-import { load, only } from "./stack.ts";
+import { hostOf, load, only, splitName } from "./stack.ts";
 
 export const help = `Runs every check that a stack's resources compile to against its running machines, from inside and from their network.
 
-  ingot verify <stack> [--within <seconds>]
+  ingot verify <stack>[/<host>] [--within <seconds>]
 
 --within: what fails is asked again until it holds, for so many seconds at the most; for machines that have just been powered on.
 Exit code 1 when one fails. --json gives every check with its result.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const usage = "ingot verify <stack> [--within <seconds>]";
+  const usage = "ingot verify <stack>[/<host>] [--within <seconds>]";
   const { positionals, values } = parseArgs({ args, allowPositionals: true, options: { within: { type: "string", default: "0" } } });
-  const given = only(positionals, "stack", usage);
+  const { stack: given, host: one } = splitName(only(positionals, "stack", usage));
   if (!/^[0-9]{1,4}$/.test(values.within)) throw new UsageError(`--within ${values.within} is no number of seconds`, usage);
-  const { plan } = load(given, io);
+  const { plan: whole } = load(given, io);
+  const plan = one === undefined ? whole : { ...whole, hosts: [hostOf(whole, one)] };
   const target = await targetOf(io, given);
   const began = performance.now();
   const results = await verifyAll(plan, target, io, Number(values.within));

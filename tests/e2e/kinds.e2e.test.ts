@@ -35,7 +35,7 @@ interface Applied {
 test.before(async () => {
   project = await testProject();
   cpSync(join(toolFolder, "tests/e2e/kinds.yaml"), file());
-  const tool = "#!/bin/sh\necho fetched\n";
+  const tool = `#!/bin/sh\n# ${randomBytes(8).toString("hex")}: what is kept of other runs is not it\necho fetched\n`;
   server = createServer((_, answer) => {
     asked++;
     answer.end(tool);
@@ -262,8 +262,9 @@ test("what is changed is changed alone; a command that ran once stays run, and r
   edit("touch /srv/clerk/nightly", "touch /srv/clerk/nights");
   edit("every: 2s", "every: 1h");
   const applied = (await project.json(["apply", "kinds"])) as Applied;
-  assert.equal([applied.ok, applied.changed.sort()], [true, ["clock", "link//usr/local/bin/tell", "timer/nightly", "timer/often"]]);
-  assert.match(await first("date +%Z; systemctl show -P TimersCalendar nightly.timer"), /^JST$/m);
+  assert.equal([applied.ok, applied.changed.sort()], [true, ["clock", "link//usr/local/bin/tell", "timer/often"]]);
+  assert.match(await first("date +%Z"), /^JST$/m);
+  assert.match(await first("systemctl show -P ExecStart nightly.service"), /nights/); // the next time runs it; its timer is as it was
   assert.is(await first("wc -l </srv/clerk/counted"), "1\n");
   edit("echo once", "echo again");
   assert.equal(((await project.json(["apply", "kinds"])) as Applied).changed, ["command/count"]);
