@@ -1,9 +1,9 @@
 // ingot validate: everything that is wrong in stacks and recipes, in one run, before anything is baked or launched.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { compile } from "../cloud-init/compile.ts";
-import { findStack, loadStack, stackNames } from "../cloud-init/model.ts";
+import { findStack, loadStack } from "../cloud-init/model.ts";
 import { surroundingsOf } from "../cloud-init/surroundings.ts";
 import { loadRecipe, recipeNames } from "../images/recipe.ts";
 import { type Diagnostic, format, InputError } from "../lib/diagnostics.ts";
@@ -14,7 +14,7 @@ export const help = `Says everything that is wrong in stacks and recipes, with f
 
   ingot validate [files…]
 
-Without files: every stack and recipe of the project. Exit code 2 when something is wrong; warnings alone are fine.
+Without files: every recipe and stack of the project, the latter in each of its environments. Exit code 2 when something is wrong; warnings alone are fine.
 --json gives the diagnostics as JSON.
 
   ingot validate stacks/inloop.yaml`;
@@ -26,32 +26,26 @@ export async function main(args: string[], io: Io): Promise<number> {
   const found: Diagnostic[] = [];
   const sources = new Map<string, string>();
   const fine: string[] = [];
+  // A recipe's errors come once, however many stacks stand on it; and a stack's, however many environments it has.
+  const tell = (diagnostics: Diagnostic[], texts: Iterable<[string, string]>) => {
+    found.push(...diagnostics.filter((d) => !found.some((f) => isSame(f, d))));
+    for (const [name, text] of texts) sources.set(name, text);
+  };
   for (const file of files) {
     try {
       if (isRecipe(file)) loadRecipe(io.project, basename(file, ".yaml"));
       else {
-        const model = loadStack(file, around);
+        const of = environmentOf(file);
+        const model = of
+          ? loadStack(of.stack, surroundingsOf({ ...io.project, chosen: { set: [], ...io.project.chosen, ...of } }))
+          : loadStack(file, around);
         compile(model);
-        found.push(...model.warnings);
-        sources.set(model.yaml.file, model.yaml.text);
+        tell(model.warnings, [[model.yaml.file, model.yaml.text]]);
       }
       fine.push(relative(process.cwd(), file));
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
-      // A recipe's errors come once, however many stacks stand on it.
-      found.push(
-        ...error.diagnostics.filter(
-          (d) =>
-            !found.some(
-              (f) =>
-                f.code === d.code &&
-                f.message === d.message &&
-                f.range.file === d.range.file &&
-                f.range.start.offset === d.range.start.offset,
-            ),
-        ),
-      );
-      for (const [name, text] of error.sources) sources.set(name, text);
+      tell(error.diagnostics, error.sources);
     }
   }
   const errors = found.filter((d) => d.severity === "error").length;
@@ -64,10 +58,22 @@ export async function main(args: string[], io: Io): Promise<number> {
   return errors ? 2 : 0;
 }
 
+const isSame = (a: Diagnostic, b: Diagnostic): boolean =>
+  a.code === b.code && a.message === b.message && a.range.file === b.range.file && a.range.start.offset === b.range.start.offset;
+
 const everything = (io: Io): string[] => [
   ...recipeNames(io.project).map((n) => join(io.project.images, `${n}.yaml`)),
-  ...stackNames(io.project).map((n) => join(io.project.stacks, `${n}.yaml`)),
+  ...readdirSync(io.project.stacks)
+    .filter((f) => /^[^.]+(\.[^.]+)?\.yaml$/.test(f))
+    .map((f) => join(io.project.stacks, f)),
 ];
+
+/** `<stack>.<environment>.yaml` is no stack of its own: it is held against the one that it belongs to. */
+function environmentOf(file: string): { stack: string; environment: string } | undefined {
+  const [, begin, environment] = /^(.*\/[^/.]+)\.([^/.]+)\.ya?ml$/.exec(file) ?? [];
+  const stack = `${begin}.yaml`;
+  return environment !== undefined && existsSync(stack) ? { stack, environment } : undefined;
+}
 
 /** A recipe says `image:` at its top, a stack `stack:`; what says neither is held to be a stack. */
 function isRecipe(file: string): boolean {

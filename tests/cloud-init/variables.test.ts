@@ -133,6 +133,9 @@ test("the command line: --env, --set and explain", () => {
     assert.match(ingot("validate", "shop").stderr, /ING1207: the variable admins has no value/);
     assert.is(ingot("validate", "shop", "--set", "admins=[ops]").status, 0);
     assert.match(ingot("validate", "shop", "--set", "admins").stderr, /sets nothing/);
+    const environment = ingot("validate", "stacks/shop.staging.yaml");
+    assert.equal([environment.status, environment.stdout], [0, "stacks/shop.staging.yaml: fine\n"], environment.stderr);
+    assert.match(ingot("validate").stderr, /ING1207: the variable admins has no value[\s\S]*1 error\n$/);
   } finally {
     rmSync(folder, { recursive: true });
   }
