@@ -90,10 +90,13 @@ data = {"argv": sys.argv[2:], "env": {k: v for k, v in os.environ.items() if k[0
 with open(sys.argv[1] + ".new", "w") as file:
     json.dump(data, file)
 os.rename(sys.argv[1] + ".new", sys.argv[1])
-if not sys.argv[1].endswith("command"):
+if not sys.argv[1].endswith(("command", "timer")):
     time.sleep(1000000)
 `;
 const say = (name: string): string => ["python3", "/usr/local/lib/say.py", `/srv/out/${name}`, ...oneLine.map(word)].join(" ");
+/** One setting of many such pieces; the empty text between is what PostgreSQL and uWSGI would take for an end. */
+const setting = oneLine.join(" ");
+const uwsgiSetting = setting.replaceAll(/[$@]\(/g, "").trim();
 const headers = oneLine.filter((v) => !v.includes("$") && !/[^\x20-\x7e]/.test(v) && v.trim() === v);
 
 const stack = {
@@ -118,6 +121,7 @@ const stack = {
       links: Object.fromEntries(targets.map((to, i) => [`/srv/link-${i}`, { to }])),
       roles: { weird: { password: { secret: "line-0" } } },
       databases: { weird: { owner: "weird" } },
+      postgresql: { settings: { "said.plainly": setting } },
       applications: {
         hello: {
           source: "../tests/apps/hello",
@@ -144,6 +148,16 @@ const stack = {
       },
       services: { say: { user: "clerk", application: "hello", command: say("service"), env: numbered("E", oneLine) } },
       supervisor: { told: { user: "clerk", application: "hello", command: say("supervisor"), env: numbered("E", oneLine) } },
+      timers: { tell: { user: "clerk", application: "hello", command: say("timer"), env: numbered("E", oneLine), every: "1s" } },
+      uwsgi: {
+        vassal: {
+          application: "hello",
+          user: "clerk",
+          module: "hello",
+          listens: "127.0.0.1:9092",
+          settings: { env: `GREETING=${uwsgiSetting}` },
+        },
+      },
       commands: { say: { run: say("command"), user: "clerk", once: true, after: ["directory//srv/out", "file//usr/local/lib/say.py"] } },
       sites: {
         said: {
@@ -178,7 +192,7 @@ test("it boots with all of them, and every check holds", async () => {
   assert.is(up.code, 0, up.stderr + up.stdout);
 });
 
-for (const by of ["service", "supervisor"])
+for (const by of ["service", "supervisor", "timer"])
   test(`arguments, environment and secrets arrive through ${by}`, async () => {
     const heard = JSON.parse(
       await on(`for i in 1 2 3 4 5 6; do [ -e /srv/out/${by} ] && break; sleep 0.5; done; cat /srv/out/${by}`),
@@ -220,6 +234,12 @@ test("paths, links, contents and templates are what was declared", async () => {
 test("headers are what was declared", async () => {
   const answer = await on("curl -s -i -H 'Host: said.localhost' http://127.0.0.1/");
   for (const [i, value] of headers.entries()) assert.is(new RegExp(`^X-Said-${i}: (.*)\r$`, "m").exec(answer)?.[1], value, value);
+});
+
+test("settings of PostgreSQL and uWSGI are what was declared", async () => {
+  assert.is(await on("runuser -u postgres -- psql -XAtc 'show said.plainly'"), `${setting}\n`);
+  const { environment } = JSON.parse(await on("curl -s http://127.0.0.1:9092/")) as { environment: Record<string, string> };
+  assert.is(environment.GREETING, uwsgiSetting);
 });
 
 test("a password of such characters logs in", async () => {
