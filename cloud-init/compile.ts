@@ -20,12 +20,13 @@ import type {
   VolumePlan,
 } from "./plan.ts";
 import { site } from "./resources/site.ts";
+import { volume } from "./resources/volume.ts";
 import type { SecretNeed } from "./value.ts";
 
 /** @throws InputError for values that cannot be written where they belong */
 export function compile(model: StackModel): StackPlan {
   const unsayable: Diagnostic[] = [];
-  const hosts = model.hosts.map((h) => compileHost(model.name, h, unsayable));
+  const hosts = model.hosts.map((h) => compileHost(model, h, unsayable));
   if (unsayable.length) throw new InputError(unsayable, new Map([[model.yaml.file, model.yaml.text]]));
   return {
     stack: model.name,
@@ -54,7 +55,7 @@ function madeOf(resource: Resource, host: HostModel, unsayable: Diagnostic[]): C
   }
 }
 
-function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): HostPlan {
+function compileHost(model: StackModel, host: HostModel, unsayable: Diagnostic[]): HostPlan {
   const steps: Step[] = [];
   const files: GeneratedFile[] = [];
   const checks: Check[] = [];
@@ -106,13 +107,13 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     for (const { part, ...check } of kind.checks?.(resource, host) ?? [])
       checks.push({ id: part ? `${id}:${part}` : id, resource: id, ...check });
   }
-  unsayable.push(...sharedFiles(files, host));
+  unsayable.push(...sharedFiles(files, host), ...likeHosts(secrets, host, model));
   for (const { step, other } of late) step.after = [...new Set([...step.after, ...(ends.get(other) ?? [])])].sort();
   const open = { allowed: ports.map(({ port, protocol }) => ({ port, protocol })) };
   checks.push({ id: "host:ports", resource: "hostname", seen: "inside", check: "listening", args: open });
   checks.push({ id: "host:secrets", resource: "hostname", seen: "inside", check: "secret_files", args: {} });
   return {
-    stack,
+    stack: model.name,
     host: host.name,
     fqdn: host.fqdn,
     hostname: host.hostname,
@@ -130,7 +131,8 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     checks: checks.filter((c) => c.seen !== "inside"),
     artifacts,
     secrets: [...secrets.values()],
-    volumes,
+    // As declared, and not as they come: EC2's devices are named in this order.
+    volumes: host.all(volume).flatMap((v) => volumes.filter(({ name }) => name === v.name)),
     ...(containers !== undefined && { containers }),
     ...(shared.length && { shared }),
     ports,
@@ -139,6 +141,16 @@ function compileHost(stack: string, host: HostModel, unsayable: Diagnostic[]): H
     wants,
   };
 }
+
+/** Secrets whose names are those of hosts: a host's own ones (`web/ssh-host-key`) are kept below its name. */
+const likeHosts = (secrets: Map<string, SecretUse>, host: HostModel, { hosts }: StackModel): Diagnostic[] =>
+  [...secrets.values()]
+    .filter(({ name }) => hosts.some((h) => h.name === name))
+    .map(({ name, resource }) =>
+      diagnostic("ING1510", host.rangeOf(resource), `the secret ${name} has the name of a host, below which its own secrets are kept`, {
+        hint: "give the secret another name",
+      }),
+    );
 
 /** Files that two resources write, or that one writes and another declares. */
 function sharedFiles(files: GeneratedFile[], host: HostModel): Diagnostic[] {

@@ -1,6 +1,8 @@
 // A cron expression as systemd's calendar events: crontab(5), systemd.time(7).
 
 const months = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+/** At most: February in a leap year. */
+const daysOf = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 const days = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 const short: Record<string, string> = {
   "@hourly": "0 * * * *",
@@ -27,9 +29,13 @@ export function calendarsOf(expression: string): string[] {
   const months_ = field(month, 1, 12, "month", months);
   const date = `*-${months_}-${field(day, 1, 31, "day of the month")}`;
   const ofWeek = weekdays(weekday);
-  if (ofWeek === undefined) return [`${date} ${time}`];
-  if (day === "*") return [`${ofWeek} ${date} ${time}`];
-  return [`${date} ${time}`, `${ofWeek} *-${months_}-* ${time}`];
+  // cron takes either day, unless a field of theirs begins with an asterisk.
+  if (ofWeek !== undefined && !day.startsWith("*") && !weekday.startsWith("*"))
+    return [`${date} ${time}`, `${ofWeek} *-${months_}-* ${time}`];
+  const longest = Math.max(...numbersOf(month, 1, 12, "month", months).map((m) => daysOf[m - 1] ?? 0));
+  if (Math.min(...numbersOf(day, 1, 31, "day of the month")) > longest)
+    throw new CronError(`\`${expression}\` never comes: the longest of its months has ${longest} days`);
+  return [ofWeek === undefined ? `${date} ${time}` : `${ofWeek} ${date} ${time}`];
 }
 
 function numberIn(text: string, from: number, to: number, what: string, names: string[]): number {
@@ -42,19 +48,36 @@ function numberIn(text: string, from: number, to: number, what: string, names: s
 /** One field: `*`, `5`, `1-5`, `1-20/5`, `*\/10`, or several with commas. */
 function field(text: string, from: number, to: number, what: string, names: string[] = []): string {
   if (text === "*") return "*";
-  return text
-    .split(",")
-    .map((part) => {
-      const [range = "", every, more] = part.split("/");
-      const step = every === undefined ? undefined : Number(every);
-      if (more !== undefined || (step !== undefined && !(Number.isInteger(step) && step > 0)))
-        throw new CronError(`\`${part}\` is no ${what}`);
-      const [first, last] = bounds(range, from, to, what, names);
+  return partsOf(text, from, to, what, names)
+    .map(({ first, last, step }) => {
       if (step !== undefined) return `${first}..${last}/${step}`;
-      return range === "*" ? `${from}..${to}` : first === last ? String(first) : `${first}..${last}`;
+      return first === last ? String(first) : `${first}..${last}`;
     })
     .join(",");
 }
+
+interface Part {
+  first: number;
+  last: number;
+  step?: number;
+}
+
+function partsOf(text: string, from: number, to: number, what: string, names: string[]): Part[] {
+  return text.split(",").map((part) => {
+    const [range = "", every, more] = part.split("/");
+    const step = every === undefined ? undefined : Number(every);
+    if (more !== undefined || (step !== undefined && !(Number.isInteger(step) && step > 0)))
+      throw new CronError(`\`${part}\` is no ${what}`);
+    const [first, last] = bounds(range, from, to, what, names);
+    return { first, last, ...(step !== undefined && { step }) };
+  });
+}
+
+/** Every number that a field has. */
+const numbersOf = (text: string, from: number, to: number, what: string, names: string[] = []): number[] =>
+  partsOf(text, from, to, what, names).flatMap(({ first, last, step = 1 }) =>
+    Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, i) => first + i * step),
+  );
 
 function bounds(range: string, from: number, to: number, what: string, names: string[]): [number, number] {
   if (range === "*") return [from, to];
@@ -68,14 +91,7 @@ function bounds(range: string, from: number, to: number, what: string, names: st
 /** As systemd writes them, "Mon,Tue"; undefined for every day. cron's Sunday is 0 and 7. */
 function weekdays(text: string): string | undefined {
   if (text === "*") return undefined;
-  const found = new Set<number>();
-  for (const part of text.split(",")) {
-    const [range = "", every = "1"] = part.split("/");
-    const [first, last] = bounds(range, 0, 7, "day of the week", days);
-    const step = Number(every);
-    if (!(Number.isInteger(step) && step > 0)) throw new CronError(`\`${part}\` is no day of the week`);
-    for (let d = first; d <= last; d += step) found.add(d % 7);
-  }
+  const found = new Set(numbersOf(text, 0, 7, "day of the week", days).map((d) => d % 7));
   const names = [1, 2, 3, 4, 5, 6, 0].filter((d) => found.has(d)).map((d) => days[d] ?? "");
   return names.map((n) => n[0]?.toUpperCase() + n.slice(1)).join(",");
 }

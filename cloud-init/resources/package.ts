@@ -29,7 +29,7 @@ export const packageKind: Kind<Package> = kind({
   key: "packages",
   shape: "many",
   summary:
-    "A Debian package that the host relies on beyond what its other resources need. It must be in the image, unless it is allowed to be installed at first boot: then whatever needs it waits for that. Its services are not started and not enabled by its installation: `units:`, or the kind that is made for it, does so. A package that is no longer declared stays.",
+    "A Debian package that the host relies on beyond what its other resources need. It must be in the image, unless it is allowed to be installed at first boot: then whatever needs it waits for that. Its services are not started and not enabled by its installation: `units:`, or the kind that is made for it, does so. A package that is no longer declared stays. A machine on this computer reaches no network but its stack's: there, what is not in the image comes from an archive that a host of the stack serves, or not at all.",
   names: text({ pattern: "^[a-z0-9][a-z0-9+.-]+$", expected: "the name of a Debian package" }),
   schema,
   examples: [

@@ -5,12 +5,24 @@ import { choice, either, flag, integer, list, map, object, ref, text, withDefaul
 import { type Host, inside, isBelow, kind, type Problem, pkg, stranger } from "../kind.ts";
 import { privateProblems } from "../listener.ts";
 import type { Reach } from "../plan.ts";
+import { directory, foldersAbove } from "./directory.ts";
 import { volume } from "./volume.ts";
 
 /** The version in the image, "15". */
 export const versionIn = (host: Host): string => host.image.postgresql ?? "15";
-const dataOf = (host: Host): string => `/var/lib/postgresql/${versionIn(host)}/main`;
-const volumeUnder = (host: Host) => host.all(volume).find((v) => isBelow(dataOf(host), v.value.mount));
+/** `data`: where clusters are; each has a folder of its version, as Debian lays them out. */
+const dataOf = (data: string, host: Host): string => `${data}/${versionIn(host)}/main`;
+/** The mount point that it lies in, the nearest. */
+const volumeUnder = (data: string, host: Host): string | undefined =>
+  host
+    .all(volume)
+    .map((v) => v.value.mount)
+    .filter((mount) => isBelow(dataOf(data, host), mount))
+    .sort((a, b) => b.length - a.length)[0];
+
+/** Whether everybody, or postgres by name, may pass through. */
+const letsIn = ({ mode, acl }: { mode: string; acl: { user?: string; may: string }[] }): boolean =>
+  (Number.parseInt(mode, 8) & 1) === 1 || acl.some(({ user, may }) => user === "postgres" && may.includes("x"));
 
 /** A name in pg_hba.conf: in quotes it means itself, whatever it is (`all`, `replication`). */
 const postgresqlName = (name: string): string => `"${name}"`;
@@ -75,6 +87,14 @@ export const postgresql = kind({
       ),
       [],
     ),
+    data: withDefault(
+      text({
+        pattern: "^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$",
+        expected: "an absolute path of letters, digits, `.`, `_` and `-`",
+        description: "Folder of its data, which is in `VERSION/main` below it. A cluster that is elsewhere already is not moved",
+      }),
+      "/var/lib/postgresql",
+    ),
     locale: withDefault(text({ description: "Locale of a new cluster" }), "en_US.UTF-8"),
     settings: withDefault(
       map(either([text(), integer(), flag()]), text({ pattern: "^[a-z_]+(\\.[a-z_]+)?$", expected: "the name of a setting" }), {
@@ -84,15 +104,22 @@ export const postgresql = kind({
     ),
   }),
   examples: [
+    "volumes:\n  data: { mount: /srv/data, size: 20GiB }\npostgresql: { data: /srv/data/postgresql }\n",
     "postgresql: { settings: { shared_buffers: 256MB, work_mem: 16MB } }\n",
     "address: 10.1.1.1\npostgresql:\n  listen: private\n  allow: [{ database: shop, role: shop, from: 10.1.1.2/32 }]\n  peers: [{ user: clerk, role: shop }]\nusers:\n  clerk: { system: true }\nroles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\n",
   ],
-  after: (_, host) =>
-    host
-      .all(volume)
-      .filter((v) => isBelow(dataOf(host), v.value.mount))
-      .map((v) => v.id),
+  after: ({ value }, host) => foldersAbove(dataOf(value.data, host), host),
   problems: ({ value }, host): Problem[] => [
+    ...host
+      .all(directory)
+      .filter((d) => isBelow(dataOf(value.data, host), d.name) && d.value.owner !== "postgres" && !letsIn(d.value))
+      .map((d) => ({
+        code: "ING1453",
+        path: ["data"],
+        message: `\`postgres\` may not enter ${d.name}, which belongs to ${d.value.owner} and has the mode ${d.value.mode}`,
+        hint: 'let it in: `mode: "0711"`, or `owner: postgres`',
+        related: { id: d.id, message: "it is declared here" },
+      })),
     ...["data_directory", "hba_file", "ident_file", "config_file", "port", "listen_addresses"]
       .filter((s) => s in value.settings)
       .map((s) => ({ code: "ING1405", path: ["settings", s], message: `\`${s}\` is Ingot's own to set` })),
@@ -163,8 +190,8 @@ export const postgresql = kind({
           unit: `postgresql@${versionIn(host)}-main.service`,
           version: versionIn(host),
           locale: value.locale,
-          data: dataOf(host),
-          mount: volumeUnder(host)?.value.mount ?? "",
+          data: dataOf(value.data, host),
+          mount: volumeUnder(value.data, host) ?? "",
           settings_file: "/etc/ingot/postgresql/ingot.conf",
           hba_file: "/etc/ingot/postgresql/pg_hba.conf",
           ident_file: "/etc/ingot/postgresql/pg_ident.conf",

@@ -10,6 +10,7 @@ import { application, baseOf, currentOf } from "./application.ts";
 import { certificate, certificatePath, challengeFolder, isAcme, keyPath, keySecretOf, namesOf } from "./certificate.ts";
 import { external, serverOf } from "./external.ts";
 import { hsts, securityHeaders } from "./nginx.ts";
+import { postgresql } from "./postgresql.ts";
 import { service } from "./service.ts";
 import { supervisor } from "./supervisor.ts";
 import { socketOf, uwsgi } from "./uwsgi.ts";
@@ -148,7 +149,8 @@ function exposedBy(folder: string, host: Host): string | undefined {
     .all(application)
     .flatMap((a) => [`${currentOf(a.name)}/app`, `${baseOf(a.name)}/releases`, ...(a.value.at ? [a.value.at] : [])]);
   if (/\/\.[^/]/.test(folder)) return folder;
-  return [...code, ...hostFolders].find((f) => isBelow(f, folder)) ?? hostFolders.find((f) => isBelow(folder, f));
+  const kept = [...hostFolders, host.get(postgresql)?.value.data ?? []].flat();
+  return [...code, ...kept].find((f) => isBelow(f, folder)) ?? kept.find((f) => isBelow(folder, f));
 }
 
 /** The zone that counts the requests of a location. */

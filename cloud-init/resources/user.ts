@@ -8,6 +8,7 @@ import {
   type Host,
   inStackFolder,
   inside,
+  isBelow,
   isThere,
   kind,
   type Problem,
@@ -18,6 +19,7 @@ import {
 import { accountName } from "../names.ts";
 import { secretRef } from "../value.ts";
 import { commandProblems } from "./application.ts";
+import { volume } from "./volume.ts";
 
 const publicKey =
   /^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\.com|sk-ecdsa-sha2-nistp256@openssh\.com) [A-Za-z0-9+/=]+( .*)?$/;
@@ -86,6 +88,9 @@ export const uidOf = (user: Resource<User>): number => user.value.uid ?? fixedId
 export const homeOf = (user: Resource<User>): string => user.value.home ?? (user.value.system ? "/nonexistent" : `/home/${user.name}`);
 const shellOf = (user: Resource<User>): string => user.value.shell ?? (user.value.system ? "/usr/sbin/nologin" : "/bin/bash");
 
+/** Whether the user has a home of its own, in which keys may lie. */
+const hasKeys = (user: Resource<User>, host: Host): boolean => !user.value.system || host.has(`directory/${homeOf(user)}`);
+
 /** The keys of a file or of a line in the YAML, one to a line. */
 function keysIn(entry: string, folder: Parameters<typeof inStackFolder>[0]): string[] {
   if (publicKey.test(entry)) return [entry];
@@ -140,6 +145,11 @@ export const user = kind({
     ...(value.sudo === "none" && !value.sudo_commands.length ? [] : [pkg("sudo")]),
     ...(value.shell === undefined ? [] : [{ need: "binary" as const, path: value.shell.replace(/^\/bin\//, "/usr/bin/") }]),
   ],
+  after: (user, host) =>
+    host
+      .all(volume)
+      .filter((v) => isBelow(homeOf(user), v.value.mount))
+      .map((v) => v.id),
   problems: (user, host) => {
     const { value } = user;
     const problems: Problem[] = value.ssh_keys.flatMap((entry, i): Problem[] => {
@@ -188,14 +198,17 @@ export const user = kind({
         hint: "add `sudo: passwordless`, a `password_hash:`, or leave it out",
       });
     }
-    if (value.ssh_key && value.system && !host.has(`directory/${homeOf(user)}`)) {
+    const keys = value.ssh_key ? "ssh_key" : value.ssh_keys.length ? "ssh_keys" : undefined;
+    if (keys && value.system && !host.has(`directory/${homeOf(user)}`))
       problems.push({
         code: "ING1416",
-        path: ["ssh_key"],
-        message: `the key of ${user.name} needs a home directory, and ${homeOf(user)} is not declared`,
-        hint: `add \`${homeOf(user)}: { owner: ${user.name} }\` below \`directories:\``,
+        path: [keys],
+        message: `a key of ${user.name} needs a home directory, and ${homeOf(user)} is not declared`,
+        hint:
+          value.home === undefined
+            ? `give it a \`home:\`, and \`directories:\` the same with \`owner: ${user.name}\``
+            : `add \`${homeOf(user)}: { owner: ${user.name} }\` below \`directories:\``,
       });
-    }
     problems.push(...ofImageProblems("user", user.name, uidOf(user), host.image.users.has(user.name), host));
     for (const other of host.all(userKind)) {
       if (other.name > user.name && uidOf(other) === uidOf(user)) {
@@ -227,10 +240,17 @@ export const user = kind({
           ...(value.sudo_commands.length && { sudo_commands: value.sudo_commands.map((c) => sudoersCommand(splitCommand(c))) }),
           ...(value.password_hash && { password_hash: { secret: value.password_hash.secret } }),
           ...(value.expires !== undefined && { expires: value.expires }),
-          ssh_keys: value.system && !value.ssh_keys.length ? undefined : value.ssh_keys.flatMap((k) => keysIn(k, host)),
         },
       },
     ];
+    const late = [homeOf(user), `${homeOf(user)}/.ssh`].map((d) => `directory/${d}`);
+    if (hasKeys(user, host))
+      steps.push({
+        part: "ssh-keys",
+        action: "authorized-keys",
+        args: { user: name, keys: value.ssh_keys.flatMap((k) => keysIn(k, host)) },
+        late,
+      });
     const given = value.password_hash ? [{ name: value.password_hash.secret, generate: value.password_hash.generate }] : [];
     if (!value.ssh_key) return { steps, secrets: given };
     const key = `${host.name}/user/${name}/ssh-key`;
@@ -238,16 +258,18 @@ export const user = kind({
       part: "ssh-key",
       action: "ssh-key",
       args: { user: name, key: { secret: key } },
-      late: [homeOf(user), `${homeOf(user)}/.ssh`].map((d) => `directory/${d}`),
+      late,
     });
     return { steps, secrets: [...given, { name: key, generate: "ssh-ed25519" }] };
   },
-  checks: (user) => {
+  checks: (user, host) => {
     const { name, value } = user;
     const checks: CheckDraft[] = [
       ...(value.expires === undefined ? [] : [inside("expires", { name, day: value.expires }, "expires")]),
       inside("user", { name, uid: uidOf(user), groups: value.groups, home: homeOf(user), shell: shellOf(user), login: !value.system }),
     ];
+    if (hasKeys(user, host))
+      checks.push(inside("authorized_keys", { user: name, keys: value.ssh_keys.flatMap((k) => keysIn(k, host)) }, "ssh-keys"));
     for (const [i, command] of value.sudo_commands.entries())
       checks.push(inside("sudo_command", { user: name, argv: splitCommand(command) }, `sudo-${i + 1}`));
     if (value.sudo_commands.length) checks.push(inside("sudo", { user: name, passwordless: false }, "sudo-else"));

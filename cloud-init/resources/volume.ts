@@ -63,7 +63,8 @@ export const volume: Kind<Volume> = kind({
         message: `a disk at ${mount} would hide what the image has there`,
         hint: "mount it at the folder whose data it is to keep, such as /srv or /var/lib/postgresql",
       });
-    const holds = host.get(postgresql) && isBelow("/var/lib/postgresql", mount) ? postgresql.kind : filesystem;
+    const data = host.get(postgresql)?.value.data;
+    const holds = data !== undefined && isBelow(data, mount) ? postgresql.kind : filesystem;
     const least = leastSizes[holds] ?? 0;
     if (bytesOf(size) < least * 2 ** 20)
       problems.push({

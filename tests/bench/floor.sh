@@ -1,5 +1,9 @@
 #!/bin/sh
-# floor.sh PART: how long one part of INLOOP's first boot takes alone, in milliseconds. Run on INLOOP's machine, which serves nothing afterwards.
+# How long one part of a system's first boot takes alone, in milliseconds. Run on a machine that is up, which serves nothing afterwards.
+#   floor.sh cluster                a cluster of PostgreSQL, made and started
+#   floor.sh empty DATABASE         not timed: the database anew, with nothing in it
+#   floor.sh migration APPLICATION  of the empty database
+#   floor.sh start UNITS [URL]      from their start to the first answer
 set -eu
 cd /
 version=$(ls /usr/lib/postgresql)
@@ -11,7 +15,7 @@ took() {
 }
 
 case $1 in
-postgresql)
+cluster)
 	began
 	{
 		pg_createcluster --locale en_US.UTF-8 "$version" floor -- --data-checksums
@@ -20,22 +24,28 @@ postgresql)
 	} >&2
 	took
 	;;
+empty)
+	sql() {
+		runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 "$@"
+	}
+	owner=$(sql -c "select pg_get_userbyid(datdba) from pg_database where datname = '$2'")
+	sql -c "drop database \"$2\" with (force)" -c "create database \"$2\" owner \"$owner\""
+	echo 0
+	;;
 migration)
-	runuser -u postgres -- psql -XqAtc 'create database floor owner inloop'
-	cd /srv/inloop/current/app
-	set -a
-	# shellcheck source=/dev/null
-	. /var/lib/ingot/applications/inloop.env
-	DATABASE_URL=${DATABASE_URL%/inloop}/floor
 	began
-	setpriv --reuid=gunicorn --regid=gunicorn --init-groups ../venv/bin/python manage.py migrate >&2
+	"$2-manage" migrate >&2
 	took
 	;;
-gunicorn)
-	systemctl stop gunicorn.socket gunicorn.service
+start)
+	# shellcheck disable=SC2086 # several units
+	systemctl stop $2
 	began
-	systemctl start gunicorn.socket gunicorn.service
-	curl --silent --fail --output /dev/null --header 'Host: inloop.localhost' --header 'X-Forwarded-Proto: https' http://127.0.0.1:8000/
+	# shellcheck disable=SC2086
+	systemctl start $2
+	[ -z "${3-}" ] || until curl --silent --insecure --fail --output /dev/null "$3"; do
+		sleep 0.05
+	done
 	took
 	;;
 esac

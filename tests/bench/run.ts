@@ -3,16 +3,13 @@
 import { availableParallelism, totalmem } from "node:os";
 import { systems } from "./systems.ts";
 
-const benches: Record<string, (only: string[]) => Promise<string>> = { systems };
+const benches: Record<string, (only: string[]) => Promise<void>> = { systems };
 
 const bench = benches[process.argv[2] ?? ""];
 if (!bench) {
   console.error(`which? npm run bench -- ${Object.keys(benches).join(" | ")}`);
   process.exit(2);
 }
-const began = performance.now();
-const figures = await bench(process.argv.slice(3));
 const machine = `${availableParallelism()} processors, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.versions.node}`;
-console.log(
-  `${new Date().toISOString().slice(0, 10)}, ${machine}; in all ${Math.round((performance.now() - began) / 1000)} s.\n\n${figures}`,
-);
+console.log(`${new Date().toISOString().slice(0, 10)}, ${machine}\n`);
+await bench(process.argv.slice(3));

@@ -29,6 +29,8 @@ interface Figures {
   memory: string;
   /** Bytes of each host. */
   userData: string;
+  /** Of those stacks for which it is said above what it is made of. */
+  floor: Record<string, number>;
 }
 
 /** The stacks of this repository, and the recipes that their hosts boot. */
@@ -44,7 +46,10 @@ async function ran(argv: string[], options: { cwd?: string; env?: Record<string,
   const child = spawn(program, args, { ...options, env: { ...process.env, ...options.env }, stdio: ["ignore", "pipe", "pipe"] });
   let said = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (said += chunk.toString()));
-  const code = await new Promise<number>((resolve) => child.on("close", (c) => resolve(c ?? 1)));
+  const code = await new Promise<number>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (c) => resolve(c ?? 1));
+  });
   if (code !== 0) throw new Error(`${argv.join(" ")} ended with ${code}:\n${said}`);
 }
 
@@ -58,6 +63,8 @@ async function inProject<T>(stack: string, work: (project: TestProject) => Promi
 }
 
 async function launched(project: TestProject, stack: string): Promise<Up & { all: number }> {
+  // What the run before has left to be written is not this one's.
+  await ran(["sync"]);
   const began = performance.now();
   const up = (await project.json(["up", stack])) as Up;
   // Patchwork's mail servers are others' machines: alone, its checks of them fail.
@@ -89,20 +96,57 @@ async function figuresOf(project: TestProject, stack: string): Promise<Figures> 
     checks: `${up.checks.filter((c) => c.ok).length} of ${up.checks.length}`,
     memory: memory.join(" + "),
     userData: rendered.map((r) => r.bytes).join(" + "),
+    floor: await floorOf(project, stack, floors[stack] ?? []),
   };
 }
 
-// --- What INLOOP's first boot cannot be shorter than: each part alone, on the machine that is up ---
+// --- What a first boot cannot be shorter than: each part alone, on the machines that are up, one after the other ---
 
-async function floorOf(project: TestProject): Promise<Record<string, number>> {
+interface Part {
+  name: string;
+  host: string;
+  /** Of floor.sh. */
+  argv: string[];
+}
+const gunicorn = { name: "Gunicorn", argv: ["start", "gunicorn.socket gunicorn.service", "https://inloop.localhost/"] };
+const uwsgi = { name: "uWSGI", argv: ["start", "uwsgi.service", "https://patchwork.localhost/"] };
+/** @param program what serves it */
+const partsOf = (database: string, application: string, name: string, program: { name: string; argv: string[] }): Part[] => [
+  { name: "PostgreSQL", host: database, argv: ["cluster"] },
+  { name: "", host: database, argv: ["empty", name] },
+  { name: "migration", host: application, argv: ["migration", name] },
+  { ...program, host: application },
+];
+const floors: Record<string, Part[]> = {
+  inloop: partsOf("web", "web", "inloop", gunicorn),
+  "inloop-split": partsOf("web", "web", "inloop", gunicorn),
+  "kano-konnect": [
+    { name: "RabbitMQ", host: "webserver", argv: ["start", "rabbitmq-server.service"] },
+    ...partsOf("webserver", "webserver", "kano_konnect", {
+      name: "supervisor with uWSGI",
+      argv: ["start", "supervisor.service", "http://kano-konnect.localhost/"],
+    }),
+  ],
+  patchwork: partsOf("database", "application", "patchwork", uwsgi),
+  "patchwork-single": partsOf("patchwork", "patchwork", "patchwork", uwsgi),
+};
+
+/** Seconds of each part by its name. */
+async function floorOf(project: TestProject, stack: string, parts: Part[]): Promise<Record<string, number>> {
   const script = readFileSync(join(here, "floor.sh"), "utf8");
-  const alone = async (part: string): Promise<number> => {
-    const { code, stdout, stderr } = await project.ingot(["exec", "state", "--", "sh", "-c", script, "floor.sh", part]);
-    if (code !== 0) throw new Error(stderr);
-    return Number(stdout) / 1000;
-  };
-  return { PostgreSQL: await alone("postgresql"), migration: await alone("migration"), Gunicorn: await alone("gunicorn") };
+  const floor: Record<string, number> = {};
+  for (const { name, host, argv } of parts) {
+    const { code, stdout, stderr } = await project.ingot(["exec", `${stack}/${host}`, "--", "sh", "-c", script, "floor.sh", ...argv]);
+    if (code !== 0) throw new Error(`${stack}: ${name || argv[0]}:\n${stderr}`);
+    if (name) floor[name] = Number(stdout) / 1000;
+  }
+  return floor;
 }
+
+const sum = (floor: Record<string, number>): string => {
+  const all = Object.entries(floor);
+  return `${all.map(([name, s]) => `${name} ${shown(s)}`).join(" + ")} = ${shown(all.reduce((total, [, s]) => total + s, 0))}`;
+};
 
 // --- The same state by others ---
 
@@ -147,6 +191,7 @@ async function compared(tool: string, archive: string, command: (folder: string)
     writeFileSync(at("stacks/keys/bench.pub"), readFileSync(at("key.pub")));
     writeFileSync(at("stacks/bare.yaml"), bare);
     say(`${tool}: booting`);
+    await ran(["sync"]);
     const began = performance.now();
     const { ended } = project.begin(["up", "bare"]);
     const port = await sshOf(project, at("key"));
@@ -245,20 +290,21 @@ async function own(): Promise<Own> {
     const began = performance.now();
     const apply = (await project.json(["apply", "state"])) as { ok: boolean };
     if (!apply.ok) throw new Error(JSON.stringify(apply));
-    return { up: up.all, apply: seconds(began), archive: await archiveOf(project), floor: await floorOf(project) };
+    return {
+      up: up.all,
+      apply: seconds(began),
+      archive: await archiveOf(project),
+      floor: await floorOf(project, "state", floors.inloop ?? []),
+    };
   });
 }
 
-/** @param only the stacks that are measured beside the comparison; all of them when there is none */
-export async function systems(only: string[]): Promise<string> {
+/**
+ * Prints its tables, each as soon as it is there.
+ * @param only the stacks that are measured beside the comparison; all of them when there is none
+ */
+export async function systems(only: string[]): Promise<void> {
   const bin = await tools();
-  const all: Figures[] = [];
-  for (const stack of stacks.filter((s) => !only.length || only.includes(s))) {
-    say(`${stack}: once, so that images are baked and releases built`);
-    await inProject(stack, (project) => launched(project, stack));
-    say(`${stack}: measured`);
-    await inProject(stack, async (project) => void all.push(await figuresOf(project, stack)));
-  }
   const inloop = await own();
   const others = [
     await compared("Ansible", inloop.archive, (folder) => [
@@ -267,8 +313,23 @@ export async function systems(only: string[]): Promise<string> {
     ]),
     await compared("pyinfra", inloop.archive, () => [join(bin, "pyinfra"), "-y", "inventory.py", "inloop.py"]),
   ];
-  return report(all, inloop, others);
+  console.log(comparison(inloop, others));
+  const boot = Math.min(...others.map((c) => c.boot));
+  for (const [i, stack] of stacks.filter((s) => !only.length || only.includes(s)).entries()) {
+    say(`${stack}: once, so that images are baked and releases built`);
+    await inProject(stack, (project) => launched(project, stack));
+    say(`${stack}: measured`);
+    const f = await inProject(stack, (project) => figuresOf(project, stack));
+    if (i === 0) console.log(head);
+    console.log(`| ${f.stack} | ${shown(f.up)} | ${sum({ boot, ...f.floor })} | ${f.checks} | ${f.memory} | ${f.userData} | ${f.path} |`);
+  }
 }
+
+const head = [
+  "",
+  "| stack | from `up` to verified, s | floor, s | checks that hold | memory when idle, MiB | user-data, bytes | critical path of first boot, s |",
+  "|---|---|---|---|---|---|---|",
+].join("\n");
 
 /** The release that INLOOP's machine runs, as an archive. */
 async function archiveOf(project: TestProject): Promise<string> {
@@ -276,24 +337,16 @@ async function archiveOf(project: TestProject): Promise<string> {
   return join(toolFolder, ".ingot/cache/releases", `${id}.tar.zst`);
 }
 
-function report(all: Figures[], inloop: Own, others: Compared[]): string {
+function comparison(inloop: Own, others: Compared[]): string {
   const fastest = (of: (c: Compared) => number): number => Math.min(...others.map(of));
-  const boot = fastest((c) => c.boot);
-  const floor = { boot, ...inloop.floor };
   const lines = { ingot: linesOf(join(here, "inloop.stack.yaml")), ansible: linesOf(join(here, "inloop.yaml")) };
   return [
-    "| stack | from `up` to verified, s | checks that hold | memory when idle, MiB | user-data, bytes | critical path of first boot, s |",
-    "|---|---|---|---|---|---|",
-    ...all.map((f) => `| ${f.stack} | ${shown(f.up)} | ${f.checks} | ${f.memory} | ${f.userData} | ${f.path} |`),
-    "",
-    `INLOOP's floor, each alone: ${Object.entries(floor)
-      .map(([name, s]) => `${name} ${shown(s)}`)
-      .join(" + ")} = ${shown(Object.values(floor).reduce((a, b) => a + b, 0))} s.`,
-    "",
     "| INLOOP by | boot to ssh, s | first run, s | boot and first run, s | nothing to change, s |",
     "|---|---|---|---|---|",
     `| Ingot | | | ${shown(inloop.up)}, verified | ${shown(inloop.apply)} |`,
     ...others.map((c) => `| ${c.tool} | ${shown(c.boot)} | ${shown(c.first)} | ${shown(c.boot + c.first)} | ${shown(c.second)} |`),
+    "",
+    `Its floor, each part alone: ${sum({ boot: fastest((c) => c.boot), ...inloop.floor })} s.`,
     "",
     "| against the faster of the two | ratio |",
     "|---|---|",

@@ -12,14 +12,7 @@ let project: TestProject;
 let root = "";
 const programs = ["sh", "cat", "echo", "head", "tail", "seq", "sleep", "yes"];
 const file = (name = "stacks/docker.yaml") => join(project.folder, name);
-const edit = (from: string | RegExp, to: string): void => {
-  const text = readFileSync(file(), "utf8");
-  assert.ok(text.replace(from, () => to) !== text, `nothing in the file is like ${from}`);
-  writeFileSync(
-    file(),
-    text.replace(from, () => to),
-  );
-};
+const edit = (from: string | RegExp, to: string) => project.edit("stacks/docker.yaml", from, to);
 const on = async (host: string, script: string) => {
   const { stdout, stderr } = await project.on(`docker/${host}`, script);
   return stdout + stderr;

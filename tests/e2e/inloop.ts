@@ -45,12 +45,7 @@ export interface Surroundings {
 export async function surround(project: TestProject): Promise<Surroundings> {
   const { folder } = project;
   const at = (path: string) => join(folder, path);
-  const edit = (from: string | RegExp, to: string): void => {
-    const text = readFileSync(at("stacks/inloop.yaml"), "utf8");
-    const edited = text.replace(from, () => to);
-    if (edited === text) throw new Error(`nothing in the stack is like ${from}`);
-    writeFileSync(at("stacks/inloop.yaml"), edited);
-  };
+  const edit = (from: string | RegExp, to: string) => project.edit("stacks/inloop.yaml", from, to);
   const repository = at("inloop.git");
   const work = at("work");
   execFileSync("git", ["init", "--quiet", "--bare", "--initial-branch=master", repository]);

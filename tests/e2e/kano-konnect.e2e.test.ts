@@ -40,11 +40,6 @@ const ask = (path: string, form?: string, host = "kano-konnect.localhost"): Prom
 const json = async (path: string, form?: string, host?: string) =>
   JSON.parse((await ask(path, form, host)).body) as Record<string, unknown>;
 const stack = () => join(project.folder, "stacks/kano-konnect.yaml");
-const edit = (file: string, from: string | RegExp, to: string): void => {
-  const text = readFileSync(file, "utf8");
-  assert.ok(text.replace(from, to) !== text, `nothing in ${file} is like ${from}`);
-  writeFileSync(file, text.replace(from, to));
-};
 /** The file in which an application says which release it is. */
 const release = (app: string) => join(project.folder, "tests/apps", app, "kano_konnect/kano_konnect/__init__.py");
 /** The commands of a stage of the pipeline in the docs, run as Jenkins does: each by a shell, in the project's folder. */
@@ -140,7 +135,7 @@ test("all of it lives within the 1 GiB that the instance has, and knows when Rab
 });
 
 test("RabbitMQ gets other settings: it is restarted, and what waits at its connections with it", async () => {
-  edit(stack(), "memory: 256MB", "memory: 320MB");
+  project.edit(stack(), "memory: 256MB", "memory: 320MB");
   original = readFileSync(stack(), "utf8");
   const { ok, changed } = (await project.json(["apply", "kano-konnect"])) as { ok: boolean; changed: string[] };
   assert.is(ok, true);
@@ -161,14 +156,18 @@ test("what is killed comes back", async () => {
 
 test("a release is tried on its own port beside the live one, which is not touched", async () => {
   cpSync(join(project.folder, "tests/apps/kano_konnect"), join(project.folder, "tests/apps/kano_konnect_next"), { recursive: true });
-  edit(release("kano_konnect_next"), '"one"', '"two"');
+  project.edit(release("kano_konnect_next"), '"one"', '"two"');
   // What the docs say is to be written, to the letter.
   const docs = readFileSync(join(toolFolder, "docs/systems/kano-konnect.md"), "utf8");
   const [, lines = ""] = /```yaml\n(applications:[\s\S]*?)```/.exec(docs) ?? [];
   const below = new Map([...lines.matchAll(/^(\w+):\n((?: .*\n)+)/gm)].map((m) => [m[1], (m[2] ?? "").replace(/^/gm, "    ").trimEnd()]));
-  edit(stack(), /( {4}applications:\n(?: {6}.*\n)+)/, `$1${below.get("applications")}\n\n    services:\n${below.get("services")}\n`);
-  edit(stack(), /( {4}sites:\n(?: {6}.*\n)+)/, `$1${below.get("sites")}\n`);
-  edit(stack(), "        env:\n", "        env: &environment\n");
+  project.edit(
+    stack(),
+    /(?<= {4}applications:\n(?: {6}.*\n)+)(?! {6})/,
+    `${below.get("applications")}\n\n    services:\n${below.get("services")}\n`,
+  );
+  project.edit(stack(), /(?<= {4}sites:\n(?: {6}.*\n)+)(?! {6})/, `${below.get("sites")}\n`);
+  project.edit(stack(), "        env:\n", "        env: &environment\n");
   const programs = "supervisorctl status | sed 's/,.*//'";
   const live = await on(programs);
   const tried = (await project.json(["apply", "kano-konnect"])) as { ok: boolean };
@@ -183,7 +182,7 @@ test("a release is tried on its own port beside the live one, which is not touch
 test("the pipeline switches to it once its tests pass; it is rolled back by one command, and the trial is ended by another", async () => {
   const { code: tested, said: tests } = await testing;
   assert.is(tested, 0, tests);
-  edit(stack(), "tests/apps/kano_konnect ", "tests/apps/kano_konnect_next ");
+  project.edit(stack(), "tests/apps/kano_konnect ", "tests/apps/kano_konnect_next ");
   const { code, said } = await stage("Deploy");
   assert.is(code, 0, said);
   assert.is((await json("/")).release, "two");
@@ -199,19 +198,19 @@ test("the pipeline switches to it once its tests pass; it is rolled back by one 
 
 test("what fails the pipeline's tests, or its health check, never stays live", async () => {
   const tasks = join(project.folder, "tests/apps/kano_konnect/kano_konnect/kano_konnect/tasks.py");
-  edit(tasks, "x + y", "x - y");
+  project.edit(tasks, "x + y", "x - y");
   const { code: tested, said: tests } = await stage("Test");
   assert.is(tested, 1, tests);
   assert.match(tests, /FAILED \(failures=1\)/);
-  edit(tasks, "x - y", "x + y");
+  project.edit(tasks, "x - y", "x + y");
   // It starts, and its tests pass: only who asks the live site sees it.
   const production = join(project.folder, "tests/apps/kano_konnect/kano_konnect/kano_konnect/settings/production.py");
-  edit(production, /^ALLOWED_HOSTS = .*/m, 'ALLOWED_HOSTS = ["elsewhere.example.org"]');
+  project.edit(production, /^ALLOWED_HOSTS = .*/m, 'ALLOWED_HOSTS = ["elsewhere.example.org"]');
   const { code, said } = await stage("Deploy");
   assert.is(code, 1, said);
   assert.match(said, /check\/home/);
   assert.match(said, /kano-konnect is again what it was before/);
-  edit(production, /^ALLOWED_HOSTS = .*/m, 'ALLOWED_HOSTS = os.environ["ALLOWED_HOSTS"].split(",")');
+  project.edit(production, /^ALLOWED_HOSTS = .*/m, 'ALLOWED_HOSTS = os.environ["ALLOWED_HOSTS"].split(",")');
   assert.is((await json("/")).release, "one");
   assert.equal(await json("/sums", "x=1&y=1"), { sum: 2, user: "celery" });
 });

@@ -19,11 +19,7 @@ let asked = 0;
 /** Of no text, and more than user-data has room for. */
 const bytes = randomBytes(40_000);
 const file = () => join(project.folder, "stacks/kinds.yaml");
-const edit = (from: string | RegExp, to: string): void => {
-  const text = readFileSync(file(), "utf8");
-  assert.ok(text.replace(from, to) !== text, `nothing in the file is like ${from}`);
-  writeFileSync(file(), text.replace(from, to));
-};
+const edit = (from: string | RegExp, to: string) => project.edit("stacks/kinds.yaml", from, to);
 const first = async (script: string) => (await project.on("kinds/first", script)).stdout;
 
 interface Applied {
@@ -282,6 +278,22 @@ test("a job that fails is found by verify, and its log is there", async () => {
   edit("ls /srv/clerk/nothing-there", "touch /srv/clerk/weekly");
   await project.ingot(["apply", "kinds"]);
   await first("systemctl start weekly.service");
+});
+
+test("a cluster whose data is to be elsewhere is neither moved nor left behind for a new one", async () => {
+  const second = async (script: string) => (await project.on("kinds/second", script)).stdout;
+  const look =
+    "runuser -u postgres -- psql -XAtc 'show data_directory' -c 'select pg_postmaster_start_time()'; findmnt -no FSTYPE /srv/records";
+  const before = await second(look);
+  assert.match(before, /^\/srv\/records\/clusters\/\d+\/main\n.*\next4\n$/);
+  edit("data: /srv/records/clusters", "data: /srv/data/clusters");
+  const refused = await project.ingot(["apply", "kinds/second"]);
+  assert.is(refused.code, 1);
+  assert.match(refused.stderr, /the data of this host's cluster is in \/srv\/records\/clusters\/\d+\/main, not in \/srv\/data\/clusters/);
+  edit("data: /srv/data/clusters", "data: /srv/records/clusters");
+  assert.is((await project.ingot(["apply", "kinds/second"])).code, 0);
+  assert.is(await second(look), before);
+  assert.is(await second("ls /srv/data"), "lost+found\n");
 });
 
 test("a file that is there is not made a link of", async () => {

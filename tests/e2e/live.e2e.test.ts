@@ -21,11 +21,7 @@ const test = (name: string, work: () => Promise<void>): void => {
 const path = (name: string) => join(project.folder, name);
 const stackFile = () => path("stacks/live.yaml");
 const stack = () => readFileSync(stackFile(), "utf8");
-const edit = (from: string | RegExp, to: string): void => {
-  const text = stack();
-  assert.ok(text.replace(from, to) !== text, `nothing in the stack is like ${from}`);
-  writeFileSync(stackFile(), text.replace(from, to));
-};
+const edit = (from: string | RegExp, to: string) => project.edit(stackFile(), from, to);
 const web = async (script: string) => (await project.on("live/web", script)).stdout.trim();
 
 const declared = (commit: string): string => `stack: live

@@ -1,4 +1,4 @@
-// Many users at once, by wrk: bounded in connections, and in time by whoever ends it.
+// Many users at once, by wrk: bounded in connections and in requests of each, and in time by whoever ends it.
 import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -18,8 +18,11 @@ export interface Load {
 export function load(folder: string, url: string): Load {
   const hosts = join(folder, "hosts");
   writeFileSync(hosts, `127.0.0.1 localhost ${new URL(url).hostname}\n`);
+  // Of what one does before the next click, a tenth of a second is left: what they are served by has processors of its own, elsewhere.
+  const pace = join(folder, "pace.lua");
+  writeFileSync(pace, "function delay() return 100 end\n");
   // A request may wait for a program that is being restarted; none may wait for longer than a person would.
-  const wrk = ["--threads", "2", "--connections", "8", "--timeout", "30s", "--duration", "600s", url];
+  const wrk = ["--threads", "2", "--connections", "8", "--timeout", "30s", "--duration", "600s", "--script", pace, url];
   const [program = "", ...args] = asRoot(["unshare", "--mount", "sh", join(toolFolder, "tests/e2e/load.sh"), hosts, ...wrk]);
   const child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"] });
   let said = "";

@@ -12,14 +12,7 @@ let project: TestProject;
 /** Nothing of it means the same to a shell, an ini file, postfix and systemd. */
 const awkward = `a"b'c%d$e\\f g`;
 const file = (name = "stacks/mail.yaml") => join(project.folder, name);
-const edit = (from: string | RegExp, to: string): void => {
-  const text = readFileSync(file(), "utf8");
-  assert.ok(text.replace(from, () => to) !== text, `nothing in the file is like ${from}`);
-  writeFileSync(
-    file(),
-    text.replace(from, () => to),
-  );
-};
+const edit = (from: string | RegExp, to: string) => project.edit("stacks/mail.yaml", from, to);
 const app = async (script: string) => (await project.on("mail/app", script)).stdout;
 const servers = async (script: string) => (await project.on("mail/servers", script)).stdout;
 const verify = () => project.ingot(["verify", "mail"]);

@@ -13,11 +13,7 @@ const test = suite("packages");
 let project: TestProject;
 let keys: string;
 const file = (name = "stacks/packages.yaml") => join(project.folder, name);
-const edit = (from: string | RegExp, to: string): void => {
-  const text = readFileSync(file(), "utf8");
-  assert.ok(text.replace(from, to) !== text, `nothing in the file is like ${from}`);
-  writeFileSync(file(), text.replace(from, to));
-};
+const edit = (from: string | RegExp, to: string) => project.edit("stacks/packages.yaml", from, to);
 const web = async (script: string) => (await project.on("packages/web", script)).stdout;
 const apply = async () => (await project.json(["apply", "packages"])) as { changed: string[] };
 const tool = (program: string, args: string[], cwd = project.folder): string =>

@@ -1,8 +1,8 @@
 // A project of the test's own: the repository's recipes, stacks and applications in a temporary folder, with its own .ingot/.
 // Images, .debs and releases are the repository's, so that nothing is baked or fetched twice.
 import { type ChildProcess, spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { toolFolder } from "../../lib/paths.ts";
 
 export interface Outcome {
@@ -20,6 +20,8 @@ export interface TestProject {
   /** Runs a shell script on a machine; the script is an argument, its input comes on standard input. */
   on(machine: string, script: string, input?: string): Promise<Outcome>;
   json(args: string[]): Promise<unknown>;
+  /** Replaces in a file of the project's; throws when nothing in it is like that. @param file from the project's folder */
+  edit(file: string, from: string | RegExp, to: string): void;
   /** Ends every machine and removes the folder; throws when something of it is left on this computer. */
   remove(): Promise<void>;
   /** Mounts, processes and namespaces that have the project's folder or its names in them. */
@@ -62,6 +64,13 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
         throw new Error(`ingot ${args.join(" ")} gave no JSON (exit code ${code}):\n${stdout}${stderr}`);
       }
     },
+    edit(file, from, to) {
+      const path = resolve(folder, file);
+      const text = readFileSync(path, "utf8");
+      const edited = text.replace(from, () => to);
+      if (edited === text) throw new Error(`nothing in ${file} is like ${from}`);
+      writeFileSync(path, edited);
+    },
     left,
     async remove() {
       const machines = JSON.parse((await run(["status", "--json"])).stdout || "[]") as { stack: string }[];
@@ -83,11 +92,20 @@ async function baked(image: string): Promise<void> {
 }
 
 function outcomeOf(child: ChildProcess): Promise<Outcome> {
+  const began = performance.now();
   let stdout = "";
   let stderr = "";
   child.stdout?.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
   child.stderr?.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
-  return new Promise((resolve) => child.on("close", (code, signal) => resolve({ code: code ?? (signal ? 128 : 1), stdout, stderr })));
+  return new Promise((resolve) =>
+    child.on("close", (code, signal) => {
+      if (process.env.INGOT_TEST_TIMES)
+        console.error(
+          `${((performance.now() - began) / 1000).toFixed(1).padStart(6)} s  ${child.spawnargs.slice(2, 5).join(" ").slice(0, 80)}`,
+        );
+      resolve({ code: code ?? (signal ? 128 : 1), stdout, stderr });
+    }),
+  );
 }
 
 /** What of the project's folder is mounted, attached or named in a process's arguments. */

@@ -135,9 +135,12 @@ sql() {
 	as postgres "$sql_program" -X -q -A -t -v ON_ERROR_STOP=1 -d "$sql_database" "$@"
 }
 
-# The end of a unit's journal, for a step's log.
+# The end of a unit's journal, for a step's log: `journal_of UNIT [MATCH…]`. What it has just said is waited for.
 journal_of() {
-	journalctl --quiet --no-pager --output=cat --lines=30 --unit="$1" 2>&1 || true
+	journalctl --sync 2>/dev/null || true
+	journal_unit=$1
+	shift
+	journalctl --quiet --no-pager --output=cat --lines=30 --unit="$journal_unit" "$@" 2>&1 || true
 }
 
 # --- Services -----------------------------------------------------------------------------------------------------------------

@@ -119,6 +119,13 @@ write_config() {
 	place "${ARG_SETTINGS_FILE:-/dev/null}" conf.d/ingot.conf 0644
 }
 
+# A cluster that this host has elsewhere: neither left behind for a new one nor moved by us.
+not_elsewhere() {
+	had=$(sed -n "s/^data_directory = '\(.*\)'$/\1/p" "$folder/postgresql.conf" 2>/dev/null || true)
+	[ -z "$had" ] || [ "$had" = "$ARG_DATA" ] || [ ! -e "$had/PG_VERSION" ] ||
+		fail "the data of this host's cluster is in $had, not in $ARG_DATA; move it yourself (systemctl stop $unit, then mv), and apply again; nothing was changed"
+}
+
 # What the data directory is: `empty` or `cluster`. Everything else is refused.
 data_state() {
 	[ -z "${ARG_MOUNT-}" ] || mountpoint -q -- "$ARG_MOUNT" || fail "$ARG_MOUNT is not mounted: no cluster is made or started beside its volume"
@@ -186,6 +193,7 @@ probe)
 	[ "$(echo 'select count(*) from pg_settings where pending_restart;' | sql postgres)" = 0 ]
 	;;
 apply)
+	not_elsewhere
 	state=$(data_state)
 	reload=
 	if ! drop_in_same; then

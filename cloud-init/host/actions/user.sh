@@ -1,5 +1,5 @@
 #!/bin/sh
-# user: an account, its groups, its login keys and what sudo allows it. Creates it, or changes only what differs.
+# user: an account, its groups and what sudo allows it. Creates it, or changes only what differs.
 # ARG_NAME
 # ARG_UID, ARG_GID  numbers; without them the system chooses (the group gets the user's number when that is free)
 # ARG_SYSTEM        true: no login shell, no home made (a `directory` does that), no password
@@ -11,7 +11,6 @@
 # ARG_SUDO_COMMANDS commands (lines), as sudoers(5) writes them, that may be run as root without a password
 # ARG_PASSWORD_HASH path of the secret: the hash of the password; without it no password fits
 # ARG_EXPIRES       the last day (YYYY-MM-DD) on which the account may be used
-# ARG_SSH_KEYS      public keys (lines): all of ~/.ssh/authorized_keys; left alone when the argument is not there
 # shellcheck source=cloud-init/host/actions/lib.sh
 . "$INGOT/actions/lib.sh"
 
@@ -51,11 +50,6 @@ there_groups() {
 	for group in $(id -Gn -- "$ARG_NAME"); do
 		[ "$group" = "$primary" ] || printf '%s\n' "$group"
 	done | sorted
-}
-
-keys_there() {
-	# shellcheck disable=SC2016 # the user's own HOME
-	as "$ARG_NAME" sh -c 'cat -- "$HOME/.ssh/authorized_keys"' 2>/dev/null || true
 }
 
 account_differs() {
@@ -101,7 +95,6 @@ probe)
 	else
 		[ ! -e "$sudoers" ]
 	fi
-	[ -z "${ARG_SSH_KEYS+set}" ] || [ "$(keys_there)" = "$ARG_SSH_KEYS" ]
 	;;
 apply)
 	exec 9>/run/ingot/accounts.lock
@@ -174,25 +167,6 @@ apply)
 		mv -f -- "$sudoers.new" "$sudoers"
 	else
 		rm -f -- "$sudoers"
-	fi
-
-	if [ -n "${ARG_SSH_KEYS+set}" ]; then
-		# As the user: whatever the user has made of ~/.ssh, it leads nowhere that the user could not write to.
-		# shellcheck disable=SC2016 # the user's own HOME
-		printf '%s' "${ARG_SSH_KEYS:+$ARG_SSH_KEYS$newline}" | as "$ARG_NAME" sh -c '
-			set -eu
-			umask 077
-			cd -- "$HOME"
-			[ ! -L .ssh ] || { echo "$HOME/.ssh is a symlink" >&2; exit 2; }
-			[ -d .ssh ] || mkdir .ssh
-			chmod 700 .ssh
-			cd .ssh
-			cat >.authorized_keys.new
-			if [ -s .authorized_keys.new ]; then
-				mv -fT .authorized_keys.new authorized_keys
-			else
-				rm -f .authorized_keys.new authorized_keys
-			fi'
 	fi
 	;;
 esac

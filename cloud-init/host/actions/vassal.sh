@@ -11,7 +11,8 @@
 site=/etc/uwsgi/sites/$ARG_NAME.ini
 record=/var/lib/ingot/services/uwsgi.$ARG_NAME
 
-# Its master, a child of the emperor's, and the master's workers.
+# Its master, a child of the emperor's, and the master's workers. `own`: what the journal has of each that was seen.
+own=''
 look() {
 	master='' workers=''
 	emperor=$(systemctl show --property=MainPID --value -- "$ARG_EMPEROR")
@@ -20,7 +21,14 @@ look() {
 		*" --ini $site "*) master=$pid ;;
 		esac
 	done
-	[ -z "$master" ] || workers=$(cat "/proc/$master/task/$master/children" 2>/dev/null || true)
+	[ -n "$master" ] || return 0
+	workers=$(cat "/proc/$master/task/$master/children" 2>/dev/null || true)
+	for pid in $master $workers; do
+		case "$own " in
+		*" _PID=$pid "*) ;;
+		*) own="$own _PID=$pid" ;;
+		esac
+	done
 }
 
 is_listening() {
@@ -69,9 +77,11 @@ renewed() {
 	done
 }
 
+# The emperor's journal has the lines of every vassal: only this one's are shown.
 died() {
 	echo "uWSGI does not serve $ARG_NAME: $1; the end of its journal:" >&2
-	journal_of "$ARG_EMPEROR" >&2
+	# shellcheck disable=SC2086 # a match a word
+	journal_of "$ARG_EMPEROR" $own >&2
 	exit 99
 }
 
