@@ -6,7 +6,11 @@ export interface Distro {
   keyringPackage: string;
   /** What every image has beside the essential packages and the recipe's. */
   base: string[];
+  /** What makes a bootable disk, by architecture: GRUB, shim, and what writes partitions and file systems. Never installed in an image. */
+  disk: Record<"amd64" | "arm64", string[]>;
 }
+
+const diskPrograms = ["fdisk", "e2fsprogs", "dosfstools", "mtools"];
 
 export const distros = {
   debian: {
@@ -15,5 +19,9 @@ export const distros = {
     keyringPackage: "debian-archive-keyring",
     // usr-is-merged instead of usrmerge and its Perl: the tree begins merged.
     base: ["apt", "systemd-sysv", "usr-is-merged"],
+    disk: {
+      amd64: ["grub-pc-bin", "grub-efi-amd64-signed", "shim-signed", "shim-helpers-amd64-signed", ...diskPrograms],
+      arm64: ["grub-efi-arm64-signed", "shim-signed", "shim-helpers-arm64-signed", ...diskPrograms],
+    },
   },
 } satisfies Record<string, Distro>;

@@ -1,4 +1,5 @@
 // ingot image …: the recipes' locks and images. All work is done by images/.
+import { statSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { imageDigest } from "../images/digest.ts";
 import type { Image } from "../images/image.ts";
@@ -14,12 +15,16 @@ export const help = `Lock and bake images, and show what is in them.
 
 Usage: ingot image lock <recipe>            ask the archives which packages the recipe comes to, and write them down
        ingot image bake <recipe> [--locked] make the image, unless it is there already
+       ingot image disk <recipe> [--format raw|qcow2] [--locked]
+                                            make a disk of it that boots by BIOS and by UEFI, unless it is there already
        ingot image list                     the recipes, and the images that were baked
        ingot image show <recipe|digest>     what is in an image
 
-A recipe is a file images/<name>.yaml; its lock is images/<name>.lock.json and belongs into git.
+A recipe is a file images/<name>.yaml; its lock is images/<name>.lock.json and belongs into git. What makes
+disks (GRUB, shim) has a lock of its own, images/<name>.disk.lock.json, from the first disk on.
 
 Options:
+  --format   raw (as it is, sparse) or qcow2 (packed, for QEMU and for carrying about); raw without it
   --locked   fail rather than lock anew when a locked package is gone from the archives
   --json     print the result as JSON`;
 
@@ -31,19 +36,24 @@ interface Io {
 }
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { locked: { type: "boolean" } } });
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { locked: { type: "boolean" }, format: { type: "string" } },
+  });
   const [verb, name, ...rest] = positionals;
   if (rest.length) throw new RefusedError(`ingot image ${verb} takes one name`, "ingot image --help");
   if (verb === "list" && name === undefined) return list(io);
-  if (verb !== undefined && ["lock", "bake", "show"].includes(verb)) {
+  if (verb !== undefined && ["lock", "bake", "disk", "show"].includes(verb)) {
     const wanted = name ?? only(io.project, verb);
     if (verb === "lock") return lock(wanted, io);
     if (verb === "bake") return bakeCommand(wanted, values.locked, io);
+    if (verb === "disk") return disk(wanted, values.format ?? "raw", values.locked, io);
     return show(wanted, io);
   }
   throw new UsageError(
     verb === undefined ? "image: what about it?" : `there is no command \`ingot image ${verb}\``,
-    "lock, bake, list or show: ingot image --help",
+    "lock, bake, disk, list or show: ingot image --help",
   );
 }
 
@@ -56,7 +66,10 @@ export function only(project: Project, verb: string): string {
 
 async function lock(name: string, { json, project, progress, print }: Io): Promise<number> {
   const { lockRecipe } = await import("../images/archive.ts");
-  const { lock, changes } = await lockRecipe(project, loadRecipe(project, name), progress);
+  const { hasToolsLock, lockTools } = await import("../images/disk.ts");
+  const recipe = loadRecipe(project, name);
+  const { lock, changes } = await lockRecipe(project, recipe, progress);
+  if (hasToolsLock(project, recipe)) await lockTools(project, recipe, progress);
   if (json) print(JSON.stringify({ image: name, packages: lock.packages.length, ...changes }, null, 2));
   else for (const line of [`images/${name}.lock.json: ${lock.packages.length} packages`, ...describeChanges(changes)]) print(line);
   return 0;
@@ -71,6 +84,23 @@ export async function bakeCommand(name: string, locked: boolean | undefined, { j
     print(
       `${name} ${short(image.digest)} ${baked ? `baked in ${seconds.toFixed(1)} s` : "is baked already: nothing to do"}: ${summary(image)}`,
     );
+  return 0;
+}
+
+async function disk(name: string, format: string, locked: boolean | undefined, { json, project, progress, print }: Io): Promise<number> {
+  const { diskFormats, makeDisk } = await import("../images/disk.ts");
+  const wanted = diskFormats.find((f) => f === format);
+  if (!wanted) throw new UsageError(`there is no format \`${format}\``, `--format ${diskFormats.join(", or --format ")}`);
+  const { image, path, size, made, seconds } = await makeDisk(project, name, wanted, { locked: locked ? true : undefined, progress });
+  const holds = statSync(path).blocks * 512;
+  if (json) print(JSON.stringify({ image: name, digest: image.digest, format, path, size, holds, made, seconds }, null, 2));
+  else {
+    print(`${name} ${short(image.digest)}: ${made ? `disk made in ${seconds.toFixed(1)} s` : "its disk is there already"}`);
+    print(`  ${path}`);
+    print(
+      `  ${megabytes(size)}, of which ${megabytes(holds)} are on this computer; it boots by UEFI${image.manifest.architecture === "amd64" ? " and by BIOS" : ""}`,
+    );
+  }
   return 0;
 }
 

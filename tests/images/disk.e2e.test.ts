@@ -1,0 +1,120 @@
+// Makes the bootable disk of an image for real, as root (or with sudo). That it boots is shown in tests/stacks/vm.e2e.test.ts. Started with
+// DISK_ONLY=<project>, it is the process that the kill tests kill.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { bake } from "../../images/bake.ts";
+import { type Disk, diskOf, makeDisk } from "../../images/disk.ts";
+import { layoutOf } from "../../images/disk-layout.ts";
+import type { Image } from "../../images/image.ts";
+import { Cancelled, listenForSignals } from "../../lib/cancel.ts";
+import { sha256File } from "../../lib/digest.ts";
+import { ledgerAt } from "../../lib/ledger.ts";
+import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
+import { silent } from "../../lib/progress.ts";
+import { asRoot, run } from "../../lib/run.ts";
+
+const own = projectAt(toolFolder);
+process.env.INGOT_CACHE ??= own.cache;
+
+if (process.env.DISK_ONLY) {
+  listenForSignals();
+  try {
+    const { made } = await makeDisk(projectAt(process.env.DISK_ONLY), "debian-12", "raw", { progress: silent });
+    console.log(made ? "made" : "found");
+    process.exit(0);
+  } catch (error) {
+    console.error(error);
+    process.exit(error instanceof Cancelled ? 130 : 1);
+  }
+}
+
+const test = suite("disk of debian-12");
+let image: Image;
+let disk: Disk;
+/** Another project, with a copy of the image: other folders, other inodes, other times of change and access. */
+let other: Project;
+
+test.before(async () => {
+  image = (await bake(own, "debian-12", { progress: silent })).image;
+  disk = await makeDisk(own, "debian-12", "raw", { progress: silent });
+  other = projectAt(mkdtempSync("/var/tmp/ingot-disk-"));
+  for (const folder of [other.images, other.stacks, join(other.store, image.digest)]) mkdirSync(folder, { recursive: true });
+  for (const file of readdirSync(own.images).filter((f) => f.endsWith(".yaml") || f.endsWith(".json")))
+    cpSync(join(own.images, file), join(other.images, file));
+  await run(asRoot(["cp", "--archive", image.root, join(other.store, image.digest, "root")]));
+  cpSync(join(own.store, image.digest, "manifest.json"), join(other.store, image.digest, "manifest.json"));
+});
+test.after(async () => {
+  if (!other) return;
+  await run(asRoot(["rm", "-rf", "--one-file-system", other.folder]));
+});
+
+const disksOf = (project: Project): string[] => readdirSync(join(project.store, image.digest)).filter((f) => f.startsWith("disk-"));
+const halves = (project: Project): string[] => readdirSync(project.store).filter((f) => f.startsWith("."));
+
+test("stopped or killed at any moment it leaves nothing, and the next one is right", async () => {
+  const ledger = ledgerAt(other.ledger);
+  for (const [signal, seconds] of [
+    ["SIGTERM", 2],
+    ["SIGKILL", 4],
+  ] as [NodeJS.Signals, number][]) {
+    const child = spawn(process.execPath, [fileURLToPath(import.meta.url)], {
+      env: { ...process.env, DISK_ONLY: other.folder },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => (output += String(chunk)));
+    const ended = once(child, "close");
+    for (const end = Date.now() + 30_000; !halves(other).length && Date.now() < end && child.exitCode === null; ) await delay(20);
+    await delay(seconds * 1000);
+    child.kill(signal);
+    const [code] = await ended;
+    const where = `${signal} after ${seconds} s: ${output}`;
+    assert.equal(disksOf(other), [], where);
+    assert.not.match(readFileSync("/proc/self/mountinfo", "utf8"), new RegExp(other.folder), where);
+    if (signal === "SIGKILL") continue; // the next run takes its folder away
+    assert.is(code, 130, where);
+    assert.equal([halves(other), ledger.all()], [[], []], where);
+  }
+});
+
+test("two disks of one image, made in different folders at different times, are the same bit for bit", async () => {
+  const again = await makeDisk(other, "debian-12", "raw", { locked: true, progress: silent });
+  assert.ok(again.made);
+  assert.equal([halves(other), ledgerAt(other.ledger).all()], [[], []]);
+  assert.is.not(again.path, disk.path);
+  if ((await sha256File(again.path)) !== (await sha256File(disk.path)))
+    assert.unreachable(`they differ: ${(await run(["sh", "-c", 'cmp -l "$1" "$2" | head -n 20', "sh", again.path, disk.path])).stdout}`);
+});
+
+test("a disk that is there is not made again, and is nobody's to write to", async () => {
+  const again = await makeDisk(own, "debian-12", "raw", { progress: silent });
+  assert.equal([again.made, again.path], [false, disk.path]);
+  const { mode, uid, blocks, size } = statSync(disk.path);
+  assert.equal([(mode & 0o7777).toString(8), uid], ["444", process.getuid?.()]);
+  assert.is(size, layoutOf(image).sectors * 512);
+  assert.ok(blocks * 512 < image.manifest.size * 1.3, `${blocks * 512} bytes on this computer, of ${image.manifest.size} in the image`);
+});
+
+test("the kernel finds its root on NVMe, virtio and Xen, and has EC2's network card from the start", async () => {
+  const inTree = async (command: string) => (await run(asRoot(["chroot", image.root, "sh", "-c", command]))).stdout;
+  const there = `${await inTree("cat /lib/modules/*/modules.builtin")}${await inTree("zstd -dc </initrd.img | cpio -t --quiet")}`;
+  for (const driver of ["nvme", "ena", "ext4", "virtio_blk", "virtio_pci", "virtio_net", "xen-blkfront"])
+    assert.match(there, new RegExp(`/${driver}\\.ko`), driver);
+});
+
+test("without a kernel there is no disk, and the message says what to add", async () => {
+  const bare: Image = { ...image, manifest: { ...image.manifest, packages: {} } };
+  await diskOf(other, bare, "raw", { progress: silent }).then(
+    () => assert.unreachable(),
+    (error) => assert.match(String(error.message), /has no kernel to boot/),
+  );
+});
+
+test.run();

@@ -1,0 +1,126 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { layoutOf, partitionTable } from "../../images/disk-layout.ts";
+import { brokenDisk, type DiskFacts, listed, parseListing } from "../../images/disk-truths.ts";
+import { toolFolder } from "../../lib/paths.ts";
+
+const test = suite("disk");
+
+const image = (name: string, size: number) => ({ name, manifest: { size } });
+
+test("ids stay with the image's name, and no two are the same", () => {
+  const { ids } = layoutOf(image("debian-12", 900e6));
+  assert.equal(layoutOf(image("debian-12", 2e9)).ids, ids);
+  const others = layoutOf(image("inloop", 900e6)).ids;
+  const all = [...Object.values(ids), ...Object.values(others)];
+  assert.is(new Set(all).size, all.length);
+  for (const [name, id] of Object.entries(ids))
+    assert.match(id, name === "espVolume" ? /^[0-9a-f]{8}$/ : /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+});
+
+test("the root is last, nothing overlaps, and it has room for what is in it", () => {
+  for (const size of [100e6, 900e6, 5e9]) {
+    const { sectors, bios, esp, root } = layoutOf(image("a", size));
+    assert.is(bios.start + bios.sectors, esp.start);
+    assert.is(esp.start + esp.sectors, root.start);
+    assert.ok(root.start + root.sectors <= sectors - 34);
+    assert.ok(root.sectors * 512 > size * 1.4, `${size}`);
+    assert.is(root.start % 2048, 0);
+    assert.is(sectors % 2 ** 21, 0);
+  }
+});
+
+test("the table of partitions names each partition by its number", () => {
+  const table = partitionTable(layoutOf(image("a", 900e6)), "amd64");
+  assert.match(table, /^label: gpt\nlabel-id: /);
+  assert.match(table, /^1 : start=139264, size=\d+, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, uuid=/m);
+  assert.match(table, /^14 : start=2048, size=6144, type=21686148-6449-6E6F-744E-656564454649, uuid=/m);
+  assert.match(table, /^15 : start=8192, size=131072, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, uuid=/m);
+});
+
+test("what debugfs lists is read back, whatever the names", () => {
+  const said = [
+    'debugfs: ls -p "/"',
+    "/2/040755/0/0/.//",
+    "/2/040755/0/0/..//",
+    "/12/040755/0/0/etc//",
+    "/13/120777/0/0/bin/7/",
+    'debugfs: ls -p "/etc"',
+    "/12/040755/0/0/.//",
+    "/2/040755/0/0/..//",
+    "/14/100640/0/42/a b/1234/",
+    "/15/104755/0/0/dev-disk\\x2dby.mount/3/",
+    "/16/020666/0/0/null/0/",
+    "",
+  ].join("\n");
+  assert.equal(parseListing(said), [
+    "/etc d 0755 0 0 -",
+    "/bin l 0777 0 0 -",
+    "/etc/a b f 0640 0 42 1234",
+    "/etc/dev-disk\\x2dby.mount f 4755 0 0 3",
+    "/etc/null c 0666 0 0 -",
+  ]);
+});
+
+const layout = layoutOf(image("debian-12", 900e6));
+const esp = ["/EFI/BOOT/BOOTX64.EFI"];
+const files = { "/etc/fstab": "UUID=x / ext4\n" };
+function right(): DiskFacts {
+  const at = ({ start, sectors }: { start: number; sectors: number }) => ({ start, size: sectors });
+  const { ids } = layout;
+  const entry = listed({ path: "/etc", type: "d", mode: "755", uid: "0", gid: "0", size: "4096" });
+  return {
+    table: {
+      label: "gpt",
+      id: ids.disk.toUpperCase(),
+      partitions: [
+        { node: "/mnt/disk.raw1", ...at(layout.root), type: "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", uuid: ids.root.toUpperCase() },
+        { node: "/mnt/disk.raw14", ...at(layout.bios), type: "21686148-6449-6E6F-744E-656564454649", uuid: ids.bios.toUpperCase() },
+        { node: "/mnt/disk.raw15", ...at(layout.esp), type: "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", uuid: ids.esp.toUpperCase() },
+      ],
+    },
+    super: {
+      "Filesystem UUID": ids.fileSystem,
+      "Directory Hash Seed": ids.hashSeed,
+      "Filesystem state": "clean",
+      "Mount count": "0",
+      "Last mounted on": "<not available>",
+    },
+    esp: ["/EFI/BOOT/BOOTX64.EFI"],
+    files: [entry, "/lost+found d 0700 0 0 -"],
+    tree: [entry],
+    contents: { "/etc/machine-id": "", ...files },
+  };
+}
+const broken = (facts: DiskFacts) => brokenDisk(layout, "amd64", esp, files, facts);
+
+test("a disk that is right breaks no truth", () => assert.equal(broken(right()), []));
+
+for (const [what, change, pattern] of [
+  ["another table", (f) => (f.table.label = "dos"), /table of partitions is dos/],
+  ["a root elsewhere", (f) => f.table.partitions.splice(0, 1), /number of partitions is 2/],
+  ["another id", (f) => (f.super["Filesystem UUID"] = "x"), /the root's file system is x/],
+  ["a file system that was in use", (f) => (f.super["Mount count"] = "1"), /how often it was mounted is 1/],
+  ["a file system with errors", (f) => (f.super["Filesystem state"] = "clean with errors"), /its state is clean with errors/],
+  ["more on the ESP", (f) => f.esp.push("/EFI/x"), /what is on the ESP/],
+  ["a file that is lacking", (f) => f.tree.push("/etc/passwd f 0644 0 0 1000"), /the disk has not: \/etc\/passwd/],
+  ["a file too many", (f) => f.files.push("/etc/ssh/ssh_host_rsa_key f 0600 0 0 2600"), /the image has not: \/etc\/ssh\/ssh_host_rsa_key/],
+  ["an owner of its own", (f) => (f.files[0] = "/etc d 0755 1000 1000 -"), /\/etc d 0755 0 0 -.*\n?.*\/etc d 0755 1000 1000/],
+  ["a machine's id", (f) => (f.contents["/etc/machine-id"] = "abc\n"), /\/etc\/machine-id is not what it must be/],
+  ["no fstab", (f) => delete f.contents["/etc/fstab"], /\/etc\/fstab is not/],
+] as [string, (facts: DiskFacts) => unknown, RegExp][])
+  test(`${what} is said`, () => {
+    const facts = right();
+    change(facts);
+    assert.match(broken(facts).join("\n"), pattern);
+  });
+
+test("GRUB waits for nothing, and everything is on the serial console", () => {
+  const text = readFileSync(join(toolFolder, "images/disk/grub.cfg"), "utf8");
+  assert.match(text, /^set timeout=0$/m);
+  assert.match(text, /^linux \/vmlinuz root=UUID=@ROOT@ ro .*console=ttyS0,115200/m);
+});
+
+test.run();
