@@ -1,6 +1,6 @@
 #!/bin/bash
 # Sets up what is missing: Debian packages (with sudo when not root), npm packages, dist/. Says what it installs and why; quick when
-# nothing is missing. `--tests` and `--lint` add what those need; `--no-system` leaves the system alone, for tests that need neither root
+# nothing is missing. `--tests`, `--vm` and `--lint` add what those need; `--no-system` leaves the system alone, for tests that need neither root
 # nor machines.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -39,6 +39,13 @@ for option in "$@"; do
 			"gpg /usr/bin/gpg signs an archive of packages in a test"
 			"git /usr/bin/git keeps sources that tests deploy"
 			"python3-venv /usr/share/doc/python3-venv/copyright holds moto, the emulator of AWS"
+		)
+		;;
+	--vm)
+		packages+=(
+			"qemu-system-x86 /usr/bin/qemu-system-x86_64 boots machines with a kernel of their own"
+			"qemu-utils /usr/bin/qemu-img makes their disks"
+			"ovmf /usr/share/OVMF/OVMF_CODE_4M.fd boots them by UEFI"
 		)
 		;;
 	--lint) packages+=("shellcheck /usr/bin/shellcheck checks the shell scripts") ;;

@@ -1,0 +1,79 @@
+// The bootable disk of debian-12 in QEMU, by UEFI and by BIOS, as a machine of EC2's would find it: an NVMe disk larger than the image, and
+// cloud-init's seed. In the long suite: a first boot without KVM takes minutes. `npm run test:long` installs QEMU.
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { type Disk, makeDisk } from "../../images/disk.ts";
+import { projectAt, toolFolder } from "../../lib/paths.ts";
+import { silent } from "../../lib/progress.ts";
+import { run, tryRun } from "../../lib/run.ts";
+import { type Acceleration, accelerationOf, firmwares, ovmf, qemu, qemuArguments } from "../../stacks/local/qemu.ts";
+
+const test = suite("boot of the disk");
+const long = process.env.INGOT_TEST_LONG ? test : test.skip;
+const project = projectAt(toolFolder);
+/** Each firmware boots another form of it. */
+let disks: Record<(typeof firmwares)[number], Disk>;
+let acceleration: Acceleration;
+let folder: string;
+
+test.before(async () => {
+  if (!process.env.INGOT_TEST_LONG) return;
+  const uefi = await makeDisk(project, "debian-12", "raw", { progress: silent });
+  disks = { uefi, bios: await makeDisk(project, "debian-12", "qcow2", { progress: silent }) };
+  acceleration = (await accelerationOf(project, join(uefi.image.root, "vmlinuz"))).acceleration;
+  folder = mkdtempSync("/var/tmp/ingot-boot-");
+});
+test.after(() => {
+  if (folder) rmSync(folder, { recursive: true, force: true });
+});
+
+/** Says on the console what the test asks for, once everything that boot starts has had its turn, and powers off. */
+const userData = `#cloud-config
+${JSON.stringify({
+  runcmd: [
+    [
+      "sh",
+      "-c",
+      `{ echo "FIRMWARE $(test -d /sys/firmware/efi && echo uefi || echo bios)"
+         echo "ROOT $(findmnt -no SOURCE,SIZE --bytes /)"
+         echo "FAILED $(systemctl --failed --plain --no-legend | tr '\\n' ' ')."
+         echo "ID $(wc -c </etc/machine-id)"
+         echo "MODULES $(ls /sys/bus/pci/drivers | tr '\\n' ' ')"
+       } >/dev/ttyS0 2>&1
+       systemctl poweroff`,
+    ],
+  ],
+})}
+`;
+
+/** Boots, and gives what came on the console until it powered itself off. */
+async function boot(firmware: (typeof firmwares)[number], from: Disk): Promise<string> {
+  const own = join(folder, firmware);
+  mkdirSync(join(own, "seed"), { recursive: true });
+  writeFileSync(join(own, "seed/user-data"), userData);
+  writeFileSync(join(own, "seed/meta-data"), JSON.stringify({ "instance-id": `boot-${firmware}`, "local-hostname": "boots" }));
+  cpSync(ovmf.variables, join(own, "variables.fd"));
+  await run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", from.path, "-F", from.format, join(own, "root.qcow2"), "8G"]);
+  const machine = { name: "boots", acceleration, firmware, memory: 2 ** 30, cpus: 1, volumes: [], seed: "seed", ports: 0 } as const;
+  const { code, stderr } = await tryRun([qemu, ...qemuArguments({ ...machine, volumes: [] })], { cwd: own, timeoutSeconds: 900 });
+  const console = readFileSync(join(own, "console.log"), "utf8");
+  assert.is(code, 0, `${stderr}\n${console.slice(-3000)}`);
+  return console.replaceAll("\r", "");
+}
+
+for (const firmware of firmwares)
+  long(`it boots by ${firmware}, its root grows to its disk, and nothing fails`, async () => {
+    const said = await boot(firmware, disks[firmware]);
+    assert.match(said, new RegExp(`^FIRMWARE ${firmware}$`, "m"));
+    const [, device, size] = /^ROOT (\S+)\s+(\d+)$/m.exec(said) ?? [];
+    assert.is(device, "/dev/nvme0n1p1");
+    assert.ok(Number(size) > 7.5e9, `the root has ${size} bytes`);
+    assert.match(said, /^FAILED \.$/m);
+    assert.match(said, /^ID 33$/m);
+    assert.match(said, /^boots login:/m);
+    assert.not.match(said, /^.*(EXT4-fs error|Kernel panic).*$/m);
+  });
+
+test.run();
