@@ -1,4 +1,4 @@
-// Debian's archives: which mirror to ask, what apt makes of a recipe, and fetching the .debs of a lock. Everything is done by
+// The archives of packages: which mirror to ask, what apt makes of a recipe, and fetching the .debs of a lock. Everything is done by
 // apt itself, so that its proxies, passwords and signatures count, in an apt root of our own that knows no installed package.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,7 +20,7 @@ import {
   readLock,
   solvedPart,
 } from "./lock.ts";
-import type { Recipe } from "./recipe-schema.ts";
+import type { Archive, Recipe } from "./recipe-schema.ts";
 
 /** An index that this computer's apt is set to: one line of `apt-get indextargets`. */
 export interface IndexTarget {
@@ -44,12 +44,19 @@ export function parseIndexTargets(text: string): IndexTarget[] {
     }));
 }
 
-/** Where each of the recipe's archives is taken from: this computer's own mirror of the same suite, else the recipe's. */
+/**
+ * Where each of the recipe's archives is taken from: the distribution's own from its past where the recipe wants a day of it, else from this
+ * computer's own mirror of the same suite, else from the recipe's address.
+ */
 export function chooseMirrors(recipe: Recipe, targets: IndexTarget[]): Record<string, string> {
   const vendor = recipe.distro.toLowerCase();
   return Object.fromEntries(
     Object.entries(recipe.archives).map(([name, archive]) => {
-      const ours = targets.find(
+      const past = recipe.snapshot !== undefined && snapshotOf(recipe, archive, recipe.snapshot);
+      if (past) return [name, past];
+      // Which archive somebody else's suite of the same name is, nobody can say.
+      const known = archive.key === undefined ? targets : [];
+      const ours = known.find(
         (t) =>
           archive.suites.includes(t.suite) &&
           archive.components.includes(t.component) &&
@@ -58,6 +65,12 @@ export function chooseMirrors(recipe: Recipe, targets: IndexTarget[]): Record<st
       return [name, ours?.address ?? archive.mirror.replace(/\/+$/, "")];
     }),
   );
+}
+
+/** The archive as it was when this day began; undefined where nobody keeps its past. */
+export function snapshotOf(recipe: Recipe, { mirror }: Archive, day: string): string | undefined {
+  const past = distros[recipe.distro].snapshots[mirror];
+  return past && `${past}/${day.replaceAll("-", "")}T000000Z`;
 }
 
 /** The mirrors of this computer for the recipe's archives. */
@@ -76,14 +89,18 @@ interface AptRoot {
 
 function aptRoot(recipe: Recipe, mirrors: Record<string, string>): AptRoot {
   const { keyring, keyringPackage } = distros[recipe.distro];
-  if (!existsSync(keyring))
+  if (!existsSync(keyring) && Object.values(recipe.archives).some((a) => a.key === undefined))
     throw new MissingError(`the keys of ${recipe.distro}'s archives are missing: ${keyring}`, `apt-get install ${keyringPackage}`);
   const folder = mkdtempSync(join(tmpdir(), "ingot-apt-"));
   for (const path of ["lists/partial", "cache/archives/partial", "preferences.d", "sources.d"])
     mkdirSync(join(folder, path), { recursive: true });
-  const sources = Object.entries(recipe.archives).flatMap(([name, a]) =>
-    a.suites.map((suite) => `deb [arch=${recipe.architecture} signed-by=${keyring}] ${mirrors[name]} ${suite} ${a.components.join(" ")}\n`),
-  );
+  const sources = Object.entries(recipe.archives).flatMap(([name, a]) => {
+    const own = join(folder, `${name}.asc`);
+    if (a.key !== undefined) writeFileSync(own, a.key);
+    // What is of the past is valid no more by its own word.
+    const options = `arch=${recipe.architecture} signed-by=${a.key === undefined ? keyring : own} check-valid-until=${recipe.snapshot === undefined ? "yes" : "no"}`;
+    return a.suites.map((suite) => `deb [${options}] ${mirrors[name]} ${suite} ${a.components.join(" ")}\n`);
+  });
   writeFileSync(join(folder, "sources.list"), sources.join(""));
   for (const file of ["status", "preferences"]) writeFileSync(join(folder, file), "");
   // A file rather than -o options, because only a file can clear a list: this computer's own hooks must not run on our folder.
@@ -123,11 +140,11 @@ pkgCacheGen::ForceEssential ",";
   return { folder, options: ["--config-file", join(folder, "apt.conf")] };
 }
 
-/** One line of `apt-get install --print-uris`: 'address' name size SHA256:hash */
-export function parseUris(text: string): { address: string; size: number; sha256: string }[] {
+/** One line of `apt-get install --print-uris`: 'address' name_version_architecture.deb size SHA256:hash */
+export function parseUris(text: string): { address: string; name: string; size: number; sha256: string }[] {
   return text.split("\n").flatMap((line) => {
-    const match = /^'([^']+)' \S+ (\d+) SHA256:([0-9a-f]{64})$/.exec(line.trim());
-    return match ? [{ address: match[1] ?? "", size: Number(match[2]), sha256: match[3] ?? "" }] : [];
+    const match = /^'([^']+)' ([^_\s]+)_\S+ (\d+) SHA256:([0-9a-f]{64})$/.exec(line.trim());
+    return match ? [{ address: match[1] ?? "", name: match[2] ?? "", size: Number(match[3]), sha256: match[4] ?? "" }] : [];
   });
 }
 
@@ -137,6 +154,9 @@ export function parseUris(text: string): { address: string; size: number; sha256
  */
 export async function solve(recipe: Recipe, progress: Progress): Promise<PackageLock> {
   const mirrors = await mirrorsOf(recipe);
+  const { base, releases } = distros[recipe.distro];
+  const merged = releases[recipe.release]?.merged;
+  const first = ["?essential", ...(merged === undefined ? [] : [merged])];
   const apt = aptRoot(recipe, mirrors);
   try {
     return await during(progress, `solve ${recipe.image}`, async (task) => {
@@ -150,28 +170,28 @@ export async function solve(recipe: Recipe, progress: Progress): Promise<Package
             )
           ).stdout,
         );
-      const essential = new Set((await uris("?essential", "usr-is-merged")).map((u) => u.sha256));
-      const all = await uris("?essential", ...distros[recipe.distro].base, ...recipe.packages);
-      const roots = Object.entries(mirrors).sort(([, a], [, b]) => b.length - a.length);
+      const essential = new Set((await uris(...first)).map((u) => u.sha256));
+      const all = await uris(...first, ...base, ...recipe.packages);
+      const names = all.map((u) => u.name);
+      const versions = await versionsOf(apt, names);
+      const places = parseMadison((await run(["apt-cache", ...apt.options, "madison", ...names])).stdout);
       const packages = all.map((u): LockedPackage => {
-        const archive = roots.find(([, address]) => u.address.startsWith(`${address}/`));
-        if (!archive) throw new RefusedError(`apt wants a package from an address that the recipe does not know`);
-        const file = decodeURIComponent(u.address.slice(archive[1].length + 1));
-        const [name = "", version = "", architecture = ""] = decodeURIComponent(
-          file.slice(file.lastIndexOf("/") + 1).replace(/\.deb$/, ""),
-        ).split("_");
+        const version = versions.get(u.sha256);
+        const at = places.filter((p) => p.name === version?.name && p.version === version.version);
+        const archive = Object.entries(recipe.archives).find(([name, { suites }]) =>
+          at.some((p) => p.root === mirrors[name] && suites.includes(p.suite) && u.address.startsWith(`${p.root}/`)),
+        )?.[0];
+        if (!version || archive === undefined) throw new RefusedError("apt wants a package from an address that the recipe does not know");
         return {
-          name,
-          version,
-          architecture,
-          archive: archive[0],
-          file,
+          ...version,
+          archive,
+          file: decodeURIComponent(u.address.slice(`${mirrors[archive]}/`.length)),
           size: u.size,
           sha256: u.sha256,
           ...(essential.has(u.sha256) && { essential: true as const }),
+          ...(at.some((p) => p.suite.endsWith("-security")) && { security: true as const }),
         };
       });
-      await addVersions(apt, packages);
       packages.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
       task.note(`${packages.length} packages`);
       return { version: 1, image: recipe.image, solved: solvedPart(recipe), date: newestDate(apt), packages };
@@ -181,16 +201,32 @@ export async function solve(recipe: Recipe, progress: Progress): Promise<Package
   }
 }
 
-/** A pool file's name leaves out the epoch: the version with it is in the index. */
-async function addVersions(apt: AptRoot, packages: LockedPackage[]): Promise<void> {
-  const { stdout } = await run(["apt-cache", ...apt.options, "show", "--all-versions", ...packages.map((p) => p.name)]);
-  const bySum = new Map(
+/** What the files of these packages hold, by their sha256. */
+async function versionsOf(apt: AptRoot, names: string[]): Promise<Map<string, Pick<LockedPackage, "name" | "version" | "architecture">>> {
+  const { stdout } = await run(["apt-cache", ...apt.options, "show", "--all-versions", ...names]);
+  return new Map(
     stdout.split("\n\n").map((stanza) => {
       const field = (name: string) => new RegExp(`^${name}: (.*)$`, "m").exec(stanza)?.[1] ?? "";
-      return [field("SHA256"), { version: field("Version"), architecture: field("Architecture") }];
+      return [field("SHA256"), { name: field("Package"), version: field("Version"), architecture: field("Architecture") }];
     }),
   );
-  for (const p of packages) Object.assign(p, bySum.get(p.sha256));
+}
+
+/** Which archives and suites have which versions. */
+interface Place {
+  name: string;
+  version: string;
+  /** The archive's address. */
+  root: string;
+  suite: string;
+}
+
+/** Reads the lines of `apt-cache madison`: name | version | address suite/component architecture Packages */
+export function parseMadison(text: string): Place[] {
+  return text.split("\n").flatMap((line) => {
+    const match = /^\s*(\S+) \|\s+(\S+) \| (\S+) (\S+)\/[^/ ]+ \S+ Packages$/.exec(line);
+    return match ? [{ name: match[1] ?? "", version: match[2] ?? "", root: match[3] ?? "", suite: match[4] ?? "" }] : [];
+  });
 }
 
 /** The newest `Date:` of the Release files just fetched, in seconds since 1970. */
@@ -216,8 +252,8 @@ export async function lockRecipe(
   const solved = await solve(recipe, progress);
   const changes = compareLocks(before, solved);
   const same = !changes.added.length && !changes.removed.length && !changes.changed.length;
-  // The same packages are the same image: a younger date alone would bake it anew.
-  const lock = same && before ? { ...solved, date: before.date } : solved;
+  // The same packages are the same image: a younger date alone, or another pocket that has them by now, would bake it anew.
+  const lock = same && before ? { ...before, solved: solved.solved } : solved;
   const path = lockPath(project, recipe.image);
   writeFileSync(`${path}.${process.pid}.tmp`, lockText(lock));
   renameSync(`${path}.${process.pid}.tmp`, path);
@@ -226,9 +262,19 @@ export async function lockRecipe(
 
 /** Thrown when the archives no longer have a locked .deb. */
 export class GoneError extends Error {
-  constructor(readonly packages: LockedPackage[]) {
+  /** The day of the archives' past that has them, and their addresses there, where somebody keeps it. */
+  readonly past: { day: string; addresses: string[] };
+  constructor(recipe: Recipe, lock: PackageLock, packages: LockedPackage[]) {
     super(`gone from the archives: ${packages.map((p) => `${p.name} ${p.version}`).join(", ")}`);
     this.name = "GoneError";
+    // The lists were made some hours before whoever keeps the past had the packages.
+    const day = new Date((lock.date + 86_400) * 1000).toISOString().slice(0, 10);
+    const addresses = packages.flatMap((p) => {
+      const archive = recipe.archives[p.archive];
+      const past = archive && snapshotOf(recipe, archive, day);
+      return past === undefined ? [] : [addressOf(p, { [p.archive]: past })];
+    });
+    this.past = { day, addresses };
   }
 }
 
@@ -279,7 +325,7 @@ export async function fetchDebs(
       );
       const lacking = missing.filter((p) => statSync(join(partial, `${p.sha256}.deb`), { throwIfNoEntry: false })?.size !== p.size);
       if (lacking.length) {
-        if (/404|Not Found/.test(result.stderr + result.stdout)) throw new GoneError(lacking);
+        if (/404|Not Found/.test(result.stderr + result.stdout)) throw new GoneError(recipe, lock, lacking);
         throw new RunError(["apt-helper"], result);
       }
       await Promise.all(

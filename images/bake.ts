@@ -62,7 +62,12 @@ export async function bake(project: Project, name: string, { locked, progress }:
     } catch (error) {
       if (!(error instanceof GoneError)) throw error;
       if (locked)
-        throw new RefusedError(`the lock of ${name} cannot be had any more: ${error.message}`, `lock anew: ingot image lock ${name}`);
+        throw new RefusedError(
+          [`the lock of ${name} cannot be had any more: ${error.message}`, ...error.past.addresses.map((a) => `  still at ${a}`)].join(
+            "\n",
+          ),
+          `lock anew: ingot image lock ${name}${error.past.addresses.length ? `; with \`snapshot: ${error.past.day}\` in the recipe these come again` : ""}`,
+        );
       progress.say(`The lock of ${name} cannot be had any more (${error.message}): locking anew.`);
       lock = await relock(project, recipe, progress);
     } finally {
@@ -162,7 +167,7 @@ async function bakeTree(job: Job, folder: string): Promise<void> {
     BAKE_ARCHITECTURE: recipe.architecture,
     BAKE_LOCALES: recipe.locales.join(" "),
     BAKE_DISABLED: recipe.disabled.join(" "),
-    BAKE_ENABLED: enabledUnitsOf(host).join(" "),
+    BAKE_ENABLED: [...enabledUnitsOf(host), ...recipe.enabled].join(" "),
     BAKE_MASKED_IF_PRESENT: maskedIfPresent.join(" "),
     BAKE_TMPFS: String(memoryForTree(lock)),
   });

@@ -29,6 +29,7 @@ export function recipeFiles(recipe: Recipe, lock: PackageLock): TreeFile[] {
   const has = (name: string) => lock.packages.some((p) => p.name === name);
   return [
     text("/etc/apt/sources.list", sourcesList(recipe)),
+    ...Object.entries(recipe.archives).flatMap(([name, { key }]) => (key === undefined ? [] : [text(keyringOf(name), key)])),
     text("/etc/hosts", hosts),
     text("/usr/lib/sysusers.d/ingot.conf", sysusers(recipe)),
     ...(has("cloud-init") ? [text("/etc/cloud/cloud.cfg.d/99-ingot.cfg", cloudConfig(recipe))] : []),
@@ -56,10 +57,16 @@ function placeOf(path: string): string {
 
 /** The recipe's archives in apt's one-line form: the image's own, whatever mirror it was baked from. */
 export function sourcesList(recipe: Recipe): string {
-  return Object.values(recipe.archives)
-    .flatMap((a) => a.suites.map((suite) => `deb ${a.mirror} ${suite} ${a.components.join(" ")}\n`))
+  return Object.entries(recipe.archives)
+    .flatMap(([name, { mirror, suites, components, key }]) => {
+      // A key vouches for its archive alone; the distribution's own are apt's to find.
+      const by = key === undefined ? "" : `[signed-by=${keyringOf(name)}] `;
+      return suites.map((suite) => `deb ${by}${mirror} ${suite} ${components.join(" ")}\n`);
+    })
     .join("");
 }
+
+const keyringOf = (name: string): string => `/etc/apt/keyrings/${name}.asc`;
 
 const hosts = `127.0.0.1	localhost
 ::1	localhost ip6-localhost ip6-loopback

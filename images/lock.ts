@@ -20,6 +20,8 @@ export interface LockedPackage {
   sha256: string;
   /** Part of the smallest system: unpacked before anything else, so that the others' scripts can run. */
   essential?: true;
+  /** It came, when it was locked, by a pocket of security updates. */
+  security?: true;
 }
 
 export interface PackageLock {
@@ -42,6 +44,7 @@ export function solvedPart(recipe: Recipe): string {
     release: recipe.release,
     architecture: recipe.architecture,
     archives,
+    ...(recipe.snapshot !== undefined && { snapshot: recipe.snapshot }),
     packages: [...recipe.packages].sort(),
   });
 }
@@ -72,7 +75,7 @@ export function lockText(lock: PackageLock): string {
 export interface LockChanges {
   added: LockedPackage[];
   removed: LockedPackage[];
-  changed: { name: string; from: string; to: string }[];
+  changed: { name: string; from: string; to: string; security: boolean }[];
 }
 
 /** What is different in `after`; a file that changed under the same version counts as changed. */
@@ -84,7 +87,7 @@ export function compareLocks(before: PackageLock | undefined, after: PackageLock
     removed: (before?.packages ?? []).filter((p) => !now.has(p.name)),
     changed: after.packages.flatMap((p) => {
       const was = old.get(p.name);
-      return was && was.sha256 !== p.sha256 ? [{ name: p.name, from: was.version, to: p.version }] : [];
+      return was && was.sha256 !== p.sha256 ? [{ name: p.name, from: was.version, to: p.version, security: p.security === true }] : [];
     }),
   };
 }
@@ -94,7 +97,9 @@ export function describeChanges(changes: LockChanges): string[] {
   const lines = [
     ...changes.added.map((p) => `+ ${p.name} ${p.version}`),
     ...changes.removed.map((p) => `- ${p.name} ${p.version}`),
-    ...changes.changed.map((c) => `  ${c.name} ${c.from} -> ${c.to === c.from ? `${c.to} (another file)` : c.to}`),
+    ...changes.changed.map(
+      (c) => `  ${c.name} ${c.from} -> ${c.to}${c.to === c.from ? " (another file)" : ""}${c.security ? " (security update)" : ""}`,
+    ),
   ];
   return lines.length ? lines : ["nothing changed"];
 }

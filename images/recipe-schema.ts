@@ -1,5 +1,8 @@
 // What a recipe may say: its JSON Schema, and by it its type. Only data, because the build compiles it to a validator.
-import { choice, type Infer, integer, list, map, object, text, withDefault } from "../lib/schema.ts";
+import { choice, either, flag, type Infer, integer, list, map, object, optional, type Schema, text, withDefault } from "../lib/schema.ts";
+import { capabilities } from "./capabilities/index.ts";
+import type { Capability } from "./capability.ts";
+import type { Release } from "./distro.ts";
 
 const unit = text({
   pattern: "^[A-Za-z0-9@:._\\\\-]+\\.(service|socket|timer|mount|path|target)$",
@@ -11,13 +14,42 @@ const absolutePath = text({ pattern: "^/[^\\0]*[^/\\0]$", expected: "an absolute
 const word = text({ pattern: "^[A-Za-z0-9._+-]+$", expected: "one word" });
 const id = integer({ minimum: 100, maximum: 999 });
 
+/** `true`, or one of its choices. */
+function capability({ description, choices }: Capability): Schema<true | number | string> {
+  const just: Schema<true> = { ...(flag() as Schema<true>), enum: [true], "x-expected": "`true`" };
+  if (!choices) return { ...just, description };
+  const example = Object.values(choices)[0]?.[0] ?? "";
+  return {
+    ...either([just, integer(), text()]),
+    "x-expected": `\`true\` or which one, such as ${Number.isInteger(Number(example)) || Number.isNaN(Number(example)) ? example : JSON.stringify(example)}`,
+    description,
+  };
+}
+
+const archive = object({
+  mirror: text({
+    pattern: "^https?://[^@\\s]+$",
+    expected: "an http or https address without a password",
+    description: "What the image's own sources.list says, and where to lock from when this computer's apt knows no mirror of it.",
+  }),
+  suites: list(word, { minItems: 1, description: "The pockets to take packages from." }),
+  components: list(word, { minItems: 1 }),
+  key: optional(
+    text({
+      minLength: 1,
+      description:
+        "The file beside the recipe with the public key that signs it, as `gpg --armor --export` writes it. Without it the distribution's keys vouch for it.",
+    }),
+  ),
+});
+
 export const recipeSchema = object({
   image: text({
     pattern: "^[a-z0-9][a-z0-9.-]*$",
     expected: "the file's name without `.yaml`",
     description: "The image's name: that of the file.",
   }),
-  distro: choice(["debian"], { description: "The distribution." }),
+  distro: choice(["debian", "ubuntu"], { description: "The distribution." }),
   release: text({
     pattern: "^[a-z]+$",
     expected: "the release's code name, such as `bookworm`",
@@ -25,20 +57,26 @@ export const recipeSchema = object({
     examples: ["bookworm"],
   }),
   architecture: choice(["amd64", "arm64"], { description: "Debian's name of the architecture." }),
-  archives: map(
-    object({
-      mirror: text({
-        pattern: "^https?://[^@\\s]+$",
-        expected: "an http or https address without a password",
-        description: "What the image's own sources.list says, and where to lock from when this computer's apt knows no mirror of it.",
-      }),
-      suites: list(word, { minItems: 1, description: "The pockets to take packages from." }),
-      components: list(word, { minItems: 1 }),
+  archives: withDefault(
+    map(archive, accountName, {
+      description: "Archives beside the distribution's own, or in the place of its `main` and `security`, which have updates and security.",
     }),
-    accountName,
-    { description: "The archives that packages come from: updates and security belong in here." },
+    {},
   ),
-  packages: list(packageName, { description: "What is installed, with all it depends on and without Recommends." }),
+  snapshot: optional(
+    text({
+      pattern: "^\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])$",
+      expected: "a day such as 2026-11-01",
+      description: "Packages as they were at the beginning of this day (UTC), from the distribution's own archive of its past.",
+    }),
+  ),
+  capabilities: withDefault(
+    object(Object.fromEntries(Object.entries(capabilities).map(([name, c]) => [name, optional(capability(c))])), {
+      description: "What the image can do, each by `true` or by which one: its packages, the owners of its data, its units.",
+    }) as Schema<Partial<Record<keyof typeof capabilities, true | number | string>>>,
+    {},
+  ),
+  packages: withDefault(list(packageName, { description: "What else is installed, with all it depends on and without Recommends." }), []),
   locales: withDefault(list(text({ pattern: "^[a-z]{2,3}(_[A-Z]{2})?\\.[A-Za-z0-9-]+$", expected: "a locale such as `en_US.UTF-8`" })), []),
   users: withDefault(
     map(
@@ -63,6 +101,20 @@ export const recipeSchema = object({
     list(unit, { description: "Units that are installed and not started at boot: a host that declares one enables it." }),
     [],
   ),
+  enabled: withDefault(
+    list(unit, { description: "Units that every host starts at boot, though a capability leaves them off, or their package does." }),
+    [],
+  ),
+  sysctl: withDefault(
+    map(
+      either([integer(), text({ pattern: "^[^\\n]*$" })]),
+      text({ pattern: "^[a-z0-9_]+([./][A-Za-z0-9_*-]+)+$", expected: "a setting of the kernel such as `net.core.somaxconn`" }),
+      {
+        description: "Settings of the kernel, as sysctl.d(5) has them.",
+      },
+    ),
+    {},
+  ),
   files: withDefault(
     map(
       object({
@@ -76,4 +128,19 @@ export const recipeSchema = object({
   ),
 });
 
-export type Recipe = Infer<typeof recipeSchema>;
+/** What a recipe says, with what it takes from those that it extends. */
+export type Declared = Infer<typeof recipeSchema>;
+
+export interface Archive {
+  mirror: string;
+  suites: string[];
+  components: string[];
+  /** The public key that signs it, in ASCII armor; without it the distribution's keys do. */
+  key?: string;
+}
+
+/** What it comes to: with what its capabilities bring and the distribution's archives. */
+export type Recipe = Omit<Declared, "capabilities" | "archives" | "release" | "sysctl"> & {
+  release: Release;
+  archives: Record<string, Archive>;
+};

@@ -8,8 +8,10 @@ import { type Diagnostic, diagnostic, InputError, nearest, RefusedError } from "
 import type { Project } from "../lib/paths.ts";
 import { validate } from "../lib/schema.ts";
 import { type Path, parseYaml, type YamlFile } from "../lib/yaml.ts";
-import { distros } from "./distro.ts";
-import { type Recipe, recipeSchema } from "./recipe-schema.ts";
+import { capabilities } from "./capabilities/index.ts";
+import type { Brought, Capability } from "./capability.ts";
+import { distros, type Release } from "./distro.ts";
+import { type Archive, type Declared, type Recipe, recipeSchema } from "./recipe-schema.ts";
 
 export type { Recipe } from "./recipe-schema.ts";
 
@@ -23,11 +25,15 @@ export function recipeNames(project: Project): string[] {
 }
 
 /**
- * Reads a recipe of the project, with all that it takes from those that it extends.
- * @param trail recipes that are being read because they extend this one
+ * Reads a recipe of the project, with all that it takes from those that it extends and from its capabilities.
  * @throws InputError with everything that is wrong in it, RefusedError when there is none of this name
  */
-export function loadRecipe(project: Project, name: string, trail: string[] = []): Recipe {
+export function loadRecipe(project: Project, name: string): Recipe {
+  return load(project, name).recipe;
+}
+
+/** @param trail recipes that are being read because they extend this one */
+function load(project: Project, name: string, trail: string[] = []): { declared: Declared; recipe: Recipe } {
   const path = join(project.images, `${name}.yaml`);
   if (!existsSync(path)) {
     const near = nearest(name, recipeNames(project));
@@ -38,16 +44,19 @@ export function loadRecipe(project: Project, name: string, trail: string[] = [])
   }
   const file = relative(process.cwd(), path);
   const text = readFileSync(path, "utf8");
-  const { recipe, diagnostics } = parseRecipe(file, name, text, (base) => loadBase(project, base, [...trail, name]));
-  if (!recipe) throw new InputError(diagnostics, new Map([[file, text]]));
-  return recipe;
+  const { declared, recipe, diagnostics } = parseRecipe(file, name, text, {
+    base: (base) => loadBase(project, base, [...trail, name]),
+    folder: project.images,
+  });
+  if (!recipe || !declared) throw new InputError(diagnostics, new Map([[file, text]]));
+  return { declared, recipe };
 }
 
 /** The recipe that another extends; in words, why it cannot be. */
-function loadBase(project: Project, name: string, trail: string[]): Recipe | { wrong: string; hint?: string } {
+function loadBase(project: Project, name: string, trail: string[]): Declared | { wrong: string; hint?: string } {
   if (trail.includes(name)) return { wrong: `a cycle: ${[...trail, name].join(" extends ")}` };
   try {
-    return loadRecipe(project, name, trail);
+    return load(project, name, trail).declared;
   } catch (error) {
     if (error instanceof RefusedError) return { wrong: `there is no recipe \`${name}\``, hint: error.hint };
     if (error instanceof InputError) return { wrong: `${name} has errors itself`, hint: `ingot validate says which` };
@@ -55,36 +64,52 @@ function loadBase(project: Project, name: string, trail: string[]): Recipe | { w
   }
 }
 
-type Base = (name: string) => Recipe | { wrong: string; hint?: string };
+/** What lies around a recipe's text. */
+interface Around {
+  base?(name: string): Declared | { wrong: string; hint?: string };
+  /** Where the files lie that it names. */
+  folder?: string;
+}
 
 /** The recipe that `text` declares, or what is wrong with it. */
-export function parseRecipe(file: string, name: string, text: string, base?: Base): { recipe?: Recipe; diagnostics: Diagnostic[] } {
+export function parseRecipe(
+  file: string,
+  name: string,
+  text: string,
+  around: Around = {},
+): { declared?: Declared; recipe?: Recipe; diagnostics: Diagnostic[] } {
   const yaml = parseYaml(file, text);
   if (yaml.diagnostics.length) return { diagnostics: yaml.diagnostics };
   const value = structuredClone(yaml.value);
-  const under = baseOf(value, yaml, base);
+  const under = baseOf(value, yaml, around);
   if (under && "code" in under) return { diagnostics: [under] };
   const whole = under ? over(value as Record<string, unknown>, under) : value;
   const wrong = validate(yaml, whole, recipeSchema, validators.recipe);
   if (wrong.length) return { diagnostics: wrong };
-  const recipe = whole as Recipe;
-  const diagnostics = contradictions(recipe, name, yaml, under);
-  return diagnostics.length ? { diagnostics } : { recipe, diagnostics };
+  const declared = whole as Declared;
+  const found = contradictions(declared, name, yaml, under);
+  if (found.length) return { diagnostics: found };
+  const keys = keysOf(declared, yaml, around);
+  const recipe = expanded(declared, keys.keys);
+  const diagnostics = [...keys.diagnostics, ...numbersTwice(recipe, yaml)];
+  return diagnostics.length ? { diagnostics } : { declared, recipe, diagnostics };
 }
 
 /** What `extends:` names. */
-function baseOf(value: unknown, yaml: YamlFile, base: Base | undefined): Recipe | Diagnostic | undefined {
+function baseOf(value: unknown, yaml: YamlFile, { base }: Around): Declared | Diagnostic | undefined {
   const name = value && typeof value === "object" && !Array.isArray(value) && "extends" in value ? value.extends : undefined;
   if (name === undefined) return undefined;
   const found = typeof name === "string" && base ? base(name) : { wrong: "`extends:` takes the name of a recipe" };
   return "wrong" in found ? diagnostic("ING1706", yaml.rangeOf(["extends"]), found.wrong, { hint: found.hint }) : found;
 }
 
-const lists = ["packages", "locales", "disabled"] as const;
-const maps = ["archives", "users", "groups", "files"] as const;
+const lists = ["packages", "locales", "disabled", "enabled"] as const;
+const maps = ["archives", "capabilities", "users", "groups", "files", "sysctl"] as const;
+/** Of which what is extended stays as it is. */
+const fixed = ["archives", "capabilities", "users", "groups"] as const;
 
 /** A recipe on top of another: lists and maps are added to, everything else is its own or the other's. Its own entries come first. */
-function over({ extends: _, ...own }: Record<string, unknown>, base: Recipe): unknown {
+function over({ extends: _, ...own }: Record<string, unknown>, base: Declared): unknown {
   const merged: Record<string, unknown> = { ...base, ...own, image: own.image };
   for (const key of lists) if (Array.isArray(own[key])) merged[key] = [...own[key], ...base[key]];
   for (const key of maps) {
@@ -95,8 +120,8 @@ function over({ extends: _, ...own }: Record<string, unknown>, base: Recipe): un
   return Object.fromEntries(Object.entries(merged).filter(([, v]) => v !== undefined));
 }
 
-/** What no schema can say: names that must agree, and numbers that must be one's own. Codes ING17xx. */
-function contradictions(recipe: Recipe, name: string, yaml: YamlFile, base: Recipe | undefined): Diagnostic[] {
+/** What no schema can say: names that must agree, and what a release has not. Codes ING17xx. */
+function contradictions(recipe: Declared, name: string, yaml: YamlFile, base: Declared | undefined): Diagnostic[] {
   const found: Diagnostic[] = [];
   const say = (code: string, path: Path, message: string, hint?: string, related?: Path) =>
     found.push(
@@ -107,40 +132,146 @@ function contradictions(recipe: Recipe, name: string, yaml: YamlFile, base: Reci
     );
   if (recipe.image !== name)
     say("ING1701", ["image"], `the image is called \`${recipe.image}\`, its file ${name}.yaml`, "give both the same name");
-  for (const key of ["distro", "release", "architecture"] as const)
+  for (const key of ["distro", "release"] as const)
     if (base && recipe[key] !== base[key])
       say("ING1706", [key], `${base.image} is for ${base[key]}, and this is for ${recipe[key]}`, `leave \`${key}:\` out`);
-  for (const key of maps)
-    for (const entry of Object.keys(base?.[key] ?? {}))
-      if (key !== "files" && base && JSON.stringify(recipe[key][entry]) !== JSON.stringify(base[key][entry]))
+  for (const key of fixed)
+    for (const [entry, before] of Object.entries(base?.[key] ?? {}))
+      if (base && JSON.stringify(recipe[key][entry as keyof (typeof recipe)[typeof key]]) !== JSON.stringify(before))
         say(
           "ING1706",
           [key, entry],
           `\`${entry}\` is otherwise in ${base.image}`,
           "what a recipe extends stays as it is there: remove it here, or give it another name",
         );
-  const releases = distros[recipe.distro].releases;
-  if (!releases.includes(recipe.release)) {
-    const near = nearest(recipe.release, releases);
+  const { releases, snapshots } = distros[recipe.distro];
+  if (!(recipe.release in releases)) {
+    const near = nearest(recipe.release, Object.keys(releases));
     say(
       "ING1702",
       ["release"],
       `${recipe.distro} has no release \`${recipe.release}\` that Ingot knows`,
-      near ? `did you mean \`${near}\`?` : `known: ${releases.join(", ")}`,
+      near ? `did you mean \`${near}\`?` : `known: ${Object.keys(releases).join(", ")}`,
     );
+    return found;
   }
+  for (const [entry, chosen] of Object.entries(recipe.capabilities)) {
+    const choices = choicesOf(recipe, entry);
+    if (chosen !== true && !choices?.includes(String(chosen)))
+      say(
+        "ING1707",
+        ["capabilities", entry],
+        `${recipe.distro} ${recipe.release} has ${entry} as ${choices?.join(" and ")}, and not as ${chosen}`,
+        "take what it has; others come from an archive of their makers', which is declared in `archives:`, and then by name in `packages:`",
+      );
+  }
+  const bringer = (key: "packages" | "disabled", value: string) =>
+    Object.keys(recipe.capabilities).find((entry) => broughtBy(recipe, entry)[key]?.includes(value));
   for (const [key, values] of [
     ["packages", recipe.packages],
     ["disabled", recipe.disabled],
+    ["enabled", recipe.enabled],
     ["locales", recipe.locales],
   ] as const) {
     values.forEach((value, i) => {
       const first = values.indexOf(value);
       const own = values.length - (base?.[key].length ?? 0);
+      const by = key === "locales" || key === "enabled" || i >= own ? undefined : bringer(key, value);
       if (first < own && i >= own) say("ING1703", [key, first], `\`${value}\` is in ${base?.image} already`, "remove it here");
       else if (first < i) say("ING1703", [key, i], `\`${value}\` is listed twice`, "remove one of them", [key, first]);
+      else if (by) say("ING1703", [key, i], `\`${value}\` comes with the capability \`${by}\``, "remove it here", ["capabilities", by]);
     });
   }
+  recipe.enabled.forEach((unit, i) => {
+    const off = recipe.disabled.indexOf(unit);
+    if (off >= 0 && off < recipe.disabled.length - (base?.disabled.length ?? 0))
+      say("ING1703", ["enabled", i], `\`${unit}\` is to be started at boot, and is in \`disabled:\``, "take it out of one of them", [
+        "disabled",
+        off,
+      ]);
+  });
+  if (recipe.snapshot !== undefined)
+    for (const [entry, a] of Object.entries(recipe.archives))
+      if (a.key === undefined && !(a.mirror in snapshots))
+        say(
+          "ING1709",
+          ["archives", entry, "mirror"],
+          `nobody keeps the past of ${a.mirror}, and \`snapshot:\` asks for it`,
+          `take ${Object.keys(snapshots).join(" or ")}: a mirror of this computer's is used by itself where there is no \`snapshot:\``,
+        );
+  return found;
+}
+
+const choicesOf = (recipe: Declared, capability: string): readonly string[] | undefined =>
+  (capabilities as Record<string, Capability>)[capability]?.choices?.[recipe.release as Release];
+
+function broughtBy({ distro, release, architecture, capabilities: wanted }: Declared, name: string): Brought {
+  const capability = (capabilities as Record<string, Capability>)[name];
+  const chosen = wanted[name as keyof typeof wanted];
+  const choice = chosen === true ? (capability?.choices?.[release as Release][0] ?? "") : String(chosen);
+  return capability?.brings({ distro, release: release as Release, architecture, choice }) ?? { packages: [] };
+}
+
+/** With what capabilities bring and the distribution's archives. What the recipe itself says of an account or a file counts. */
+function expanded(declared: Declared, keys: Record<string, string>): Recipe {
+  const { capabilities: wanted, archives, sysctl, ...rest } = declared;
+  const release = declared.release as Release;
+  const brought = Object.keys(wanted).map((name) => broughtBy(declared, name));
+  const all = <K extends "users" | "groups" | "files">(key: K): Recipe[K] =>
+    Object.assign({}, ...brought.map((b) => b[key]), declared[key]);
+  const own = Object.entries(archives).map(([name, a]): [string, Archive] => {
+    const { key: _, ...archive } = a;
+    return [name, { ...archive, ...(keys[name] !== undefined && { key: keys[name] }) }];
+  });
+  return {
+    ...rest,
+    release,
+    archives: { ...distros[declared.distro].archives(release, declared.architecture), ...Object.fromEntries(own) },
+    packages: [...new Set([...declared.packages, ...brought.flatMap((b) => b.packages)])],
+    disabled: [...new Set([...declared.disabled, ...brought.flatMap((b) => b.disabled ?? [])])].filter(
+      (u) => !declared.enabled.includes(u),
+    ),
+    users: all("users"),
+    groups: all("groups"),
+    files: { ...all("files"), ...sysctlFile(sysctl) },
+  };
+}
+
+/** After those of packages, so that these count. */
+function sysctlFile(settings: Declared["sysctl"]): Recipe["files"] {
+  const content = Object.entries(settings).map(([name, value]) => `${name} = ${value}\n`);
+  return content.length ? { "/etc/sysctl.d/90-recipe.conf": { content: content.join(""), mode: "0644" } } : {};
+}
+
+/** The keys that the archives' files hold, by the archives' names. */
+function keysOf(recipe: Declared, yaml: YamlFile, { folder = "" }: Around): { keys: Record<string, string>; diagnostics: Diagnostic[] } {
+  const keys: Record<string, string> = {};
+  const diagnostics: Diagnostic[] = [];
+  for (const [name, { key }] of Object.entries(recipe.archives)) {
+    if (key === undefined) continue;
+    const path = join(folder, key);
+    const text = existsSync(path) ? readFileSync(path, "utf8") : undefined;
+    const [message, hint] =
+      text === undefined
+        ? [`there is no file \`${key}\` beside the recipe`]
+        : /PRIVATE KEY/.test(text)
+          ? [`${key} holds a private key`, "name the public one"]
+          : !/^-----BEGIN PGP PUBLIC KEY BLOCK-----$/m.test(text)
+            ? [`${key} is no public key in ASCII armor`, "write it by `gpg --armor --export`"]
+            : [];
+    if (message) diagnostics.push(diagnostic("ING1708", yaml.rangeOf(["archives", name, "key"]), message, { hint }));
+    else keys[name] = text ?? "";
+  }
+  return { keys, diagnostics };
+}
+
+/** Every user and group has a number of its own, those that capabilities bring among them. */
+function numbersTwice(recipe: Recipe, yaml: YamlFile): Diagnostic[] {
+  const found: Diagnostic[] = [];
+  const say = (code: string, path: Path, message: string, hint: string, related: Path) =>
+    found.push(
+      diagnostic(code, yaml.rangeOf(path), message, { hint, related: [{ message: "the first one", range: yaml.rangeOf(related) }] }),
+    );
   const owners = new Map<number, Path>();
   for (const [path, number] of [
     ...Object.entries(recipe.users).map(([n, u]): [Path, number] => [["users", n, "uid"], u.uid]),

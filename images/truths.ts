@@ -69,7 +69,8 @@ export function brokenTruths(recipe: Recipe, lock: PackageLock, host: TreeFile[]
     if (state === undefined) broken.push(`${unit} is to be disabled and does not exist`);
     else if (state === "enabled") broken.push(`${unit} is enabled`);
   }
-  for (const unit of enabledUnitsOf(host)) if (facts.units[unit] !== "enabled") broken.push(`${unit} is not enabled`);
+  for (const unit of [...enabledUnitsOf(host), ...recipe.enabled])
+    if (facts.units[unit] !== "enabled") broken.push(`${unit} is not enabled`);
   for (const f of host) if (facts.sums[f.path] !== sha256(f.content)) broken.push(`${f.path} is not Ingot's`);
   const locales = facts.locales.map(plain);
   for (const locale of recipe.locales) if (!locales.includes(plain(locale))) broken.push(`the locale ${locale} was not made`);

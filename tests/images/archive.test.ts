@@ -1,6 +1,6 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { chooseMirrors, parseIndexTargets, parseUris } from "../../images/archive.ts";
+import { chooseMirrors, parseIndexTargets, parseMadison, parseUris } from "../../images/archive.ts";
 import { recipeOf, smallRecipe } from "./fixtures.ts";
 
 const test = suite("archive");
@@ -48,7 +48,30 @@ test("a line of --print-uris gives address, size and sha256; anything else is pa
     parseUris(
       `'http://m/pool/main/a/acl/acl_2.3.1-3%2bb1_amd64.deb' acl_2.3.1-3+b1_amd64.deb 61244 SHA256:${"ab".repeat(32)}\nReading package lists...\n`,
     ),
-    [{ address: "http://m/pool/main/a/acl/acl_2.3.1-3%2bb1_amd64.deb", size: 61244, sha256: "ab".repeat(32) }],
+    [{ address: "http://m/pool/main/a/acl/acl_2.3.1-3%2bb1_amd64.deb", name: "acl", size: 61244, sha256: "ab".repeat(32) }],
   ));
+
+test("what apt-cache madison says is where each version is", () =>
+  assert.equal(
+    parseMadison(
+      " tool | 1:1.0-1 | http://m/ubuntu noble-security/universe amd64 Packages\n tool |    1:0.9 | http://m/old buster/updates/main amd64 Packages\n tool | 1 | http://m/ubuntu noble/main Sources\n",
+    ),
+    [
+      { name: "tool", version: "1:1.0-1", root: "http://m/ubuntu", suite: "noble-security" },
+      { name: "tool", version: "1:0.9", root: "http://m/old", suite: "buster/updates" },
+    ],
+  ));
+
+test("somebody else's archive is no mirror of this computer's, whatever its suites are called", () => {
+  const others = recipeOf(smallRecipe);
+  const keyed = { mirror: "https://apt.example.org/debian", suites: ["bookworm"], components: ["main"], key: "a key" };
+  assert.is(chooseMirrors({ ...others, archives: { vendor: keyed } }, parseIndexTargets(targets)).vendor, "https://apt.example.org/debian");
+});
+
+test("a day of the past is not asked of this computer's mirror", () =>
+  assert.equal(chooseMirrors({ ...recipe, snapshot: "2026-11-01" }, parseIndexTargets(targets)), {
+    main: "http://snapshot.debian.org/archive/debian/20261101T000000Z",
+    security: "http://snapshot.debian.org/archive/debian-security/20261101T000000Z",
+  }));
 
 test.run();

@@ -1,0 +1,3 @@
+import { everywhere } from "../capability.ts";
+
+export const git = everywhere("git", { packages: ["git"] });

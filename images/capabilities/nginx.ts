@@ -1,0 +1,3 @@
+import { everywhere } from "../capability.ts";
+
+export const nginx = everywhere("nginx", { packages: ["nginx"], disabled: ["nginx.service"] });

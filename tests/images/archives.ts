@@ -1,0 +1,122 @@
+// Archives of packages on loopback, for tests: laid out and signed as a distribution's are, and served by a proxy of HTTP, so that a recipe
+// keeps the addresses that it has in earnest. apt is told of the proxy in the way that a person would: a file that APT_CONFIG names.
+import { execFileSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { basename, dirname, join } from "node:path";
+
+export class TestArchives {
+  /** What is below it is served by its address: `archive.ubuntu.com/ubuntu/dists/…`. */
+  readonly folder = mkdtempSync(join(tmpdir(), "ingot-archives-"));
+  /** Whoever asks for something below one of these must log in by this. */
+  readonly passwords: Record<string, string> = {};
+  /** Every address that was asked for. */
+  readonly asked: string[] = [];
+  private readonly server: Server;
+  private readonly keys = mkdtempSync(join(tmpdir(), "ingot-gpg-"));
+
+  private constructor() {
+    this.server = createServer((request, response) => {
+      const address = decodeURIComponent((request.url ?? "").replace(/^http:\/\//, ""));
+      this.asked.push(address);
+      const wanted = Object.entries(this.passwords).find(([below]) => address.startsWith(below))?.[1];
+      if (wanted !== undefined && request.headers.authorization !== `Basic ${Buffer.from(wanted).toString("base64")}`)
+        return void response.writeHead(401, { "WWW-Authenticate": 'Basic realm="test"' }).end();
+      const path = join(this.folder, address);
+      if (!path.startsWith(`${this.folder}/`) || !existsSync(path) || !statSync(path).isFile()) return void response.writeHead(404).end();
+      response.writeHead(200, { "Content-Length": statSync(path).size });
+      response.end(readFileSync(path));
+    });
+  }
+
+  /** Serves, and has apt ask it for everything until `close()`. @param apt more of apt's configuration */
+  static async open(apt = ""): Promise<TestArchives> {
+    const archives = new TestArchives();
+    await new Promise<void>((resolve) => archives.server.listen(0, "127.0.0.1", resolve));
+    const { port } = archives.server.address() as AddressInfo;
+    const file = join(archives.keys, "apt.conf");
+    writeFileSync(file, `Acquire::http::Proxy "http://127.0.0.1:${port}";\nAcquire::Retries "0";\n${apt}`);
+    process.env.APT_CONFIG = file;
+    return archives;
+  }
+
+  close(): void {
+    delete process.env.APT_CONFIG;
+    this.server.close();
+    this.server.closeAllConnections();
+    execFileSync("gpgconf", ["--kill", "all"], { env: { ...process.env, GNUPGHOME: this.keys } });
+    for (const folder of [this.folder, this.keys]) rmSync(folder, { recursive: true, force: true });
+  }
+
+  private gpg(...args: string[]): string {
+    return execFileSync("gpg", ["--batch", "--yes", "--quiet", "--passphrase", "", ...args], {
+      env: { ...process.env, GNUPGHOME: this.keys },
+      stdio: ["ignore", "pipe", "ignore"],
+      encoding: "utf8",
+    });
+  }
+
+  /** A new key; what is given is its public half. */
+  key(who: string): string {
+    this.gpg("--quick-gen-key", `${who} <${who}@example.org>`, "ed25519", "sign", "never");
+    return this.gpg("--armor", "--export", `${who}@example.org`);
+  }
+
+  /** Puts .debs into a suite of the archive at `address`, in place of what was in it, and signs it as `who`. */
+  publish(address: string, suite: string, components: Record<string, string[]>, who: string, more: Record<string, string> = {}): void {
+    const root = join(this.folder, address);
+    const tool = (...args: string[]) => execFileSync("apt-ftparchive", args, { cwd: root, encoding: "utf8" });
+    const dists = join(root, "dists", suite);
+    rmSync(dists, { recursive: true, force: true });
+    for (const [component, debs] of Object.entries(components)) {
+      // A pool of the suite's own: an index has what lies below the folder that it is made of.
+      const pool = `pool/${suite}/${component}`;
+      rmSync(join(root, pool), { recursive: true, force: true });
+      mkdirSync(join(root, pool), { recursive: true });
+      for (const deb of debs) copyFileSync(deb, join(root, pool, basename(deb)));
+      const index = join(dists, component, "binary-amd64", "Packages");
+      mkdirSync(dirname(index), { recursive: true });
+      writeFileSync(index, tool("packages", pool));
+    }
+    const fields = { Suite: suite, Codename: suite, Components: Object.keys(components).join(" "), Architectures: "amd64", ...more };
+    const options = Object.entries(fields).flatMap(([k, v]) => ["-o", `APT::FTPArchive::Release::${k}=${v}`]);
+    const release = tool(...options, "release", `dists/${suite}`);
+    writeFileSync(join(dists, "Release"), release);
+    this.gpg("--local-user", `${who}@example.org`, "--clearsign", "--output", join(dists, "InRelease"), join(dists, "Release"));
+  }
+
+  /** A .deb of a cache, under the name that an archive gives it. */
+  named(path: string, { name, version, architecture }: { name: string; version: string; architecture: string }): string {
+    const file = join(this.keys, "debs", `${name}_${version.replace(/^\d+:/, "")}_${architecture}.deb`);
+    mkdirSync(dirname(file), { recursive: true });
+    copyFileSync(path, file);
+    return file;
+  }
+
+  /** A package with nothing in it but its name. */
+  deb(name: string, version: string, fields: Record<string, string> = {}): string {
+    const tree = join(this.keys, `${name}_${version}`);
+    const file = join(this.keys, "debs", `${name}_${version.replace(/^\d+:/, "")}_all.deb`);
+    if (existsSync(file)) return file;
+    mkdirSync(join(tree, "DEBIAN"), { recursive: true });
+    mkdirSync(dirname(file), { recursive: true });
+    const control = {
+      Package: name,
+      Version: version,
+      Architecture: "all",
+      Maintainer: "Test <test@example.org>",
+      Description: name,
+      ...fields,
+    };
+    writeFileSync(
+      join(tree, "DEBIAN/control"),
+      Object.entries(control)
+        .map(([k, v]) => `${k}: ${v}\n`)
+        .join(""),
+    );
+    execFileSync("dpkg-deb", ["--root-owner-group", "--build", "-Znone", tree, file], { stdio: "ignore" });
+    return file;
+  }
+}

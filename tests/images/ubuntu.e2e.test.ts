@@ -1,0 +1,96 @@
+// An image of an archive that is Ubuntu's in all but its packages' contents: those are Debian's, from the cache. With it, another's archive.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { debPath, fetchDebs } from "../../images/archive.ts";
+import { bake } from "../../images/bake.ts";
+import { readLock } from "../../images/lock.ts";
+import { loadRecipe } from "../../images/recipe.ts";
+import { projectAt, toolFolder } from "../../lib/paths.ts";
+import { silent } from "../../lib/progress.ts";
+import { asRoot, run } from "../../lib/run.ts";
+import { TestArchives } from "./archives.ts";
+import { temporaryProject } from "./fixtures.ts";
+
+const recipe = `image: small
+distro: ubuntu
+release: noble
+architecture: amd64
+archives:
+  main: { mirror: http://archive.ubuntu.com/ubuntu, suites: [noble, noble-updates], components: [main, universe], key: ubuntu.asc }
+  security: { mirror: http://security.ubuntu.com/ubuntu, suites: [noble-security], components: [main, universe], key: ubuntu.asc }
+  vendor: { mirror: http://apt.example.com/vendor, suites: [stable], components: [main], key: vendor.asc }
+capabilities: { firewall: true }
+packages: [sudo, vendor-agent]
+disabled: [apt-daily.timer]
+`;
+
+const test = suite("ubuntu");
+const own = projectAt(toolFolder);
+let archives: TestArchives;
+let around: ReturnType<typeof temporaryProject>;
+
+test.before(async () => {
+  // By Debian's own mirror, before apt is told of another.
+  process.env.INGOT_CACHE ??= own.cache;
+  const lock = readLock(own, "debian-12");
+  if (!lock) throw new Error("debian-12 has no lock");
+  await fetchDebs(own, loadRecipe(own, "debian-12"), lock, silent);
+  around = temporaryProject({ small: recipe });
+  const { project } = around;
+  const from = lock.packages.map((p) => ({ ...p, path: debPath(own, p) }));
+  process.env.INGOT_CACHE = project.cache;
+  archives = await TestArchives.open();
+  for (const who of ["ubuntu", "vendor"]) writeFileSync(join(project.images, `${who}.asc`), archives.key(who));
+  const debs = (wanted: (name: string) => boolean) =>
+    from.filter((p) => p.size < 6e6 && wanted(p.name)).map((p) => archives.named(p.path, p));
+  const inUniverse = ["nftables", "libnftables1"];
+  archives.publish(
+    "archive.ubuntu.com/ubuntu",
+    "noble",
+    { main: debs((n) => n !== "sudo" && !inUniverse.includes(n)), universe: debs((n) => inUniverse.includes(n)) },
+    "ubuntu",
+  );
+  archives.publish("archive.ubuntu.com/ubuntu", "noble-updates", { main: [], universe: [] }, "ubuntu");
+  archives.publish("security.ubuntu.com/ubuntu", "noble-security", { main: debs((n) => n === "sudo"), universe: [] }, "ubuntu");
+  archives.publish("apt.example.com/vendor", "stable", { main: [archives.deb("vendor-agent", "3")] }, "vendor");
+});
+test.after(async () => {
+  archives?.close();
+  if (!around) return;
+  await run(asRoot(["rm", "-rf", "--one-file-system", around.project.store]));
+  around.remove();
+});
+
+test("it is locked from its pockets and components, baked, and has its own sources and keys alone", async () => {
+  const { project } = around;
+  const { image } = await bake(project, "small", { progress: silent });
+  const lock = readLock(project, "small");
+  assert.equal(image.manifest.packages, Object.fromEntries((lock?.packages ?? []).map((p) => [p.name, p.version])));
+  assert.equal(
+    ["sudo", "nftables", "vendor-agent"].map((name) => {
+      const p = lock?.packages.find((q) => q.name === name);
+      return `${name} ${p?.archive} ${p?.file.split("/").slice(0, 3).join("/")} ${p?.security === true}`;
+    }),
+    [
+      "sudo security pool/noble-security/main true",
+      "nftables main pool/noble/universe false",
+      "vendor-agent vendor pool/stable/main false",
+    ],
+  );
+  assert.is(image.manifest.distro, "ubuntu");
+  assert.is(image.manifest.units["nftables.service"], "disabled");
+  const inside = async (...argv: string[]) => (await run(asRoot(["chroot", image.root, ...argv]))).stdout;
+  const by = (name: string) => `[signed-by=/etc/apt/keyrings/${name}.asc]`;
+  assert.equal((await inside("cat", "/etc/apt/sources.list")).trimEnd().split("\n"), [
+    `deb ${by("main")} http://archive.ubuntu.com/ubuntu noble main universe`,
+    `deb ${by("main")} http://archive.ubuntu.com/ubuntu noble-updates main universe`,
+    `deb ${by("security")} http://security.ubuntu.com/ubuntu noble-security main universe`,
+    `deb ${by("vendor")} http://apt.example.com/vendor stable main`,
+  ]);
+  assert.is(await inside("cat", "/etc/apt/keyrings/vendor.asc"), readFileSync(join(project.images, "vendor.asc"), "utf8"));
+  assert.is(await inside("sh", "-c", "grep -rl 127.0.0.1 /etc/apt || :"), "");
+});
+
+test.run();
