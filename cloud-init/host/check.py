@@ -31,11 +31,12 @@ CHECKS = {}
 
 
 class Wrong(Exception):
-    """The host is not what it should be: what was expected, and what was seen."""
+    """The host is not what it should be: what was expected, and what was seen. `stays`: waiting would not help."""
 
-    def __init__(self, message, seen=None):
+    def __init__(self, message, seen=None, stays=False):
         super().__init__(message)
         self.seen = seen
+        self.stays = stays
 
 
 def check(function):
@@ -489,11 +490,13 @@ def cloud_config(sha256):
     own = {"hostname", "fqdn", "write_files", "cloud_init_modules", "cloud_config_modules", "cloud_final_modules"}
     text = json.dumps({key: value for key, value in told.items() if key not in own}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     if hashlib.sha256(text.encode()).hexdigest() != sha256:
-        raise Wrong("this machine was booted with another `cloud_config:`, which holds at first boot alone: launch it anew")
+        raise Wrong("this machine was booted with another `cloud_config:`, which holds at first boot alone: launch it anew", stays=True)
     if not os.path.exists("/run/cloud-init/result.json"):
         raise Wrong("cloud-init is not through yet")
     with open("/run/cloud-init/result.json", encoding="utf-8") as file:
-        expect("what cloud-init could not do", [], json.load(file)["v1"]["errors"])
+        failed = json.load(file)["v1"]["errors"]
+    if failed:
+        raise Wrong(f"what cloud-init could not do is {show(failed)}", failed, stays=True)
     return sorted(set(told) - own)
 
 
@@ -1177,6 +1180,8 @@ def one(entry):
             return {**result, "ok": True, "message": "", "seen": seen}
         except Wrong as wrong:
             answer = {**result, "ok": False, "message": str(wrong), "seen": wrong.seen}
+            if wrong.stays:
+                return answer
         except Exception as error:  # a wrong argument, or something gone while we looked: the person gets a sentence
             answer = {**result, "ok": False, "message": f"{name}: {type(error).__name__}: {error}", "seen": None}
         if time.monotonic() >= deadline:
