@@ -146,7 +146,7 @@ async function makeImage(job: Job): Promise<Image> {
 }
 
 /** What the scripts read and write beside the tree. */
-const inputs = ["facts", "files", "files.tar", "essential", "others", "stale"];
+const inputs = ["facts", "files", "files.tar", "scripts", "essential", "others", "stale"];
 
 /** From .debs. */
 async function bakeTree(job: Job, folder: string): Promise<void> {
@@ -162,6 +162,7 @@ async function bakeTree(job: Job, folder: string): Promise<void> {
     lock.packages.filter((p) => !p.essential),
   );
   await writeFiles(folder, [...host, ...recipeFiles(recipe, lock)], lock);
+  writeScripts(folder, recipe, lock);
   await provision(job, "tree.sh", folder, {
     BAKE_DEBS: debFolder(job.project),
     BAKE_ARCHITECTURE: recipe.architecture,
@@ -198,6 +199,26 @@ async function writeFiles(folder: string, files: TreeFile[], lock: PackageLock):
   const argv = ["tar", "--create", "--file", join(folder, "files.tar"), "--directory", join(folder, "files"), "--owner=0", "--group=0"];
   const input = files.map((f) => `.${f.path}\n`).join("");
   await run([...argv, `--mtime=@${lock.date}`, "--verbatim-files-from", "--files-from=-"], { input });
+}
+
+/** The recipe's own scripts, for images/provision/scripts.sh. */
+function writeScripts(folder: string, recipe: Recipe, lock: PackageLock): void {
+  recipe.provision.forEach(({ script, content, variables }, i) => {
+    const into = join(folder, "scripts", String(i).padStart(3, "0"));
+    mkdirSync(into, { recursive: true });
+    const environment = {
+      PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+      HOME: "/root",
+      LC_ALL: "C.UTF-8",
+      DEBIAN_FRONTEND: "noninteractive",
+      SOURCE_DATE_EPOCH: String(lock.date),
+      ...variables,
+    };
+    const call = ["env", "--ignore-environment", ...Object.entries(environment).map(([k, v]) => `${k}=${v}`), "/run/ingot-script"];
+    writeFileSync(join(into, "title"), script);
+    writeFileSync(join(into, "script"), content);
+    writeFileSync(join(into, "call"), call.map((word) => `${word}\0`).join(""));
+  });
 }
 
 /** Runs images/provision/bake.sh as root: the one privileged call. */

@@ -115,6 +115,30 @@ export const recipeSchema = object({
     ),
     {},
   ),
+  provision: withDefault(
+    list(
+      object({
+        script: text({
+          pattern: "^[a-z0-9][a-z0-9._-]*$",
+          expected: "the name of a file in images/provision/, such as `motd.sh`",
+          description: "A script in images/provision/.",
+        }),
+        variables: withDefault(
+          map(
+            either([integer(), flag(), text({ pattern: "^[^\\0]*$" })]),
+            text({ pattern: "^[A-Z][A-Z0-9_]*$", expected: "a name of capitals such as `GREETING`" }),
+            { description: "What it finds in its environment. Never a secret: the image keeps what is done with it." },
+          ),
+          {},
+        ),
+      }),
+      {
+        description:
+          "Scripts that are run in the finished image, as root, one after the other, without a network, and with nothing in their environment but these variables.",
+      },
+    ),
+    [],
+  ),
   files: withDefault(
     map(
       object({
@@ -139,8 +163,17 @@ export interface Archive {
   key?: string;
 }
 
-/** What it comes to: with what its capabilities bring and the distribution's archives. */
-export type Recipe = Omit<Declared, "capabilities" | "archives" | "release" | "sysctl"> & {
+/** One of a recipe's own scripts. */
+export interface Script {
+  /** Its name in images/provision/. */
+  script: string;
+  content: string;
+  variables: Record<string, string>;
+}
+
+/** What it comes to: with what its capabilities bring, the distribution's archives, and what is in the files that it names. */
+export type Recipe = Omit<Declared, "capabilities" | "archives" | "release" | "sysctl" | "provision"> & {
   release: Release;
   archives: Record<string, Archive>;
+  provision: Script[];
 };

@@ -11,7 +11,7 @@ import { type Path, parseYaml, type YamlFile } from "../lib/yaml.ts";
 import { capabilities } from "./capabilities/index.ts";
 import type { Brought, Capability } from "./capability.ts";
 import { distros, type Release } from "./distro.ts";
-import { type Archive, type Declared, type Recipe, recipeSchema } from "./recipe-schema.ts";
+import { type Archive, type Declared, type Recipe, recipeSchema, type Script } from "./recipe-schema.ts";
 
 export type { Recipe } from "./recipe-schema.ts";
 
@@ -90,8 +90,9 @@ export function parseRecipe(
   const found = contradictions(declared, name, yaml, under);
   if (found.length) return { diagnostics: found };
   const keys = keysOf(declared, yaml, around);
-  const recipe = expanded(declared, keys.keys);
-  const diagnostics = [...keys.diagnostics, ...numbersTwice(recipe, yaml)];
+  const scripts = scriptsOf(declared, yaml, around);
+  const recipe = expanded(declared, keys.keys, scripts.scripts);
+  const diagnostics = [...keys.diagnostics, ...scripts.diagnostics, ...numbersTwice(recipe, yaml)];
   return diagnostics.length ? { diagnostics } : { declared, recipe, diagnostics };
 }
 
@@ -112,6 +113,8 @@ const fixed = ["archives", "capabilities", "users", "groups"] as const;
 function over({ extends: _, ...own }: Record<string, unknown>, base: Declared): unknown {
   const merged: Record<string, unknown> = { ...base, ...own, image: own.image };
   for (const key of lists) if (Array.isArray(own[key])) merged[key] = [...own[key], ...base[key]];
+  // In the order in which they are run.
+  if (Array.isArray(own.provision)) merged.provision = [...base.provision, ...own.provision];
   for (const key of maps) {
     const given = own[key];
     if (given && typeof given === "object" && !Array.isArray(given)) merged[key] = { ...base[key], ...given };
@@ -213,7 +216,7 @@ function broughtBy({ distro, release, architecture, capabilities: wanted }: Decl
 }
 
 /** With what capabilities bring and the distribution's archives. What the recipe itself says of an account or a file counts. */
-function expanded(declared: Declared, keys: Record<string, string>): Recipe {
+function expanded(declared: Declared, keys: Record<string, string>, provision: Script[]): Recipe {
   const { capabilities: wanted, archives, sysctl, ...rest } = declared;
   const release = declared.release as Release;
   const brought = Object.keys(wanted).map((name) => broughtBy(declared, name));
@@ -226,6 +229,7 @@ function expanded(declared: Declared, keys: Record<string, string>): Recipe {
   return {
     ...rest,
     release,
+    provision,
     archives: { ...distros[declared.distro].archives(release, declared.architecture), ...Object.fromEntries(own) },
     packages: [...new Set([...declared.packages, ...brought.flatMap((b) => b.packages)])],
     disabled: [...new Set([...declared.disabled, ...brought.flatMap((b) => b.disabled ?? [])])].filter(
@@ -263,6 +267,38 @@ function keysOf(recipe: Declared, yaml: YamlFile, { folder = "" }: Around): { ke
     else keys[name] = text ?? "";
   }
   return { keys, diagnostics };
+}
+
+/** The scripts that the recipe names. Those of a recipe that it extends come first, and were looked at there. */
+function scriptsOf(recipe: Declared, yaml: YamlFile, { folder = "" }: Around): { scripts: Script[]; diagnostics: Diagnostic[] } {
+  const diagnostics: Diagnostic[] = [];
+  const value = yaml.value as { provision?: unknown[] };
+  const inherited = recipe.provision.length - (value.provision?.length ?? 0);
+  const say = (code: string, path: Path, message: string, hint?: string) => {
+    diagnostics.push(diagnostic(code, yaml.rangeOf(path), message, { hint }));
+  };
+  const scripts = recipe.provision.map(({ script, variables }, i): Script => {
+    const path = ["provision", i - inherited];
+    const file = join(folder, "provision", script);
+    const content = existsSync(file) ? readFileSync(file, "utf8") : undefined;
+    if (content === undefined) {
+      const near = nearest(script, existsSync(join(folder, "provision")) ? readdirSync(join(folder, "provision")) : []);
+      say("ING1710", [...path, "script"], `there is no script images/provision/${script}`, near && `did you mean \`${near}\`?`);
+    } else {
+      if (!content.startsWith("#!"))
+        say("ING1710", [...path, "script"], `images/provision/${script} does not say what runs it`, "begin it with `#!/bin/sh`");
+      for (const name of Object.keys(variables))
+        if (!new RegExp(`\\b${name}\\b`).test(content))
+          say(
+            "ING1711",
+            [...path, "variables", name],
+            `images/provision/${script} makes no use of \`${name}\``,
+            "remove it here, or use it there",
+          );
+    }
+    return { script, content: content ?? "", variables: Object.fromEntries(Object.entries(variables).map(([k, v]) => [k, String(v)])) };
+  });
+  return { scripts, diagnostics };
 }
 
 /** Every user and group has a number of its own, those that capabilities bring among them. */

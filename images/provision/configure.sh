@@ -38,3 +38,4 @@ for unit in $BAKE_MASKED_IF_PRESENT; do
 done
 rm -f "$root/etc/nginx/sites-enabled/default"
 wait "$initramfs"
+"$BAKE_PROVISION/scripts.sh" "$root"

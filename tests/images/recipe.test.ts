@@ -1,8 +1,9 @@
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { loadRecipe, parseRecipe, recipeNames } from "../../images/recipe.ts";
+import type { Declared } from "../../images/recipe-schema.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { smallRecipe, temporaryProject } from "./fixtures.ts";
 
@@ -111,6 +112,51 @@ test("an archive's key is a public one beside the recipe", () => {
   } finally {
     remove();
   }
+});
+
+test("a recipe's script is there, says what runs it, and uses its variables; those of what it extends are run before", () => {
+  const { project, remove } = temporaryProject();
+  const parse = (text: string, base?: Declared) =>
+    parseRecipe("images/small.yaml", "small", text, { folder: project.images, ...(base && { base: () => base }) });
+  const said = (text: string) =>
+    parse(text).diagnostics.map(
+      (d) => `${d.range.start.line}:${d.range.start.column} ${d.code} ${d.message}${d.hint ? ` | ${d.hint}` : ""}`,
+    );
+  mkdirSync(join(project.images, "provision"));
+  writeFileSync(join(project.images, "provision/motd.sh"), '#!/bin/sh\necho "$GREETING" >/etc/motd\n');
+  writeFileSync(join(project.images, "provision/other.sh"), "echo\n");
+  try {
+    assert.equal(
+      said(
+        `${smallRecipe}provision:\n  - { script: mtd.sh }\n  - { script: other.sh }\n  - { script: motd.sh, variables: { GREETNG: hello } }\n`,
+      ),
+      [
+        "13:15 ING1710 there is no script images/provision/mtd.sh | did you mean `motd.sh`?",
+        "14:15 ING1710 images/provision/other.sh does not say what runs it | begin it with `#!/bin/sh`",
+        "15:46 ING1711 images/provision/motd.sh makes no use of `GREETNG` | remove it here, or use it there",
+      ],
+    );
+    const { declared, recipe } = parse(`${smallRecipe}provision: [{ script: motd.sh, variables: { GREETING: 3 } }]\n`);
+    assert.equal(
+      recipe?.provision.map((s) => s.variables),
+      [{ GREETING: "3" }],
+    );
+    const on = parse("image: small\nextends: other\nprovision: [{ script: motd.sh, variables: { GREETING: again } }]\n", declared);
+    assert.equal(
+      on.recipe?.provision.map((s) => s.variables.GREETING),
+      ["3", "again"],
+    );
+  } finally {
+    remove();
+  }
+});
+
+test("a unit that is to be started is no longer off, and is not in both lists", () => {
+  const { recipe } = parseRecipe("images/small.yaml", "small", `${smallRecipe}capabilities: { nginx: true }\nenabled: [nginx.service]\n`);
+  assert.equal(recipe?.disabled, ["apt-daily.timer"]);
+  assert.equal(wrong(`${smallRecipe}enabled: [apt-daily.timer]\n`), [
+    "12:11 ING1703 `apt-daily.timer` is to be started at boot, and is in `disabled:` | take it out of one of them",
+  ]);
 });
 
 test("what a recipe cannot extend is said where it stands", () => {

@@ -1,5 +1,5 @@
 // An image of an archive that is Ubuntu's in all but its packages' contents: those are Debian's, from the cache. With it, another's archive.
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -7,6 +7,7 @@ import { debPath, fetchDebs } from "../../images/archive.ts";
 import { bake } from "../../images/bake.ts";
 import { readLock } from "../../images/lock.ts";
 import { loadRecipe } from "../../images/recipe.ts";
+import { findImage } from "../../images/store.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { asRoot, run } from "../../lib/run.ts";
@@ -24,7 +25,23 @@ archives:
 capabilities: { firewall: true }
 packages: [sudo, vendor-agent]
 disabled: [apt-daily.timer]
+enabled: [nftables.service]
+sysctl: { net.core.somaxconn: 1024, kernel.core_pattern: "|/bin/false %p" }
+provision:
+  - { script: first.sh, variables: { GREETING: GREETINGS, EMPTY: "" } }
+  - { script: second.pl }
 `;
+const greeting = `it's "here" $HOME \\ %n\nand there`;
+const scripts = {
+  "first.sh": `#!/bin/sh
+set -eu
+printf '%s' "$GREETING$EMPTY" >/etc/greeting
+env | cut -d= -f1 | sort | tr '\\n' ' ' >/etc/environment-seen
+sed -n 's/^ *\\([^ ]*\\):.*/\\1/p' /proc/net/dev >/etc/interfaces-seen
+`,
+  "second.pl":
+    "#!/usr/bin/perl\nopen(my $in, '<', '/etc/greeting') or die; open(my $out, '>', '/etc/second'); print $out length(join '', <$in>);\n",
+};
 
 const test = suite("ubuntu");
 const own = projectAt(toolFolder);
@@ -37,8 +54,10 @@ test.before(async () => {
   const lock = readLock(own, "debian-12");
   if (!lock) throw new Error("debian-12 has no lock");
   await fetchDebs(own, loadRecipe(own, "debian-12"), lock, silent);
-  around = temporaryProject({ small: recipe });
+  around = temporaryProject({ small: recipe.replace("GREETINGS", JSON.stringify(greeting)) });
   const { project } = around;
+  mkdirSync(join(project.images, "provision"));
+  for (const [name, text] of Object.entries(scripts)) writeFileSync(join(project.images, "provision", name), text);
   const from = lock.packages.map((p) => ({ ...p, path: debPath(own, p) }));
   process.env.INGOT_CACHE = project.cache;
   archives = await TestArchives.open();
@@ -80,7 +99,7 @@ test("it is locked from its pockets and components, baked, and has its own sourc
     ],
   );
   assert.is(image.manifest.distro, "ubuntu");
-  assert.is(image.manifest.units["nftables.service"], "disabled");
+  assert.is(image.manifest.units["nftables.service"], "enabled");
   const inside = async (...argv: string[]) => (await run(asRoot(["chroot", image.root, ...argv]))).stdout;
   const by = (name: string) => `[signed-by=/etc/apt/keyrings/${name}.asc]`;
   assert.equal((await inside("cat", "/etc/apt/sources.list")).trimEnd().split("\n"), [
@@ -91,6 +110,25 @@ test("it is locked from its pockets and components, baked, and has its own sourc
   ]);
   assert.is(await inside("cat", "/etc/apt/keyrings/vendor.asc"), readFileSync(join(project.images, "vendor.asc"), "utf8"));
   assert.is(await inside("sh", "-c", "grep -rl 127.0.0.1 /etc/apt || :"), "");
+});
+
+test("the recipe's settings of the kernel are there, and its scripts ran in their order with their variables alone and no network", async () => {
+  const image = findImage(around.project, "small");
+  if (!image) throw new Error("it is not baked");
+  const inside = async (path: string) => (await run(asRoot(["cat", join(image.root, path)]))).stdout;
+  assert.is(await inside("/etc/sysctl.d/90-recipe.conf"), "net.core.somaxconn = 1024\nkernel.core_pattern = |/bin/false %p\n");
+  assert.is(await inside("/etc/greeting"), greeting);
+  assert.is(await inside("/etc/second"), String(greeting.length));
+  assert.is(await inside("/etc/environment-seen"), "DEBIAN_FRONTEND EMPTY GREETING HOME LC_ALL PATH PWD SOURCE_DATE_EPOCH ");
+  assert.is(await inside("/etc/interfaces-seen"), "lo\n");
+});
+
+test("a script that fails fails the bake, with what it said", async () => {
+  const { project } = around;
+  writeFileSync(join(project.images, "provision/second.pl"), "#!/bin/sh\necho this is why >&2\nexit 3\n");
+  const error = await bake(project, "small", { progress: silent }).catch((e: unknown) => e);
+  assert.match(String(error), /the bake of small failed:[\s\S]*this is why/);
+  assert.is(findImage(project, "small"), undefined);
 });
 
 test.run();
