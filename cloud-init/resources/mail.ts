@@ -142,6 +142,13 @@ function parametersOf(value: Mail, host: Host): Record<string, string | number |
 
 const shown = (value: string | number | boolean): string => (typeof value === "boolean" ? (value ? "yes" : "no") : String(value));
 
+const unit = "postfix.service";
+/** The unit that runs the server: until Postfix 3.9 Debian's is an instance, which the other one only stands for. */
+function serverUnit(host: Host): string {
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(host.image.packages.postfix ?? "") ?? [];
+  return major === undefined || Number(major) < 3 || (Number(major) === 3 && Number(minor) < 9) ? "postfix@-.service" : unit;
+}
+
 export const mail: Kind<Mail> = kind({
   kind: "mail",
   key: "mail",
@@ -215,7 +222,7 @@ export const mail: Kind<Mail> = kind({
         { path: "/etc/postfix/ingot-aliases", mode: "0644", content: aliases.join("") },
         // Debian's unit leaves a server that was killed where it lies.
         {
-          path: "/etc/systemd/system/postfix@-.service.d/ingot.conf",
+          path: `/etc/systemd/system/${serverUnit(host)}.d/ingot.conf`,
           mode: "0644",
           content: "[Service]\nRestart=on-failure\nRestartSec=1\n",
         },
@@ -243,8 +250,8 @@ export const mail: Kind<Mail> = kind({
         {
           action: "postfix",
           args: {
-            unit: "postfix.service",
-            instance: "postfix@-.service",
+            unit,
+            instance: serverUnit(host),
             inputs: [
               ...inputs,
               ...(value.username ? [passwordPath] : []),
@@ -261,8 +268,8 @@ export const mail: Kind<Mail> = kind({
     };
   },
   checks: ({ value }, host) => [
-    inside("unit", { name: "postfix.service", active: true, enabled: true }),
-    inside("unit", { name: "postfix@-.service", active: true }, "instance"),
+    inside("unit", { name: unit, active: true, enabled: true }),
+    ...(serverUnit(host) === unit ? [] : [inside("unit", { name: serverUnit(host), active: true }, "instance")]),
     inside("smtp", { name: host.fqdn }, "answers"),
     ...(value.listen === "loopback" ? [stranger("tcp", { port: 25, open: false }, "closed")] : []),
     ...(value.listen === "world"

@@ -86,6 +86,9 @@ const mainConfiguration = (user: string, group: string): string =>
     "",
   ].join("\n");
 
+/** Says no version. Of each server, because nginx.conf may say the same of all (Debian 13's does), and twice is an error. */
+export const quiet = "server_tokens off;";
+
 export const nginx: Kind<Nginx> = kind({
   kind: "nginx",
   key: "nginx",
@@ -108,7 +111,6 @@ export const nginx: Kind<Nginx> = kind({
       {
         path: "/etc/nginx/conf.d/ingot.conf",
         content: [
-          "server_tokens off;",
           `client_max_body_size ${value.body_size};`,
           "map $http_upgrade $ingot_connection { default upgrade; '' ''; }",
           "# Names that no site has: closed without an answer.",
@@ -119,6 +121,7 @@ export const nginx: Kind<Nginx> = kind({
             ? ["    listen 443 ssl http2 default_server;", "    listen [::]:443 ssl http2 default_server;", "    ssl_reject_handshake on;"]
             : []),
           "    server_name _;",
+          `    ${quiet}`,
           "    return 444;",
           "}",
           "",

@@ -9,7 +9,7 @@ import { type From, fromSchema } from "../value.ts";
 import { application, baseOf, currentOf } from "./application.ts";
 import { certificate, certificatePath, challengeFolder, isAcme, keyPath, keySecretOf, namesOf } from "./certificate.ts";
 import { external, serverOf } from "./external.ts";
-import { hsts, securityHeaders } from "./nginx.ts";
+import { hsts, quiet, securityHeaders } from "./nginx.ts";
 import { postgresql } from "./postgresql.ts";
 import { service } from "./service.ts";
 import { supervisor } from "./supervisor.ts";
@@ -232,13 +232,24 @@ function configurationOf(self: Resource<Site>, host: Host): string {
       : [],
   );
   if (!value.certificate)
-    return [...zones, `server {`, "    listen 80;", "    listen [::]:80;", `    server_name ${names};`, ...locations, "}", ""].join("\n");
+    return [
+      ...zones,
+      `server {`,
+      "    listen 80;",
+      "    listen [::]:80;",
+      `    server_name ${names};`,
+      `    ${quiet}`,
+      ...locations,
+      "}",
+      "",
+    ].join("\n");
   return [
     ...zones,
     "server {",
     "    listen 80;",
     "    listen [::]:80;",
     `    server_name ${names};`,
+    `    ${quiet}`,
     ...(isAcme(value.certificate, host)
       ? ["    location ^~ /.well-known/acme-challenge/ {", `        root ${challengeFolder};`, "        default_type text/plain;", "    }"]
       : []),
@@ -250,6 +261,7 @@ function configurationOf(self: Resource<Site>, host: Host): string {
     "    listen 443 ssl http2;",
     "    listen [::]:443 ssl http2;",
     `    server_name ${names};`,
+    `    ${quiet}`,
     `    ssl_certificate ${certificatePath(value.certificate)};`,
     `    ssl_certificate_key ${keyPath(value.certificate)};`,
     "    include /etc/nginx/ingot/tls.conf;",

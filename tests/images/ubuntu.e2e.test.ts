@@ -36,7 +36,7 @@ const scripts = {
   "first.sh": `#!/bin/sh
 set -eu
 printf '%s' "$GREETING$EMPTY" >/etc/greeting
-env | cut -d= -f1 | sort | tr '\\n' ' ' >/etc/environment-seen
+env -0 | sed -z 's/=.*//' | sort -z | tr '\\0' ' ' >/etc/environment-seen
 sed -n 's/^ *\\([^ ]*\\):.*/\\1/p' /proc/net/dev >/etc/interfaces-seen
 `,
   "second.pl":
