@@ -11,6 +11,7 @@ import { asRoot, RunError, run } from "../lib/run.ts";
 import { debFolder, fetchDebs, GoneError, lockRecipe } from "./archive.ts";
 import { type Digests, digestsOf } from "./digest.ts";
 import { enabledUnitsOf, hostFiles, maskedIfPresent, recipeFiles, type TreeFile } from "./files.ts";
+import { assertRuns } from "./foreign.ts";
 import type { Image } from "./image.ts";
 import { describeChanges, type LockedPackage, type PackageLock, readLock, solvedPart } from "./lock.ts";
 import { type Facts, manifestOf, readFacts } from "./manifest.ts";
@@ -48,6 +49,7 @@ export async function bake(project: Project, name: string, { locked, progress }:
     const { digest } = digests;
     const ready = imageAt(project, digest);
     if (ready) return { image: ready, baked: false, seconds: since() };
+    assertRuns(recipe.architecture);
     // By its real path: several projects may share one store through a symbolic link.
     mkdirSync(project.store, { recursive: true });
     const turn = await lockWhenFree(`bake ${join(realpathSync(project.store), digest)}`, `bake of ${name}`, (holder) =>
