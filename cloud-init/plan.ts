@@ -184,6 +184,8 @@ export interface MachineFacts {
   address: string;
   /** Volume name → serial of its disk. */
   volumes: Record<string, string>;
+  /** So many times longer than elsewhere a step may take: a processor that is computed by a program (QEMU's TCG) is slow. */
+  patience?: number;
   /** Where the secrets are, on the machine: a folder with a file for each. On EC2 an SSM path ("ssm:/ingot/inloop/") or a prefix in
    * Secrets Manager ("secretsmanager:ingot/inloop/") that the secret's name is appended to. */
   secrets: string;

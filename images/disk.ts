@@ -90,7 +90,7 @@ export async function diskOf(
       const wanted = format === "raw" ? path : path.replace(/raw$/, "qcow2");
       const there = existsSync(wanted);
       if (!there && !existsSync(path)) {
-        await fetchDebs(project, recipe, { ...lock, packages: toolsFor(lock, image) }, progress);
+        await fetchDebs(project, toolsRecipe(recipe), { ...lock, packages: toolsFor(lock, image) }, progress);
         await makeRaw({ project, recipe, image, layout, tools: toolsFor(lock, image), progress }, path);
       }
       if (!existsSync(wanted)) await convert(project, image, path, wanted, progress);
@@ -108,28 +108,34 @@ export async function diskOf(
 /** The scripts, by their contents. */
 const sums = (): [string, string][] => Object.entries(filesBelow(scripts)).map(([path, content]) => [path, sha256(content)]);
 
-/** What the disk's programs are called in the project: `images/<name>.disk.lock.json`, the .debs that make disks, with what they need. */
-const toolsName = (recipe: Recipe): string => `${recipe.image}.disk`;
+/** `images/debian-bookworm-amd64.disk.lock.json`: the .debs that make disks of this release, with what they need; one for all its recipes. */
+const toolsName = ({ distro, release, architecture }: Recipe): string => `${distro}-${release}-${architecture}.disk`;
 
-/** A recipe of what makes the disk, from the same archives. */
-const toolsRecipe = (recipe: Recipe): Recipe => ({
-  ...recipe,
-  image: toolsName(recipe),
-  packages: distros[recipe.distro].disk[recipe.architecture],
-});
+/** A recipe of what makes the disk, from the distribution's archives as they are now, wherever the recipe has them. */
+function toolsRecipe(recipe: Recipe): Recipe {
+  const { archives, disk } = distros[recipe.distro];
+  const own = Object.entries(archives(recipe.release, recipe.architecture));
+  return {
+    ...recipe,
+    image: toolsName(recipe),
+    snapshot: undefined,
+    archives: Object.fromEntries(own.map(([name, archive]) => [name, recipe.archives[name] ?? archive])),
+    packages: disk[recipe.architecture],
+  };
+}
 
 async function toolsLock(project: Project, recipe: Recipe, locked: true | undefined, progress: Progress): Promise<PackageLock> {
   const lock = readLock(project, toolsName(recipe));
   if (lock?.solved === solvedPart(toolsRecipe(recipe))) return lock;
   if (locked)
     throw new RefusedError(
-      lock ? `the lock of ${recipe.image}'s disk was made for other packages` : `${recipe.image}'s disk has no lock`,
+      lock ? `${toolsName(recipe)}.lock.json was made for other packages` : `what makes ${recipe.image}'s disk is not locked`,
       `make it: ingot image disk ${recipe.image}`,
     );
   return lockTools(project, recipe, progress);
 }
 
-/** Locks what makes the recipe's disk: GRUB, shim, and the programs that write file systems. */
+/** Locks what makes disks of the recipe's release: GRUB, shim, and the programs that write file systems. */
 export async function lockTools(project: Project, recipe: Recipe, progress: Progress): Promise<PackageLock> {
   const solved = await solve(toolsRecipe(recipe), progress);
   // What is essential is in every image.

@@ -6,12 +6,15 @@ import { toolFolder } from "./paths.ts";
 
 /** What can be left behind, and so must be undone; undone in the reverse order of creation by lib/undo.sh. */
 export type Thing =
-  | { kind: "folder"; path: string }
+  /** `own`: everything in it is the caller's own, and root is not needed for it. */
+  | { kind: "folder"; path: string; own?: true }
   | { kind: "mount"; path: string }
   | { kind: "netns"; name: string }
   | { kind: "cgroup"; name: string }
   | { kind: "loop"; file: string }
   /** `start` is field 22 of /proc/<pid>/stat: the same pid with another start is another process. */
+  /** The process that `file` names ("pid start"), once it has been begun. */
+  | { kind: "holder"; file: string }
   | { kind: "process"; pid: number; start: string };
 
 export interface Entry {
@@ -75,8 +78,9 @@ export function ledgerAt(folder: string): Ledger {
       const lines = [...entry.things].reverse().map(undoLine);
       // Only here: `validate` reads releases, whose builds write ledgers, and must not load zx for it.
       const { asRoot, run } = await import("./run.ts");
-      if (lines.length)
-        await run(asRoot(["sh", join(toolFolder, "lib/undo.sh")]), { input: `${lines.join("\n")}\n`, evenWhenCancelled: true });
+      const undo = ["sh", join(toolFolder, "lib/undo.sh")];
+      const own = entry.things.every((thing) => thing.kind === "holder" || (thing.kind === "folder" && thing.own));
+      if (lines.length) await run(own ? undo : asRoot(undo), { input: `${lines.join("\n")}\n`, evenWhenCancelled: true });
       ledger.close(entry);
     },
     find: (id) => (existsSync(file(id)) ? read(file(id)) : undefined),
@@ -106,7 +110,8 @@ function undoLine(thing: Thing): string {
     case "cgroup":
       return `${thing.kind}\t${thing.name}`;
     case "loop":
-      return `loop\t${thing.file}`;
+    case "holder":
+      return `${thing.kind}\t${thing.file}`;
     case "process":
       return `process\t${thing.pid}\t${thing.start}`;
   }

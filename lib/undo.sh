@@ -20,6 +20,12 @@ undo_process() {
 	return 1
 }
 
+undo_holder() { # file: "pid start"
+	[ -e "$1" ] || return 0
+	read -r pid start <"$1" || return 0
+	undo_process "$pid" "$start"
+}
+
 undo_cgroup() {
 	for tree in /sys/fs/cgroup /sys/fs/cgroup/*/; do
 		group=${tree%/}/$1
@@ -67,6 +73,7 @@ tab=$(printf '\t')
 while IFS=$tab read -r kind one two; do
 	case $kind in
 	process) undo_process "$one" "$two" ;;
+	holder) undo_holder "$one" ;;
 	cgroup) undo_cgroup "$one" ;;
 	mount) undo_mount "$one" ;;
 	folder) undo_folder "$one" ;;

@@ -5,7 +5,7 @@ import type { Progress } from "../lib/progress.ts";
 export interface Io {
   json: boolean;
   /** `--on`: where machines are. */
-  on: "container" | "aws";
+  on: "container" | "vm" | "aws";
   project: Project;
   progress: Progress;
   /** Writes a line of the result to standard output. */

@@ -21,7 +21,7 @@ Usage: ingot image lock <recipe>            ask the archives which packages the 
        ingot image show <recipe|digest>     what is in an image
 
 A recipe is a file images/<name>.yaml; its lock is images/<name>.lock.json and belongs into git. What makes
-disks (GRUB, shim) has a lock of its own, images/<name>.disk.lock.json, from the first disk on.
+disks (GRUB, shim) has a lock of its own, images/<distro>-<release>-<architecture>.disk.lock.json, from the first disk on.
 
 Options:
   --format   raw (as it is, sparse) or qcow2 (packed, for QEMU and for carrying about); raw without it

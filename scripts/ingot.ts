@@ -33,7 +33,7 @@ const commands: Record<string, { summary: string; load: () => Promise<Command> }
 
 const overview = `ingot: one YAML declaration of a host becomes a golden image, its first boot, a running machine and the proof.
 
-  ingot <command> [arguments] [--on aws] [--env <environment>] [--set <variable>=<value>] [--json]
+  ingot <command> [arguments] [--on vm|aws] [--env <environment>] [--set <variable>=<value>] [--json]
 
 ${Object.entries(commands)
   .map(([name, c]) => `  ${name.padEnd(9)} ${c.summary}`)
@@ -84,8 +84,8 @@ function whereOf(args: string[]): { on: Io["on"]; others: string[] } {
   const at = args.findIndex((a) => a === "--on" || a.startsWith("--on="));
   const [option = "", next] = at < 0 ? [] : args.slice(at);
   const given = at < 0 ? process.env.INGOT_ON || "container" : option === "--on" ? next : option.slice("--on=".length);
-  if (given !== "container" && given !== "aws")
-    throw new UsageError(`there is no target \`${given ?? ""}\``, "--on container, or --on aws");
+  if (given !== "container" && given !== "vm" && given !== "aws")
+    throw new UsageError(`there is no target \`${given ?? ""}\``, "--on container, --on vm, or --on aws");
   return { on: given, others: at < 0 ? args : args.filter((_, i) => i !== at && !(option === "--on" && i === at + 1)) };
 }
 

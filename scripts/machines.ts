@@ -24,6 +24,7 @@ export async function targetOf(io: Io, stack?: string, choices: Choices = {}): P
   const given = Object.entries(choices).find(([, names]) => names?.length);
   if (given) throw new UsageError("--replace and --yes-delete-volume are for --on aws", "on this computer `ingot down` keeps data volumes");
   await mend(io);
+  if (io.on === "vm") return (await import("../stacks/local/vm.ts")).vmTarget(io.project, io.progress);
   return containerTarget(io.project, io.progress);
 }
 

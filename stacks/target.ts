@@ -93,7 +93,7 @@ export interface Hold {
 }
 
 export interface Target {
-  readonly name: "container" | "aws";
+  readonly name: "container" | "vm" | "aws";
   /** Where this target keeps secrets, outside every host. */
   readonly secrets: SecretStore;
   /** What user-data has no room for can be fetched from elsewhere. */

@@ -26,7 +26,18 @@ import time
 import urllib.parse
 
 SECRETS = "/var/lib/ingot/secrets"
-TIMEOUT = 10
+
+
+def patience():
+    """So many times longer than elsewhere a check may take: where a processor is computed by a program. From outside the caller says it."""
+    try:
+        with open("/run/ingot/facts/facts.json", encoding="utf-8") as file:
+            return json.load(file).get("patience", 1)
+    except (OSError, ValueError):
+        return int(os.environ.get("INGOT_PATIENCE", 1))
+
+
+TIMEOUT = 10 * patience()
 CHECKS = {}
 
 
@@ -461,7 +472,7 @@ def mailbox(name, server, user=None):
 def unknown_here(server):
     """A server of the world's: a machine on its operator's own computer has no way out, and does not even find its address."""
     with open("/run/ingot/facts/facts.json", encoding="utf-8") as file:
-        if json.load(file)["target"] != "container":
+        if json.load(file)["target"] == "aws":
             return False
     try:
         socket.getaddrinfo(server, None)
@@ -1150,7 +1161,7 @@ CHECKS["http"] = CHECKS.pop("http_")
 # Checks that may be asked again until they hold.
 WAITING = {"http", "smtp", "tcp", "tls", "unit", "redis", "amqp", "path", "supervised", "vassal", "mailbox", "workers", "cloud_config"}
 # Checks that read much: their seconds, where the usual ones would not do on a busy host with several releases.
-SECONDS = {"secret_files": 60}
+SECONDS = {"secret_files": 6 * TIMEOUT}
 
 
 # --- Running them -------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 // what must be root is in the scripts beside this file, one call for a machine.
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { StackPlan } from "../../cloud-init/plan.ts";
 import { sharedFolder } from "../../cloud-init/resources/export.ts";
 import { sleep } from "../../lib/cancel.ts";
@@ -24,6 +24,7 @@ import {
   consoleTail,
   containersOf,
   exitCodeOf,
+  holderOf,
   leaderOf,
   type MachineRecord,
   machineFacts,
@@ -58,13 +59,14 @@ interface Launch {
 
 const markPrefix = ".making-";
 /** In the stack's folder while this process makes its machines (hold.sh). */
-const mark = `${markPrefix}${randomBytes(6).toString("hex")}`;
+export const mark = `${markPrefix}${randomBytes(6).toString("hex")}`;
 
 const script = (name: string): string => join(toolFolder, "stacks/local", name);
 
 export function containerTarget(project: Project, progress: Progress, options: ContainerOptions = {}): Target {
   const { bootSeconds = 180, stopSeconds = 15 } = options;
   const ledger = ledgerAt(project.ledger);
+  const own = (stack?: string) => records(project, stack).filter(({ record }) => record.target !== "vm");
   const locked = (stack: string, what: string) => lock(lockName(project, stack), `${what} ${stack}`);
 
   return {
@@ -111,7 +113,7 @@ export function containerTarget(project: Project, progress: Progress, options: C
       }
     },
 
-    find: async (stack) => records(project, stack).map(({ folder, record }) => machineOf(ledger, folder, record)),
+    find: async (stack) => own(stack).map(({ folder, record }) => machineOf(ledger, folder, record)),
 
     connect: (machine) => connectTo(project, machine),
 
@@ -215,7 +217,7 @@ export async function undoAbandoned(project: Project, progress: Progress): Promi
   }
 }
 
-const lockName = (project: Project, stack: string): string => `machines ${networkName(project, stack)}`;
+export const lockName = (project: Project, stack: string): string => `machines ${networkName(project, stack)}`;
 
 /** @throws MissingError naming the Debian packages */
 function needPrograms(): void {
@@ -238,9 +240,11 @@ function needPrograms(): void {
 }
 
 /** Refuses when a machine of the stack lives; takes away what is left of one that does not. */
-async function makeRoom(project: Project, ledger: Ledger, stack: string): Promise<void> {
+export async function makeRoom(project: Project, ledger: Ledger, stack: string): Promise<void> {
   const entry = ledger.find(entryId(stack));
-  const living = records(project, stack).filter(({ folder }) => leaderOf(folder));
+  const living = records(project, stack).filter(({ folder, record }) =>
+    record.target === "vm" ? holderOf(dirname(folder)) : leaderOf(folder),
+  );
   if (entry?.state === "kept" && living.length)
     throw new RefusedError(
       `${stack} is up already (${living.map(({ record }) => record.host).join(", ")})`,
@@ -494,8 +498,8 @@ function machineOf(ledger: Ledger, folder: string, record: MachineRecord): Machi
   }
 }
 
-/** Undoes the entry of a stack, once the scripts that a killed run may have left at work have ended (hold.sh). */
-async function undo(project: Project, ledger: Ledger, entry: Entry, stack: string): Promise<void> {
+/** Undoes the entry of a stack of either local target, once the scripts that a killed run may have left at work have ended (hold.sh). */
+export async function undo(project: Project, ledger: Ledger, entry: Entry, stack: string): Promise<void> {
   const folder = join(project.machines, stack);
   if (existsSync(folder)) {
     for (const file of readdirSync(folder).filter((f) => f.startsWith(markPrefix))) rmSync(join(folder, file));

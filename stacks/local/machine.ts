@@ -15,12 +15,17 @@ import { canonicalJson } from "../../lib/digest.ts";
 import { startOf } from "../../lib/ledger.ts";
 import type { Project } from "../../lib/paths.ts";
 import type { HostInput, Machine } from "../target.ts";
+import type { Acceleration, Firmware } from "./qemu.ts";
 
 /** What is known of a machine from its launch. */
 export interface MachineRecord extends Omit<Machine, "state"> {
   /** Its name on this computer (names.ts). */
   name: string;
   network: string;
+  /** Which of this computer's targets made it. @default "container" */
+  target?: "vm";
+  /** How a machine of the vm target runs. */
+  vm?: { acceleration: Acceleration; firmware: Firmware };
   /** It was launched with the rights that containers of its own need. */
   containers?: Containers;
   /** Exported directories that it has, its own and others'. */
@@ -122,7 +127,13 @@ export function leaderOf(folder: string): Leader | undefined {
   return { pid: Number(pid), start };
 }
 
-/** nspawn's exit code, once the machine is off for good. */
+/** The process whose end is the end of all machines of a stack of the vm target, while it lives; `folder`: the stack's. */
+export function holderOf(folder: string): number | undefined {
+  const [pid, start] = readIfThere(join(folder, "run/holder"))?.trim().split(" ") ?? [];
+  return pid !== undefined && start !== undefined && startOf(Number(pid)) === start ? Number(pid) : undefined;
+}
+
+/** nspawn's exit code (QEMU's, of the vm target), once the machine is off for good. */
 export function exitCodeOf(folder: string): number | undefined {
   const text = readIfThere(join(folder, "run/exit"));
   return text === undefined ? undefined : Number(text);

@@ -1,0 +1,86 @@
+// What holds the machines of a stack of the vm target, with programs in the place of QEMU: the network that leads nowhere, ports on this
+// computer's loopback, and an end that takes everything along. It needs no root, but where /dev/net/tun is root's alone.
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { ledgerAt } from "../../lib/ledger.ts";
+import { toolFolder } from "../../lib/paths.ts";
+import { choosePorts } from "../../stacks/local/forward.ts";
+import { holderOf } from "../../stacks/local/machine.ts";
+
+const test = suite("vm: what holds the machines");
+
+/** A stack's folder with one program in the place of each machine. */
+async function begin(programs: Record<string, string[]>, ports: Record<number, string> = {}): Promise<string> {
+  const folder = mkdtempSync("/var/tmp/ingot hold: ");
+  mkdirSync(join(folder, "run"));
+  const names = Object.keys(programs);
+  for (const [name, argv] of Object.entries(programs)) {
+    mkdirSync(join(folder, name, "run"), { recursive: true });
+    writeFileSync(join(folder, name, "run/argv"), argv.map((word) => `${word}\0`).join(""));
+  }
+  writeFileSync(join(folder, "run/machines"), names.map((name, i) => `${name}\ttap${i}\n`).join(""));
+  writeFileSync(
+    join(folder, "run/forwards"),
+    Object.entries(ports)
+      .map(([port, here]) => `${here}\t10.83.0.1:${port}\n`)
+      .join(""),
+  );
+  execFileSync("sh", [join(toolFolder, "stacks/local/vm-start.sh"), folder, "10.83.0.1/24"]);
+  await until("it holds", () => existsSync(join(folder, "run/holder")));
+  return folder;
+}
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  for (const end = Date.now() + 20_000; !condition(); await delay(50)) if (Date.now() > end) throw new Error(`not within 20 s: ${what}`);
+}
+
+const page = ["python3", "-m", "http.server", "--bind", "10.83.0.1", "8000"];
+const get = (address: string) => spawnSync("curl", ["-s", "-o", "/dev/null", "--max-time", "5", `http://${address}/`]).status;
+
+test("a port of a machine answers on this computer's loopback, and no interface of it is here", async () => {
+  const ports = await choosePorts([8000], new Set());
+  const folder = await begin({ web: page }, ports);
+  try {
+    await until("the page answers", () => get(ports[8000] ?? "") === 0);
+    assert.not.match(execFileSync("ip", ["-brief", "address"]).toString(), /10\.83\.0\.1\//);
+  } finally {
+    await end(folder);
+  }
+});
+
+test("when the last machine is off, nothing is left; each one's exit code is kept", async () => {
+  const folder = await begin({ one: ["sh", "-c", "exit 3"], two: ["true"] });
+  await until("it has ended", () => holderOf(folder) === undefined);
+  assert.equal(
+    ["one", "two"].map((name) => readFileSync(join(folder, name, "run/exit"), "utf8").trim() !== "0"),
+    [true, false],
+  );
+  await end(folder);
+});
+
+test("whoever undoes it needs the holder's file alone, and takes every process along", async () => {
+  const ports = await choosePorts([8000], new Set());
+  const folder = await begin({ web: ["sleep", "987654"] }, ports);
+  await until("the machine runs", () => spawnSync("pgrep", ["-f", "sleep 987654"]).status === 0);
+  await end(folder);
+  assert.is(spawnSync("pgrep", ["-f", "sleep 987654"]).status, 1);
+  assert.is(spawnSync("pgrep", ["-f", `listen=${ports[8000]}`]).status, 1);
+  assert.is(existsSync(folder), false);
+});
+
+/** By the ledger, as a killed launch is undone. */
+async function end(folder: string): Promise<void> {
+  const entries = mkdtempSync("/var/tmp/ingot-ledger-");
+  const ledger = ledgerAt(entries);
+  const entry = ledger.begin("machines/x", "machines of x");
+  ledger.add(entry, { kind: "folder", path: folder, own: true });
+  ledger.add(entry, { kind: "holder", file: join(folder, "run/holder") });
+  await ledger.undo(entry);
+  rmSync(entries, { recursive: true });
+}
+
+test.run();
