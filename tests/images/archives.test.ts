@@ -113,10 +113,9 @@ test("an archive with a password takes it from apt's own files, and nothing that
   const { project } = around;
   archives.passwords[main] = "me:secret-word";
   assert.match(await refused(lock(vendor)), /401|Unauthorized/);
-  const conf = process.env.APT_CONFIG ?? "";
   const auth = join(project.folder, "auth.conf");
   writeFileSync(auth, "machine http://archive.ubuntu.com/ubuntu login me password secret-word\n", { mode: 0o600 });
-  writeFileSync(conf, `${readFileSync(conf, "utf8")}Dir::Etc::netrc "${auth}";\n`);
+  archives.configure(`Dir::Etc::netrc "${auth}";\n`);
   const { lock: locked } = await lock(vendor);
   const recipe = loadRecipe(project, "small");
   await fetchDebs(project, recipe, locked, silent);
@@ -124,6 +123,18 @@ test("an archive with a password takes it from apt's own files, and nothing that
   for (const text of [readFileSync(lockPath(project, "small"), "utf8"), ...recipeFiles(recipe, locked).map((f) => String(f.content))])
     assert.not.match(text, /secret-word|127\.0\.0\.1:/);
   delete archives.passwords[main];
+});
+
+test("a company's certificate is the one that apt is told of", async () => {
+  const { address, certificate } = await archives.openTls();
+  archives.configure('Acquire::https::Proxy::localhost "DIRECT";\n');
+  archives.publish("localhost/company", "noble", { stable: [archives.deb("vendor-agent", "4")] }, "vendor");
+  const company = vendor.replace("http://apt.example.com/vendor", `${address}/company`);
+  assert.match(await refused(lock(company)), /certificate/i);
+  archives.configure(`Acquire::https::CAInfo "${certificate}";\n`);
+  const { lock: locked } = await lock(company);
+  assert.is(locked.packages.find((p) => p.name === "vendor-agent")?.version, "4");
+  await fetchDebs(around.project, loadRecipe(around.project, "small"), locked, silent);
 });
 
 test("a day of the past comes from the distribution's own archive of it, which is valid no more by its own word", async () => {

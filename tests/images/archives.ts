@@ -1,8 +1,9 @@
 // Archives of packages on loopback, for tests: laid out and signed as a distribution's are, and served by a proxy of HTTP, so that a recipe
 // keeps the addresses that it has in earnest. apt is told of the proxy in the way that a person would: a file that APT_CONFIG names.
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { createServer, type Server } from "node:http";
+import { appendFileSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createTlsServer, type Server as HttpsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -14,38 +15,65 @@ export class TestArchives {
   readonly passwords: Record<string, string> = {};
   /** Every address that was asked for. */
   readonly asked: string[] = [];
-  private readonly server: Server;
   private readonly keys = mkdtempSync(join(tmpdir(), "ingot-gpg-"));
 
-  private constructor() {
-    this.server = createServer((request, response) => {
-      const address = decodeURIComponent((request.url ?? "").replace(/^http:\/\//, ""));
-      this.asked.push(address);
-      const wanted = Object.entries(this.passwords).find(([below]) => address.startsWith(below))?.[1];
-      if (wanted !== undefined && request.headers.authorization !== `Basic ${Buffer.from(wanted).toString("base64")}`)
-        return void response.writeHead(401, { "WWW-Authenticate": 'Basic realm="test"' }).end();
-      const path = join(this.folder, address);
-      if (!path.startsWith(`${this.folder}/`) || !existsSync(path) || !statSync(path).isFile()) return void response.writeHead(404).end();
-      response.writeHead(200, { "Content-Length": statSync(path).size });
-      response.end(readFileSync(path));
-    });
+  private readonly servers: (HttpServer | HttpsServer)[] = [];
+
+  private answer(address: string, request: IncomingMessage, response: ServerResponse): void {
+    this.asked.push(address);
+    const wanted = Object.entries(this.passwords).find(([below]) => address.startsWith(below))?.[1];
+    if (wanted !== undefined && request.headers.authorization !== `Basic ${Buffer.from(wanted).toString("base64")}`)
+      return void response.writeHead(401, { "WWW-Authenticate": 'Basic realm="test"' }).end();
+    const path = join(this.folder, address);
+    if (!path.startsWith(`${this.folder}/`) || !existsSync(path) || !statSync(path).isFile()) return void response.writeHead(404).end();
+    response.writeHead(200, { "Content-Length": statSync(path).size });
+    response.end(readFileSync(path));
   }
 
-  /** Serves, and has apt ask it for everything until `close()`. @param apt more of apt's configuration */
-  static async open(apt = ""): Promise<TestArchives> {
+  private async listen(server: HttpServer | HttpsServer): Promise<number> {
+    this.servers.push(server);
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    return (server.address() as AddressInfo).port;
+  }
+
+  /** Serves, and has apt ask it for everything until `close()`. */
+  static async open(): Promise<TestArchives> {
     const archives = new TestArchives();
-    await new Promise<void>((resolve) => archives.server.listen(0, "127.0.0.1", resolve));
-    const { port } = archives.server.address() as AddressInfo;
+    const port = await archives.listen(
+      createServer((request, response) =>
+        archives.answer(decodeURIComponent((request.url ?? "").replace(/^http:\/\//, "")), request, response),
+      ),
+    );
     const file = join(archives.keys, "apt.conf");
-    writeFileSync(file, `Acquire::http::Proxy "http://127.0.0.1:${port}";\nAcquire::Retries "0";\n${apt}`);
+    writeFileSync(file, `Acquire::http::Proxy "http://127.0.0.1:${port}";\nAcquire::Retries "0";\n`);
     process.env.APT_CONFIG = file;
     return archives;
   }
 
+  /** What is below `localhost` in the folder by HTTPS, too, without the proxy. The certificate is its own authority. */
+  async openTls(): Promise<{ address: string; certificate: string }> {
+    const [key, certificate] = [join(this.keys, "tls.key"), join(this.keys, "tls.pem")];
+    const made = ["-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
+    execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", ...made], {
+      stdio: "ignore",
+    });
+    const server = createTlsServer({ key: readFileSync(key), cert: readFileSync(certificate) }, (request, response) =>
+      this.answer(`localhost${decodeURIComponent(request.url ?? "")}`, request, response),
+    );
+    return { address: `https://localhost:${await this.listen(server)}`, certificate };
+  }
+
+  /** More of apt's configuration from now on. */
+  configure(lines: string): void {
+    appendFileSync(join(this.keys, "apt.conf"), lines);
+  }
+
   close(): void {
     delete process.env.APT_CONFIG;
-    this.server.close();
-    this.server.closeAllConnections();
+    for (const server of this.servers) {
+      server.close();
+      server.closeAllConnections();
+    }
     execFileSync("gpgconf", ["--kill", "all"], { env: { ...process.env, GNUPGHOME: this.keys } });
     for (const folder of [this.folder, this.keys]) rmSync(folder, { recursive: true, force: true });
   }
