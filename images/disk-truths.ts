@@ -11,7 +11,7 @@ export interface DiskFacts {
     id: string;
     partitions: { node: string; start: number; size: number; type: string; uuid: string }[];
   };
-  /** Of the root's superblock: "Filesystem UUID" → …, by dumpe2fs(8). */
+  /** Of the root's superblock: "Filesystem UUID" → …, by debugfs(8). */
   super: Record<string, string>;
   /** Absolute paths of the files on the ESP. */
   esp: string[];

@@ -1,4 +1,4 @@
-// The bootable disk of debian-12 in QEMU, by UEFI and by BIOS, as a machine of EC2's would find it: an NVMe disk larger than the image, and
+// The bootable disks of Debian 12 and 13 in QEMU, by UEFI and by BIOS, as a machine of EC2's would find it: an NVMe disk larger than the image, and
 // cloud-init's seed. In the long suite: a first boot without KVM takes minutes. `npm run test:long` installs QEMU.
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,21 +8,16 @@ import { type Disk, makeDisk } from "../../images/disk.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { run, tryRun } from "../../lib/run.ts";
-import { type Acceleration, accelerationOf, firmwares, ovmf, qemu, qemuArguments } from "../../stacks/local/qemu.ts";
+import { accelerationOf, firmwares, ovmf, qemu, qemuArguments } from "../../stacks/local/qemu.ts";
 
 const test = suite("boot of the disk");
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;
 const project = projectAt(toolFolder);
-/** Each firmware boots another form of it. */
-let disks: Record<(typeof firmwares)[number], Disk>;
-let acceleration: Acceleration;
+const images = ["debian-12", "debian-13"];
 let folder: string;
 
 test.before(async () => {
   if (!process.env.INGOT_TEST_LONG) return;
-  const uefi = await makeDisk(project, "debian-12", "raw", { progress: silent });
-  disks = { uefi, bios: await makeDisk(project, "debian-12", "qcow2", { progress: silent }) };
-  acceleration = (await accelerationOf(project, join(uefi.image.root, "vmlinuz"))).acceleration;
   folder = mkdtempSync("/var/tmp/ingot-boot-");
 });
 test.after(() => {
@@ -50,7 +45,8 @@ ${JSON.stringify({
 
 /** Boots, and gives what came on the console until it powered itself off. */
 async function boot(firmware: (typeof firmwares)[number], from: Disk): Promise<string> {
-  const own = join(folder, firmware);
+  const { acceleration } = await accelerationOf(project, join(from.image.root, "vmlinuz"));
+  const own = join(folder, `${from.image.name}-${firmware}`);
   mkdirSync(join(own, "seed"), { recursive: true });
   writeFileSync(join(own, "seed/user-data"), userData);
   writeFileSync(join(own, "seed/meta-data"), JSON.stringify({ "instance-id": `boot-${firmware}`, "local-hostname": "boots" }));
@@ -63,17 +59,20 @@ async function boot(firmware: (typeof firmwares)[number], from: Disk): Promise<s
   return console.replaceAll("\r", "");
 }
 
-for (const firmware of firmwares)
-  long(`it boots by ${firmware}, its root grows to its disk, and nothing fails`, async () => {
-    const said = await boot(firmware, disks[firmware]);
-    assert.match(said, new RegExp(`^FIRMWARE ${firmware}$`, "m"));
-    const [, device, size] = /^ROOT (\S+)\s+(\d+)$/m.exec(said) ?? [];
-    assert.is(device, "/dev/nvme0n1p1");
-    assert.ok(Number(size) > 7.5e9, `the root has ${size} bytes`);
-    assert.match(said, /^FAILED \.$/m);
-    assert.match(said, /^ID 33$/m);
-    assert.match(said, /^boots login:/m);
-    assert.not.match(said, /^.*(EXT4-fs error|Kernel panic).*$/m);
-  });
+for (const name of images)
+  for (const firmware of firmwares)
+    long(`${name} boots by ${firmware}, its root grows to its disk, and nothing fails`, async () => {
+      // Each firmware boots another form of it.
+      const disk = await makeDisk(project, name, firmware === "uefi" ? "raw" : "qcow2", { progress: silent });
+      const said = await boot(firmware, disk);
+      assert.match(said, new RegExp(`^FIRMWARE ${firmware}$`, "m"));
+      const [, device, size] = /^ROOT (\S+)\s+(\d+)$/m.exec(said) ?? [];
+      assert.is(device, "/dev/nvme0n1p1");
+      assert.ok(Number(size) > 7.5e9, `the root has ${size} bytes`);
+      assert.match(said, /^FAILED \.$/m);
+      assert.match(said, /^ID 33$/m);
+      assert.match(said, /^boots login:/m);
+      assert.not.match(said, /^.*(EXT4-fs error|Kernel panic).*$/m);
+    });
 
 test.run();
