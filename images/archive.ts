@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MissingError, RefusedError } from "../lib/diagnostics.ts";
 import { sha256File } from "../lib/digest.ts";
+import { startOf } from "../lib/ledger.ts";
 import type { Project } from "../lib/paths.ts";
 import { during, type Progress } from "../lib/progress.ts";
 import { RunError, run, tryRun } from "../lib/run.ts";
@@ -19,7 +20,9 @@ import {
   type PackageLock,
   readLock,
   solvedPart,
+  staged,
 } from "./lock.ts";
+import { extendedBy } from "./recipe.ts";
 import type { Archive, Recipe } from "./recipe-schema.ts";
 
 /** An index that this computer's apt is set to: one line of `apt-get indextargets`. */
@@ -251,9 +254,9 @@ export async function lockRecipe(
   const before = readLock(project, recipe.image);
   const solved = await solve(recipe, progress);
   const changes = compareLocks(before, solved);
-  const same = !changes.added.length && !changes.removed.length && !changes.changed.length;
-  // The same packages are the same image: a younger date alone, or another pocket that has them by now, would bake it anew.
-  const lock = same && before ? { ...before, solved: solved.solved } : solved;
+  const base = extendedBy(project, recipe.image);
+  const onBase = base === undefined ? undefined : staged(readLock(project, base), solved);
+  const lock = onBase?.base ? onBase : staged(before, solved);
   const path = lockPath(project, recipe.image);
   writeFileSync(`${path}.${process.pid}.tmp`, lockText(lock));
   renameSync(`${path}.${process.pid}.tmp`, path);
@@ -294,11 +297,17 @@ export async function fetchDebs(
 ): Promise<{ fetched: number; bytes: number }> {
   const folder = debFolder(project);
   mkdirSync(folder, { recursive: true });
-  const missing = lock.packages.filter((p) => statSync(debPath(project, p), { throwIfNoEntry: false })?.size !== p.size);
+  // What a killed fetch left.
+  for (const f of readdirSync(folder)) {
+    const pid = /^\.partial-(\d+)-/.exec(f)?.[1];
+    if (pid !== undefined && startOf(Number(pid)) === undefined) rmSync(join(folder, f), { recursive: true, force: true });
+  }
+  const there = await Promise.all(lock.packages.map((p) => isWhole(debPath(project, p), p)));
+  const missing = lock.packages.filter((_, i) => !there[i]);
   const bytes = missing.reduce((sum, p) => sum + p.size, 0);
   if (missing.length === 0) return { fetched: 0, bytes: 0 };
   const mirrors = await mirrorsOf(recipe);
-  const partial = mkdtempSync(join(folder, ".partial-"));
+  const partial = mkdtempSync(join(folder, `.partial-${process.pid}-`));
   try {
     await during(progress, `fetch ${missing.length} packages (${megabytes(bytes)})`, async (task) => {
       let count = 0;
@@ -341,6 +350,14 @@ export async function fetchDebs(
     rmSync(partial, { recursive: true, force: true });
   }
   return { fetched: missing.length, bytes };
+}
+
+/** What was found whole once, this process does not read again. */
+const whole = new Set<string>();
+async function isWhole(path: string, p: LockedPackage): Promise<boolean> {
+  if (statSync(path, { throwIfNoEntry: false })?.size !== p.size) return false;
+  if (!whole.has(path) && (await sha256File(path)) === p.sha256) whole.add(path);
+  return whole.has(path);
 }
 
 const fileName = (p: LockedPackage): string => p.file.slice(p.file.lastIndexOf("/") + 1);

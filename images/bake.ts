@@ -1,23 +1,27 @@
 // Baking: from a recipe and its lock to an image in the store. Called by scripts/bake.ts, and by whoever needs an image.
-import { chmodSync, existsSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { RefusedError } from "../lib/diagnostics.ts";
-import { short } from "../lib/digest.ts";
+import { sha256File, short } from "../lib/digest.ts";
 import { ledgerAt } from "../lib/ledger.ts";
-import { lockWhenFree } from "../lib/lock.ts";
+import { lockOneWhenFree, lockWhenFree } from "../lib/lock.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
 import type { Progress, Task } from "../lib/progress.ts";
 import { asRoot, RunError, run } from "../lib/run.ts";
 import { debFolder, fetchDebs, GoneError, lockRecipe } from "./archive.ts";
 import { type Digests, digestsOf } from "./digest.ts";
-import { enabledUnitsOf, hostFiles, maskedIfPresent, recipeFiles, type TreeFile } from "./files.ts";
+import { enabledUnitsOf, hostFiles, lateFiles, maskedIfPresent, type TreeFile } from "./files.ts";
 import { assertRuns } from "./foreign.ts";
 import type { Image } from "./image.ts";
+import { type Layer, type LayerRecord, layerAt, layerFolder, layersIn } from "./layers.ts";
 import { describeChanges, type LockedPackage, type PackageLock, readLock, solvedPart } from "./lock.ts";
 import { type Facts, manifestOf, readFacts } from "./manifest.ts";
+import { removeFolder } from "./prune.ts";
 import { loadRecipe, type Recipe } from "./recipe.ts";
-import { imageAt, imageLike } from "./store.ts";
+import { imageAt } from "./store.ts";
 import { brokenTruths } from "./truths.ts";
+import { isSound } from "./verify.ts";
 
 export interface BakeOptions {
   /** Fails where the lock is missing, out of date, or no longer to be had, instead of locking anew. */
@@ -45,22 +49,20 @@ export async function bake(project: Project, name: string, { locked, progress }:
   for (;;) {
     // Read once, so that what is digested, put in and proven is the same while somebody edits it.
     const host = hostFiles(toolFolder);
-    const digests = digestsOf(recipe, lock, host, toolFolder);
+    const layers = layersIn(project, recipe, lock);
+    const digests = digestsOf(recipe, lock, host, toolFolder, layers);
     const { digest } = digests;
     const ready = imageAt(project, digest);
     if (ready) return { image: ready, baked: false, seconds: since() };
     assertRuns(recipe.architecture);
-    // By its real path: several projects may share one store through a symbolic link.
     mkdirSync(project.store, { recursive: true });
-    const turn = await lockWhenFree(`bake ${join(realpathSync(project.store), digest)}`, `bake of ${name}`, (holder) =>
-      progress.say(`waiting for the ${holder}`),
-    );
+    const turn = await lockOn(project, `bake ${digest}`, `bake of ${name}`, progress);
     try {
       const meanwhile = imageAt(project, digest);
       if (meanwhile) return { image: meanwhile, baked: false, seconds: since() };
-      const like = imageLike(project, digests.base);
-      if (!like) await fetchDebs(project, recipe, lock, progress);
-      return { image: await makeImage({ project, recipe, lock, host, digests, like, progress, since }), baked: true, seconds: since() };
+      const packages = layers.filter((l) => !layerAt(project, l.key)).flatMap((l) => l.packages);
+      await fetchDebs(project, recipe, { ...lock, packages }, progress);
+      return { image: await makeImage({ project, recipe, lock, host, digests, layers, progress, since }), baked: true, seconds: since() };
     } catch (error) {
       if (!(error instanceof GoneError)) throw error;
       if (locked)
@@ -77,6 +79,10 @@ export async function bake(project: Project, name: string, { locked, progress }:
     }
   }
 }
+
+/** By its real path: several projects may share one store through a symbolic link. */
+const lockOn = (project: Project, name: string, what: string, progress: Progress) =>
+  lockWhenFree(`${realpathSync(project.store)} ${name}`, what, (holder) => progress.say(`waiting for the ${holder}`));
 
 async function currentLock(project: Project, recipe: Recipe, locked: true | undefined, progress: Progress): Promise<PackageLock> {
   const lock = readLock(project, recipe.image);
@@ -110,95 +116,142 @@ interface Job {
   /** Ingot's own files. */
   host: TreeFile[];
   digests: Digests;
-  /** An image that differs in Ingot's own files alone. */
-  like: Image | undefined;
+  layers: Layer[];
   progress: Progress;
   since: () => number;
 }
 
+/** A layer that is there: made just now, or found and not yet proven. */
+interface Below {
+  layer: Layer;
+  root: string;
+  tree: string;
+  proven: boolean;
+}
+
 async function makeImage(job: Job): Promise<Image> {
-  const { project, recipe, lock, host, digests, like } = job;
+  const { project, recipe, lock, host, digests, layers } = job;
   const { digest } = digests;
-  const ledger = ledgerAt(project.ledger);
-  const folder = join(project.store, `.baking-${short(digest)}-${process.pid}`);
   const final = join(project.store, digest);
-  let entry = ledger.begin(`bake-${short(digest)}-${process.pid}`, `bake of ${recipe.image}`);
-  try {
-    // A folder without its manifest is no image: somebody began to remove it by hand.
-    if (existsSync(final)) {
-      ledger.add(entry, { kind: "folder", path: final });
-      await ledger.undo(entry);
-      entry = ledger.begin(entry.id, entry.what);
-    }
-    ledger.add(entry, { kind: "folder", path: folder });
-    mkdirSync(join(folder, "facts"), { recursive: true });
-    await (like ? refitTree(job, folder, like) : bakeTree(job, folder));
-    const facts = readFacts(join(folder, "facts"), join(folder, like ? "root" : "tree/root"));
+  const manifest = await make(job, { what: `bake of ${recipe.image}`, key: digest, final, layers }, async (folder, below) => {
+    const began = performance.now();
+    mkdirSync(join(folder, "facts"));
+    await writeFiles(folder, [...host, ...lateFiles(recipe, lock)], lock);
+    writeScripts(folder, recipe, lock);
+    await provision(job, folder, below, "configure.sh", [], {
+      BAKE_DISABLED: recipe.disabled.join(" "),
+      BAKE_ENABLED: [...enabledUnitsOf(host), ...recipe.enabled].join(" "),
+      BAKE_MASKED_IF_PRESENT: maskedIfPresent.join(" "),
+    });
+    const facts = readFacts(join(folder, "facts"));
     proveTruths(recipe, lock, host, facts);
-    const manifest = manifestOf(recipe, digests, facts, new Date(), job.since());
-    for (const file of inputs) rmSync(join(folder, file), { recursive: true, force: true });
-    writeFileSync(join(folder, "manifest.json"), `${JSON.stringify(manifest, null, 1)}\n`);
-    renameSync(folder, final);
-    ledger.close(entry);
-    return { name: recipe.image, digest, root: join(final, "root"), manifest };
-  } catch (error) {
-    await ledger.undo(entry);
-    throw error;
+    renameSync(join(folder, "facts/files"), join(folder, "files"));
+    const made = manifestOf(recipe, lock, digests, facts, {
+      baked: new Date().toISOString(),
+      bakeSeconds: tenths(job.since()),
+      configureSeconds: tenths((performance.now() - began) / 1000),
+      layers: layers.map((l) => l.key),
+    });
+    writeFileSync(join(folder, "manifest.json"), `${JSON.stringify(made, null, 1)}\n`);
+    return made;
+  });
+  return { name: recipe.image, digest, root: join(final, "root"), manifest };
+}
+
+/** The topmost of these layers: found, or made on top of those below it. */
+async function layered(job: Job, layers: Layer[]): Promise<Below | undefined> {
+  const { project, recipe, lock, progress } = job;
+  const layer = layers.at(-1);
+  if (!layer) return undefined;
+  const find = (proven: boolean) => {
+    const there = layerAt(project, layer.key);
+    return there && { layer, root: there.root, tree: there.record.tree, proven };
+  };
+  const there = find(false);
+  if (there) return there;
+  const what = `bake of ${recipe.image} (${layer.title})`;
+  const turn = await lockOn(project, `layer ${layer.key}`, what, progress);
+  try {
+    const meanwhile = find(false);
+    if (meanwhile) return meanwhile;
+    const target = { what, key: layer.key, final: layerFolder(project, layer.key), layers: layers.slice(0, -1) };
+    await make(job, target, async (folder, below) => {
+      const began = performance.now();
+      await fetchDebs(project, recipe, { ...lock, packages: layer.packages }, progress);
+      await writeFiles(folder, layer.files, lock);
+      await provision(job, folder, below, layer.step, layer.packages, { BAKE_LOCALES: layer.locales.join(" ") });
+      const record: LayerRecord = {
+        title: layer.title,
+        image: recipe.image,
+        tree: await sha256File(join(folder, "files")),
+        made: new Date().toISOString(),
+        seconds: tenths((performance.now() - began) / 1000),
+      };
+      writeFileSync(join(folder, "layer.json"), `${JSON.stringify(record, null, 1)}\n`);
+    });
+    return find(true);
+  } finally {
+    turn.release();
   }
 }
 
+/**
+ * Makes a folder of the store, whole or not at all. While it is being made the layer below is proven: when that is not what it was once, it and
+ * what was made on it are thrown away, and both are made anew.
+ */
+async function make<T>(
+  job: Job,
+  { what, key, final, layers }: { what: string; key: string; final: string; layers: Layer[] },
+  work: (folder: string, below: Below | undefined) => Promise<T>,
+): Promise<T> {
+  const { project, progress } = job;
+  const ledger = ledgerAt(project.ledger);
+  for (;;) {
+    const below = await layered(job, layers);
+    // What is there is not whole: somebody began to remove it by hand, or half of it was lost.
+    await removeFolder(project, final);
+    const folder = join(project.store, `.baking-${short(key)}-${process.pid}`);
+    const entry = ledger.begin(`bake-${short(key)}-${process.pid}`, what);
+    try {
+      ledger.add(entry, { kind: "folder", path: folder });
+      mkdirSync(folder);
+      const proof = !below || below.proven ? true : isSound(below.root, below.tree);
+      const [sound, made] = await Promise.allSettled([proof, work(folder, below)]);
+      if (sound.status === "rejected") throw sound.reason;
+      if (sound.value) {
+        if (made.status === "rejected") throw made.reason;
+        for (const file of scratch) rmSync(join(folder, file), { recursive: true, force: true });
+        mkdirSync(dirname(final), { recursive: true });
+        renameSync(folder, final);
+        ledger.close(entry);
+        return made.value;
+      }
+    } catch (error) {
+      await ledger.undo(entry);
+      throw error;
+    }
+    await ledger.undo(entry);
+    if (!below) continue;
+    progress.say(`The layer of ${below.layer.title} is not what it was when it was made: making it anew.`);
+    await removeFolder(project, dirname(below.root));
+  }
+}
+
+const tenths = (n: number): number => Math.round(n * 10) / 10;
+
 /** What the scripts read and write beside the tree. */
-const inputs = ["facts", "files", "files.tar", "scripts", "essential", "others", "stale"];
-
-/** From .debs. */
-async function bakeTree(job: Job, folder: string): Promise<void> {
-  const { recipe, lock, host } = job;
-  const list = (file: string, packages: LockedPackage[]) =>
-    writeFileSync(join(folder, file), packages.map((p) => `${p.sha256}.deb\n`).join(""));
-  list(
-    "essential",
-    lock.packages.filter((p) => p.essential),
-  );
-  list(
-    "others",
-    lock.packages.filter((p) => !p.essential),
-  );
-  await writeFiles(folder, [...host, ...recipeFiles(recipe, lock)], lock);
-  writeScripts(folder, recipe, lock);
-  await provision(job, "tree.sh", folder, {
-    BAKE_DEBS: debFolder(job.project),
-    BAKE_ARCHITECTURE: recipe.architecture,
-    BAKE_LOCALES: recipe.locales.join(" "),
-    BAKE_DISABLED: recipe.disabled.join(" "),
-    BAKE_ENABLED: [...enabledUnitsOf(host), ...recipe.enabled].join(" "),
-    BAKE_MASKED_IF_PRESENT: maskedIfPresent.join(" "),
-    BAKE_TMPFS: String(memoryForTree(lock)),
-  });
-}
-
-/** From an image that differs in Ingot's own files alone. */
-async function refitTree(job: Job, folder: string, like: Image): Promise<void> {
-  const { host } = job;
-  const stale = Object.keys(like.manifest.files);
-  const names = stale.map((path) => path.slice(path.lastIndexOf("/") + 1));
-  writeFileSync(join(folder, "stale"), stale.map((path) => `.${path}\n`).join(""));
-  await writeFiles(folder, host, job.lock);
-  await provision(job, "refit.sh", folder, {
-    BAKE_BASE: like.root,
-    BAKE_DISABLED: names.filter((name) => like.manifest.units[name] === "enabled").join(" "),
-    BAKE_ENABLED: enabledUnitsOf(host).join(" "),
-  });
-}
+const scratch = ["facts", "own", "files.tar", "scripts", "packages"];
 
 /** One archive of files without their folders, which so keep owner and mode. */
 async function writeFiles(folder: string, files: TreeFile[], lock: PackageLock): Promise<void> {
+  mkdirSync(join(folder, "own"));
   for (const file of files) {
-    const path = join(folder, "files", file.path);
+    const path = join(folder, "own", file.path);
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, file.content);
     chmodSync(path, Number.parseInt(file.mode, 8));
   }
-  const argv = ["tar", "--create", "--file", join(folder, "files.tar"), "--directory", join(folder, "files"), "--owner=0", "--group=0"];
+  const argv = ["tar", "--create", "--file", join(folder, "files.tar"), "--directory", join(folder, "own"), "--owner=0", "--group=0"];
   const input = files.map((f) => `.${f.path}\n`).join("");
   await run([...argv, `--mtime=@${lock.date}`, "--verbatim-files-from", "--files-from=-"], { input });
 }
@@ -223,21 +276,39 @@ function writeScripts(folder: string, recipe: Recipe, lock: PackageLock): void {
   });
 }
 
-/** Runs images/provision/bake.sh as root: the one privileged call. */
-async function provision({ recipe, lock, progress }: Job, script: string, folder: string, values: Record<string, string>): Promise<void> {
+/** Runs images/provision/layer.sh as root, which runs `step` on what is below: the one privileged call. */
+async function provision(
+  { project, recipe, lock, progress }: Job,
+  folder: string,
+  below: Below | undefined,
+  step: string,
+  packages: LockedPackage[],
+  values: Record<string, string>,
+): Promise<void> {
+  writeFileSync(join(folder, "packages"), packages.map((p) => `${p.sha256}.deb\n`).join(""));
+  // Images and layers are made beside each other, as many on this computer as it has processors.
+  const slots = Array.from({ length: atOnce }, (_, i) => `bake slot ${i}`);
+  const slot = await lockOneWhenFree(slots, `bake of ${recipe.image}`, (holder) =>
+    progress.say(`waiting for the ${holder}: ${atOnce} at a time`),
+  );
   const environment = {
     PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     BAKE_FOLDER: folder,
     BAKE_PROVISION: join(toolFolder, "images/provision"),
     BAKE_DATE: String(lock.date),
     SOURCE_DATE_EPOCH: String(lock.date),
+    BAKE_ARCHITECTURE: recipe.architecture,
+    BAKE_DEBS: debFolder(project),
+    BAKE_BELOW: below?.root ?? "",
+    BAKE_STEP: step,
+    BAKE_TMPFS: String(memoryFor(packages)),
     ...values,
   };
   const argv = ["env", "--ignore-environment", ...Object.entries(environment).map(([k, v]) => `${k}=${v}`)];
   const lines: string[] = [];
-  const shown = new Phases(progress, lock);
+  const shown = new Phases(progress, packages.length);
   try {
-    await run(asRoot([...argv, "sh", join(toolFolder, "images/provision/bake.sh"), script]), {
+    await run(asRoot([...argv, "sh", join(toolFolder, "images/provision/bake.sh")]), {
       leash: true,
       onLine: (line) => {
         if (!shown.read(line)) lines.push(line);
@@ -249,14 +320,20 @@ async function provision({ recipe, lock, progress }: Job, script: string, folder
     if (!(error instanceof RunError)) throw error;
     const telling = lines.filter((l) => !usual.test(l));
     throw new RefusedError(`the bake of ${recipe.image} failed:\n${telling.slice(-15).join("\n")}`);
+  } finally {
+    slot.release();
   }
 }
 
-/** Bytes of memory to bake in, or 0 when there is too little and the disk must do. A tree is about 4.5 times its .debs. */
-function memoryForTree(lock: PackageLock): number {
-  const tree = lock.packages.reduce((sum, p) => sum + p.size, 0) * 4.5 + 200e6;
+const atOnce = availableParallelism();
+
+/** Bytes of memory that a step may take, or 0 when there is too little and the disk must do. A tree is about 4.5 times its .debs. */
+function memoryFor(packages: LockedPackage[]): number {
+  const needed = packages.reduce((sum, p) => sum + p.size, 0) * 4.5 + 200e6;
   const available = Number(/^MemAvailable:\s+(\d+) kB/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1] ?? 0) * 1024;
-  return available > tree * 2 ? Math.round(tree * 1.8) : 0;
+  // The others that are at it may take as much.
+  const share = available / Math.max(2, atOnce);
+  return share > needed ? Math.round(share) : 0;
 }
 
 /** Turns the scripts' lines into tasks of the progress. */
@@ -266,7 +343,8 @@ class Phases {
   private count = 0;
   constructor(
     private readonly progress: Progress,
-    private readonly lock: PackageLock,
+    /** How many packages there are to unpack and to configure. */
+    private readonly packages: number,
   ) {}
 
   /** True when the line was for us. */
@@ -281,9 +359,8 @@ class Phases {
     }
     const status = /^status: \S+: (\S+)/.exec(line)?.[1];
     if (status === undefined) return /^processing: /.test(line);
-    // The essential packages came before; dpkg names some twice, for their triggers.
-    const total = this.lock.packages.filter((p) => !p.essential).length;
-    if (status === counted[this.phase]) this.task?.note(`${Math.min(++this.count, total)} of ${total} packages`);
+    // dpkg names some twice, for their triggers.
+    if (status === counted[this.phase]) this.task?.note(`${Math.min(++this.count, this.packages)} of ${this.packages} packages`);
     return true;
   }
   end(): void {
@@ -302,12 +379,11 @@ const usual =
   /^(Selecting previously|Preparing to unpack|Unpacking |Setting up |Processing triggers|Created symlink|\(Reading database|I: )/;
 
 const titles: Record<string, string> = {
-  refit: "put Ingot's new files into the image of the same packages",
+  settings: "put the configuration on top",
   essential: "install the essential packages",
   unpack: "unpack the packages",
   configure: "configure the packages",
   finish: "compile Python, make locales and initramfs",
-  clean: "clean the tree of identity",
   look: "look at what is in it",
   store: "put it into the store",
 };

@@ -3,33 +3,42 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { digestOf, sha256 } from "../lib/digest.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
-import { hostFiles, recipeFiles, type TreeFile } from "./files.ts";
+import { earlyFiles, hostFiles, lateFiles, type TreeFile } from "./files.ts";
+import { type Layer, layersIn, method, sums } from "./layers.ts";
 import { type PackageLock, readLock } from "./lock.ts";
 import type { Recipe } from "./recipe-schema.ts";
 
-/** Raised when baking the same inputs gives another image although no file that is digested changed. */
-const method = 1;
-
 export interface Digests {
   digest: string;
-  /** Over everything but Ingot's own files (cloud-init/host/): of images with the same base one is refitted to the other. */
+  /** Over everything but Ingot's own files (cloud-init/host/): images with the same base differ in those alone. */
   base: string;
+  /** sha256 of each thing that goes into the image, by what it is for people: `package acl`, `file /etc/motd`. */
+  inputs: Record<string, string>;
 }
 
 /** The digests of the recipe's image, or undefined when it has no lock. Reads some 50 small files. */
 export function imageDigests(project: Project, recipe: Recipe): Digests | undefined {
   const lock = readLock(project, recipe.image);
-  return lock && digestsOf(recipe, lock, hostFiles(toolFolder), toolFolder);
+  return lock && digestsOf(recipe, lock, hostFiles(toolFolder), toolFolder, layersIn(project, recipe, lock));
 }
 
 export const imageDigest = (project: Project, recipe: Recipe): string | undefined => imageDigests(project, recipe)?.digest;
 
 /** `host`: Ingot's own files; `tool`: the folder whose images/provision/ makes the image. */
-export function digestsOf(recipe: Recipe, lock: PackageLock, host: TreeFile[], tool: string): Digests {
-  const sums = (files: TreeFile[]) => files.map((f) => [f.path, f.mode, sha256(f.content)]);
-  const provision = Object.entries(filesBelow(join(tool, "images/provision"))).map(([path, content]) => [path, sha256(content)]);
-  const base = digestOf({ method, recipe, lock, files: sums(recipeFiles(recipe, lock)), provision });
-  return { base, digest: digestOf({ base, host: sums(host) }) };
+export function digestsOf(recipe: Recipe, lock: PackageLock, host: TreeFile[], tool: string, layers: Layer[]): Digests {
+  const { files: _, ...said } = recipe;
+  const sumsOf = (files: TreeFile[]) => sums(files).map(([path, mode, sum]) => [`file ${path}`, digestOf([mode, sum])]);
+  const made = Object.fromEntries([
+    ["method", digestOf(method)],
+    ["date of the lock", digestOf(lock.date)],
+    ...Object.entries(said).map(([key, value]) => [key, digestOf([value])]),
+    ...lock.packages.map((p) => [`package ${p.name}`, digestOf([p.sha256, p.essential, p.stage])]),
+    ...sumsOf([...earlyFiles(recipe), ...lateFiles(recipe, lock)]),
+    ...Object.entries(filesBelow(join(tool, "images/provision"))).map(([path, content]) => [`script ${path}`, sha256(content)]),
+  ]) as Record<string, string>;
+  const own = Object.fromEntries(sumsOf(host)) as Record<string, string>;
+  const base = digestOf({ made, layers: layers.map((l) => l.key) });
+  return { base, digest: digestOf({ base, own }), inputs: { ...made, ...own } };
 }
 
 /** Every file below a folder, by its path in it, sorted; nothing when there is no such folder. */

@@ -23,22 +23,34 @@ export const enabledUnitsOf = (files: TreeFile[]): string[] =>
 /** Mounts of file systems that few kernels have; where a package brings them they would be failed units. */
 export const maskedIfPresent = ["proc-fs-nfsd.mount", "run-rpc_pipefs.mount"];
 
-/** What is computed from the recipe. */
-export function recipeFiles(recipe: Recipe, lock: PackageLock): TreeFile[] {
-  const text = (path: string, content: string): TreeFile => ({ path, mode: "0644", content });
+const text = (path: string, content: string): TreeFile => ({ path, mode: "0644", content });
+
+/** Files that are there before the packages' scripts look for them: accounts, names, and those of the recipe's that are early. */
+export function earlyFiles(recipe: Recipe): TreeFile[] {
+  return [
+    text("/etc/hosts", hosts),
+    text("/usr/lib/sysusers.d/ingot.conf", sysusers(recipe)),
+    ...Object.entries(recipe.files).flatMap(([path, f]) => (isEarly(path, f) ? { path, mode: f.mode, content: f.content } : [])),
+  ];
+}
+
+/** What is computed from the recipe and written on top of the packages. */
+export function lateFiles(recipe: Recipe, lock: PackageLock): TreeFile[] {
   const has = (name: string) => lock.packages.some((p) => p.name === name);
   return [
     text("/etc/apt/sources.list", sourcesList(recipe)),
     ...Object.entries(recipe.archives).flatMap(([name, { key }]) => (key === undefined ? [] : [text(keyringOf(name), key)])),
-    text("/etc/hosts", hosts),
-    text("/usr/lib/sysusers.d/ingot.conf", sysusers(recipe)),
     ...(has("cloud-init") ? [text("/etc/cloud/cloud.cfg.d/99-ingot.cfg", cloudConfig(recipe))] : []),
     ...(recipe.locales.length
       ? [text("/etc/locale.gen", recipe.locales.map((l) => `${l} ${l.slice(l.indexOf(".") + 1)}\n`).join(""))]
       : []),
-    ...Object.entries(recipe.files).map(([path, f]) => ({ path, mode: f.mode, content: f.content })),
+    ...Object.entries(recipe.files).flatMap(([path, f]) => (isEarly(path, f) ? [] : { path, mode: f.mode, content: f.content })),
   ];
 }
+
+/** An initramfs is made of some of /etc, with the packages. */
+const isEarly = (path: string, file: { early: boolean }): boolean =>
+  file.early || /^\/etc\/(initramfs-tools|modprobe\.d|udev\/rules\.d)\//.test(path);
 
 /** cloud-init/host/: its units among systemd's, its rules among udev's, everything else below /usr/lib/ingot, programs executable. */
 export function hostFiles(tool: string): TreeFile[] {

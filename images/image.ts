@@ -1,6 +1,6 @@
 // What an image is, for every room above: where it lies in the store and what is in it.
 
-/** What baking a recipe gives: `<store>/<digest>/` with `root/` (the tree, root's own, never written to) and `manifest.json`. */
+/** What baking a recipe gives: `<store>/<digest>/` with `root/` (the tree, root's own, never written to), `files` (what is in it) and `manifest.json`. */
 export interface Image {
   name: string;
   digest: string;
@@ -20,9 +20,13 @@ export interface Manifest {
   architecture: string;
   baked: string;
   bakeSeconds: number;
+  /** sha256 over the whole tree: every path with its content, owner, mode, times, hard links and attributes (the file `files` beside it). */
+  tree: string;
   /** Bytes of the files in the tree. */
   size: number;
   packages: Record<string, string>;
+  /** Those of them that came from a pocket of security updates. */
+  security: string[];
   /** systemd unit files, and whether they are started at boot. */
   units: Record<string, "enabled" | "disabled" | "static" | "masked" | "alias" | "generated" | "indirect">;
   users: Record<string, { uid: number; gid: number; home: string; shell: string }>;
@@ -34,4 +38,10 @@ export interface Manifest {
   /** Upstream versions: "15", "3.11", "22.4.2". */
   versions: { postgresql?: string; python?: string; cloudInit?: string };
   locales: string[];
+  /** The layers that it is made of, the lowest first, by their keys. */
+  layers: string[];
+  /** What went into it, as in images/digest.ts; the first 12 characters of each sum. */
+  inputs: Record<string, string>;
+  /** Seconds that the step on top of the layers took. */
+  configureSeconds: number;
 }

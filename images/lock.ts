@@ -22,6 +22,8 @@ export interface LockedPackage {
   essential?: true;
   /** It came, when it was locked, by a pocket of security updates. */
   security?: true;
+  /** Installed on top of all of the stages before, as a layer of its own; 1 where it does not say. */
+  stage?: number;
 }
 
 export interface PackageLock {
@@ -32,6 +34,8 @@ export interface PackageLock {
   solved: string;
   /** Seconds since 1970: the newest Release file's date. Files written by the bake are no younger. */
   date: number;
+  /** The recipe that it extends, when its first stages are that one's: then they are the same layers. */
+  base?: { image: string; stages: number };
   /** Sorted by name. */
   packages: LockedPackage[];
 }
@@ -92,6 +96,34 @@ export function compareLocks(before: PackageLock | undefined, after: PackageLock
   };
 }
 
+/** Each more would cost a bake from nothing another run of dpkg. */
+const lastStage = 4;
+
+/**
+ * The lock in stages: what `before` has stays in its stage, so that its layers can be kept, and what is new is a stage on top. From the first
+ * stage on in which a package changed or went, all is one stage. An image of this lock is made in its stages, whether from nothing or on top of a
+ * layer that is there, and so is the same. The date stays with the first stage: a younger one would make everything anew.
+ */
+export function staged(before: PackageLock | undefined, after: PackageLock): PackageLock {
+  const now = new Map(after.packages.map((p) => [p.name, p]));
+  const old = new Map(before?.packages.map((p) => [p.name, p]));
+  const stageOf = (p: LockedPackage) => (p.essential ? 1 : (old.get(p.name)?.stage ?? 1));
+  const changed = [...old.values()].filter((p) => now.get(p.name)?.sha256 !== p.sha256);
+  const essentials = after.packages.filter((p) => p.essential && !old.get(p.name)?.essential);
+  const top = Math.min(lastStage, Math.max(0, ...[...old.values()].map(stageOf)) + 1, ...[...changed, ...essentials].map(stageOf));
+  const packages = after.packages.map((now) => {
+    const was = old.get(now.name);
+    // The same file stays as it was said, whichever pocket has it by now.
+    const { stage: _, ...p } = was?.sha256 === now.sha256 && was.essential === now.essential ? was : now;
+    const stage = was ? Math.min(stageOf(p), top) : top;
+    return stage > 1 && !p.essential ? { ...p, stage } : p;
+  });
+  const kept = before && top > 1;
+  // Of another recipe's lock: the one that this recipe extends.
+  const base = kept && before.image !== after.image && { image: before.image, stages: top - 1 };
+  return { ...after, ...(kept && { date: before.date }), ...(base && { base }), packages };
+}
+
 /** The changes for people: one line each, or that there are none. */
 export function describeChanges(changes: LockChanges): string[] {
   const lines = [
@@ -103,5 +135,8 @@ export function describeChanges(changes: LockChanges): string[] {
   ];
   return lines.length ? lines : ["nothing changed"];
 }
+
+/** "900MB", "1.2GB" */
+export const bytesOf = (size: string): number => Number.parseFloat(size) * (size.endsWith("GB") ? 1e9 : 1e6);
 
 export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;

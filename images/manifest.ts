@@ -1,8 +1,10 @@
 // The facts that images/provision/facts.sh wrote down about a tree, read back: what the manifest is made of and truths.ts looks at.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { sha256, short } from "../lib/digest.ts";
 import type { Digests } from "./digest.ts";
 import type { Manifest } from "./image.ts";
+import type { PackageLock } from "./lock.ts";
 import type { Recipe } from "./recipe-schema.ts";
 
 export interface TreeEntry {
@@ -11,10 +13,18 @@ export interface TreeEntry {
   mode: string;
   uid: number;
   gid: number;
+  /** Bytes; 0 of a folder. */
   size: number;
+  /** Seconds since 1970. */
+  mtime: number;
+  /** A file's sha256, a link's target, a device's numbers. */
+  content: string;
+  /** The first of the paths that are this file by hard links; empty where it is the only one. */
+  links: string;
+  /** Extended attributes: name=hex,… */
+  attributes: string;
   /** Absolute. */
   path: string;
-  target: string;
 }
 
 export interface Facts {
@@ -23,8 +33,8 @@ export interface Facts {
   users: Manifest["users"];
   groups: Manifest["groups"];
   files: TreeEntry[];
-  /** sha256 by absolute path, of Ingot's own files. */
-  sums: Record<string, string>;
+  /** sha256 over everything in the tree: that of its listing. */
+  tree: string;
   /** Users that have a password. */
   passwords: string[];
   /** Files with a private key in them. */
@@ -35,10 +45,9 @@ export interface Facts {
   sourcesList?: string;
 }
 
-export function readFacts(folder: string, root: string): Facts {
+export function readFacts(folder: string): Facts {
   const text = (name: string) => (existsSync(join(folder, name)) ? readFileSync(join(folder, name), "utf8") : undefined);
   const lines = (name: string) => (text(name) ?? "").split("\n").filter((l) => l !== "");
-  const inTree = (path: string) => path.slice(path.indexOf(root) + root.length);
   return {
     packages: lines("packages").map((l) => {
       const [state = "", name = "", version = ""] = l.split("\t");
@@ -62,13 +71,10 @@ export function readFacts(folder: string, root: string): Facts {
         return [name, { gid: Number(gid), members: members.split(",").filter(Boolean) }];
       }),
     ),
-    files: lines("files").map((l) => {
-      const [type = "", mode = "", uid, gid, size, path = "", target = ""] = l.split("\t");
-      return { type, mode, uid: Number(uid), gid: Number(gid), size: Number(size), path: `/${path}`, target };
-    }),
-    sums: Object.fromEntries(lines("sums").map((l) => [`/${l.slice(66)}`, l.slice(0, 64)])),
+    files: readListing(text("files") ?? ""),
+    tree: sha256(text("files") ?? ""),
     passwords: lines("passwords"),
-    privateKeys: lines("private-keys").map(inTree),
+    privateKeys: lines("private-keys").map((path) => path.replace(/^root/, "")),
     locales: lines("locales"),
     postgresql: lines("postgresql"),
     machineId: text("machine-id"),
@@ -76,7 +82,34 @@ export function readFacts(folder: string, root: string): Facts {
   };
 }
 
-export function manifestOf(recipe: Recipe, { digest, base }: Digests, facts: Facts, baked: Date, bakeSeconds: number): Manifest {
+/** What images/provision/listing.py says of a tree. */
+export const readListing = (text: string): TreeEntry[] =>
+  text
+    .trimEnd()
+    .split("\n")
+    .map((line) => {
+      const [type = "", mode = "", uid, gid, size, mtime, content = "", links = "", attributes = "", path = ""] = line.split("\t");
+      return { type, mode, uid: Number(uid), gid: Number(gid), size: Number(size), mtime: Number(mtime), content, links, attributes, path };
+    });
+
+/** Of Ingot's own files in a tree (files.ts, hostFiles): sha256 by path. */
+export const ownFiles = (files: TreeEntry[]): Record<string, string> =>
+  Object.fromEntries(
+    files
+      .filter((f) => f.type === "f" && /^\/usr\/lib\/(ingot\/|(systemd\/system|udev\/rules\.d)\/(ingot|[^/]*-ingot-)[^/]*$)/.test(f.path))
+      .map((f) => [f.path, f.content]),
+  );
+
+/** Bytes of files: a folder is as large as its file system makes it. */
+export const sizeOf = (facts: Facts): number => facts.files.reduce((sum, f) => sum + (f.type === "f" ? f.size : 0), 0);
+
+export function manifestOf(
+  recipe: Recipe,
+  lock: PackageLock,
+  { digest, base, inputs }: Digests,
+  facts: Facts,
+  how: Pick<Manifest, "baked" | "bakeSeconds" | "configureSeconds" | "layers">,
+): Manifest {
   const packages = Object.fromEntries(facts.packages.map((p) => [p.name, p.version]));
   return {
     name: recipe.image,
@@ -85,11 +118,11 @@ export function manifestOf(recipe: Recipe, { digest, base }: Digests, facts: Fac
     distro: recipe.distro,
     release: recipe.release,
     architecture: recipe.architecture,
-    baked: baked.toISOString(),
-    bakeSeconds: Math.round(bakeSeconds * 10) / 10,
-    // Of files: a folder is as large as its file system makes it.
-    size: facts.files.reduce((sum, f) => sum + (f.type === "f" ? f.size : 0), 0),
+    ...how,
+    tree: facts.tree,
+    size: sizeOf(facts),
     packages,
+    security: lock.packages.filter((p) => p.security).map((p) => p.name),
     units: facts.units,
     users: facts.users,
     groups: facts.groups,
@@ -97,13 +130,14 @@ export function manifestOf(recipe: Recipe, { digest, base }: Digests, facts: Fac
       .filter((f) => (f.type === "f" || f.type === "l") && /^\/usr\/s?bin\/[^/]+$/.test(f.path))
       .map((f) => f.path)
       .sort(),
-    files: facts.sums,
+    files: ownFiles(facts.files),
     versions: {
       postgresql: facts.postgresql.at(-1),
       python: upstream(packages.python3)?.split(".").slice(0, 2).join("."),
       cloudInit: upstream(packages["cloud-init"]),
     },
     locales: facts.locales,
+    inputs: Object.fromEntries(Object.entries(inputs).map(([name, sum]) => [name, short(sum)])),
   };
 }
 

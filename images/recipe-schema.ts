@@ -105,6 +105,20 @@ export const recipeSchema = object({
     list(unit, { description: "Units that every host starts at boot, though a capability leaves them off, or their package does." }),
     [],
   ),
+  setuid: withDefault(
+    list(absolutePath, {
+      description:
+        "Programs that run as root or as another user or group whoever starts them, beside those of the distribution's usual packages.",
+    }),
+    [],
+  ),
+  max_size: optional(
+    text({
+      pattern: "^\\d+(\\.\\d+)?(MB|GB)$",
+      expected: "a size such as `900MB` or `1.2GB`",
+      description: "What the files of the image may come to: a bake of more fails.",
+    }),
+  ),
   sysctl: withDefault(
     map(
       either([integer(), text({ pattern: "^[^\\n]*$" })]),
@@ -144,9 +158,15 @@ export const recipeSchema = object({
       object({
         content: text(),
         mode: withDefault(text({ pattern: "^0[0-7]{3}$", expected: 'a mode such as "0644", in quotes' }), "0644"),
+        early: withDefault(
+          flag({
+            description: "Written before the packages are configured, so that their scripts find it; a change makes the packages anew.",
+          }),
+          false,
+        ),
       }),
       absolutePath,
-      { description: "Files of root's, written before the packages are configured." },
+      { description: "Files of root's, written on top of the packages." },
     ),
     {},
   ),

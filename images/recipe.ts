@@ -64,6 +64,13 @@ function loadBase(project: Project, name: string, trail: string[]): Declared | {
   }
 }
 
+/** The recipe that one of the project extends, as its file says. */
+export function extendedBy(project: Project, name: string): string | undefined {
+  const path = join(project.images, `${name}.yaml`);
+  const { value } = parseYaml(path, readFileSync(path, "utf8"));
+  return value && typeof value === "object" && "extends" in value && typeof value.extends === "string" ? value.extends : undefined;
+}
+
 /** What lies around a recipe's text. */
 interface Around {
   base?(name: string): Declared | { wrong: string; hint?: string };
@@ -104,7 +111,7 @@ function baseOf(value: unknown, yaml: YamlFile, { base }: Around): Declared | Di
   return "wrong" in found ? diagnostic("ING1706", yaml.rangeOf(["extends"]), found.wrong, { hint: found.hint }) : found;
 }
 
-const lists = ["packages", "locales", "disabled", "enabled"] as const;
+const lists = ["packages", "locales", "disabled", "enabled", "setuid"] as const;
 const maps = ["archives", "capabilities", "users", "groups", "files", "sysctl"] as const;
 /** Of which what is extended stays as it is. */
 const fixed = ["archives", "capabilities", "users", "groups"] as const;
@@ -220,8 +227,7 @@ function expanded(declared: Declared, keys: Record<string, string>, provision: S
   const { capabilities: wanted, archives, sysctl, ...rest } = declared;
   const release = declared.release as Release;
   const brought = Object.keys(wanted).map((name) => broughtBy(declared, name));
-  const all = <K extends "users" | "groups" | "files">(key: K): Recipe[K] =>
-    Object.assign({}, ...brought.map((b) => b[key]), declared[key]);
+  const all = <K extends "users" | "groups">(key: K): Recipe[K] => Object.assign({}, ...brought.map((b) => b[key]), declared[key]);
   const own = Object.entries(archives).map(([name, a]): [string, Archive] => {
     const { key: _, ...archive } = a;
     return [name, { ...archive, ...(keys[name] !== undefined && { key: keys[name] }) }];
@@ -237,14 +243,18 @@ function expanded(declared: Declared, keys: Record<string, string>, provision: S
     ),
     users: all("users"),
     groups: all("groups"),
-    files: { ...all("files"), ...sysctlFile(sysctl) },
+    files: { ...Object.assign({}, ...brought.map((b) => b.files && earlyOf(b.files))), ...declared.files, ...sysctlFile(sysctl) },
   };
 }
+
+/** A capability's files are there for the scripts of its packages to find. */
+const earlyOf = (files: NonNullable<Brought["files"]>): Recipe["files"] =>
+  Object.fromEntries(Object.entries(files).map(([path, file]) => [path, { ...file, early: true }]));
 
 /** After those of packages, so that these count. */
 function sysctlFile(settings: Declared["sysctl"]): Recipe["files"] {
   const content = Object.entries(settings).map(([name, value]) => `${name} = ${value}\n`);
-  return content.length ? { "/etc/sysctl.d/90-recipe.conf": { content: content.join(""), mode: "0644" } } : {};
+  return content.length ? { "/etc/sysctl.d/90-recipe.conf": { content: content.join(""), mode: "0644", early: false } } : {};
 }
 
 /** The keys that the archives' files hold, by the archives' names. */

@@ -2,9 +2,37 @@
 // do). A bake that breaks one of them fails.
 import { sha256 } from "../lib/digest.ts";
 import { enabledUnitsOf, sourcesList, type TreeFile } from "./files.ts";
-import type { PackageLock } from "./lock.ts";
-import type { Facts, TreeEntry } from "./manifest.ts";
+import { bytesOf, megabytes, type PackageLock } from "./lock.ts";
+import { type Facts, ownFiles, sizeOf, type TreeEntry } from "./manifest.ts";
 import type { Recipe } from "./recipe-schema.ts";
+
+/** Programs of Debian's and Ubuntu's packages that run as root or as another group, whoever starts them. */
+const setuid = [
+  ...["chage", "chfn", "chsh", "crontab", "dotlockfile", "expiry", "fusermount3", "gpasswd", "mount", "newgrp", "passwd", "pkexec"],
+  ...["ssh-agent", "su", "sudo", "umount", "wall", "write"],
+].map((name) => `/usr/bin/${name}`);
+setuid.push("/usr/lib/dbus-1.0/dbus-daemon-launch-helper", "/usr/lib/openssh/ssh-keysign", "/usr/lib/polkit-1/polkit-agent-helper-1");
+setuid.push("/usr/sbin/mount.nfs", "/usr/sbin/pam_extrausers_chkpwd", "/usr/sbin/postdrop", "/usr/sbin/postqueue", "/usr/sbin/unix_chkpwd");
+
+/** Folders that are everybody's. */
+const sticky = ["1777 /tmp", "1777 /var/tmp"];
+
+/** Services and sockets that make a machine of it: cloud-init, consoles, the network. */
+const startedByDistro = [
+  ...["cloud-config", "cloud-final", "cloud-init", "cloud-init-local", "cloud-init-main", "cloud-init-network"],
+  ...[
+    "console-setup",
+    "e2scrub_reap",
+    "getty@",
+    "keyboard-setup",
+    "networking",
+    "sshd-keygen",
+    "systemd-networkd",
+    "systemd-network-generator",
+  ],
+  ...["systemd-networkd-wait-online", "systemd-pstore", "systemd-resolved", "systemd-timesyncd"],
+].map((name) => `${name}.service`);
+startedByDistro.push("systemd-networkd.socket");
 
 /** What is not true, for people; nothing when the image is right. `host`: Ingot's own files. */
 export function brokenTruths(recipe: Recipe, lock: PackageLock, host: TreeFile[], facts: Facts): string[] {
@@ -50,6 +78,30 @@ export function brokenTruths(recipe: Recipe, lock: PackageLock, host: TreeFile[]
   if (facts.sourcesList !== sourcesList(recipe)) broken.push("/etc/apt/sources.list is not the recipe's");
   none("the image has other package sources", below("/etc/apt/sources.list.d"));
 
+  none(
+    "the image has what dpkg, ucf or an editor put aside",
+    (f) => /(\.(dpkg|ucf)-[a-z]+|~|\.orig|\.rej|\.swp)$/.test(f.path) && f.type === "f",
+  );
+  none("the image has files younger than its lock", (f) => f.mtime > lock.date);
+
+  // Who may do what.
+  const known = new Set([...setuid, ...recipe.setuid]);
+  none(
+    "the image has programs that run as another user or group, and `setuid:` does not have them",
+    (f) => f.type === "f" && /^[2-7]\d{3}$/.test(f.mode) && !known.has(f.path),
+  );
+  none(
+    "everybody may write to",
+    (f) =>
+      /[2367]$/.test(f.mode) &&
+      f.type !== "l" &&
+      !(f.type === "c" && f.path.startsWith("/dev/")) &&
+      !sticky.includes(`${f.mode} ${f.path}`),
+  );
+  const size = sizeOf(facts);
+  if (recipe.max_size !== undefined && size > bytesOf(recipe.max_size))
+    broken.push(`the image holds ${megabytes(size)}, and \`max_size:\` allows ${recipe.max_size}`);
+
   // What was asked for.
   const locked = new Map(lock.packages.map((p) => [p.name, p.version]));
   const there = new Map(facts.packages.map((p) => [p.name, p]));
@@ -71,7 +123,13 @@ export function brokenTruths(recipe: Recipe, lock: PackageLock, host: TreeFile[]
   }
   for (const unit of [...enabledUnitsOf(host), ...recipe.enabled])
     if (facts.units[unit] !== "enabled") broken.push(`${unit} is not enabled`);
-  for (const f of host) if (facts.sums[f.path] !== sha256(f.content)) broken.push(`${f.path} is not Ingot's`);
+  // Everything else that is started at boot is the machine's: whatever serves somebody is started by the host that declares it.
+  const started = new Set([...startedByDistro, ...enabledUnitsOf(host), ...recipe.enabled]);
+  for (const [unit, state] of Object.entries(facts.units))
+    if (state === "enabled" && /\.(service|socket)$/.test(unit) && !started.has(unit) && !recipe.disabled.includes(unit))
+      broken.push(`${unit} is started at boot: the recipe says neither \`enabled:\` nor \`disabled:\` of it`);
+  const own = ownFiles(facts.files);
+  for (const f of host) if (own[f.path] !== sha256(f.content)) broken.push(`${f.path} is not Ingot's`);
   const locales = facts.locales.map(plain);
   for (const locale of recipe.locales) if (!locales.includes(plain(locale))) broken.push(`the locale ${locale} was not made`);
   return broken;

@@ -18,11 +18,17 @@ export async function lock(name: string, what: string): Promise<Lock> {
 }
 
 /** As lock(), but waits for the holder; `waiting` is called once with its name. */
-export async function lockWhenFree(name: string, what: string, waiting: (holder: string) => void): Promise<Lock> {
+export const lockWhenFree = (name: string, what: string, waiting: (holder: string) => void): Promise<Lock> =>
+  lockOneWhenFree([name], what, waiting);
+
+/** Takes whichever of these locks is free first; `waiting` is called once with the name of the first one's holder. */
+export async function lockOneWhenFree(names: string[], what: string, waiting: (holder: string) => void): Promise<Lock> {
   for (let first = true; ; first = false) {
-    const taken = await tryLock(name, what);
-    if (taken) return taken;
-    if (first) waiting((await holderOf(name)) ?? "another run");
+    for (const name of names) {
+      const taken = await tryLock(name, what);
+      if (taken) return taken;
+    }
+    if (first) waiting((await holderOf(names[0] ?? "")) ?? "another run");
     await sleep(0.2);
   }
 }

@@ -1,7 +1,6 @@
 // ingot bake: the short form of `ingot image bake`.
 import { parseArgs } from "node:util";
-import type { Project } from "../lib/paths.ts";
-import type { Progress } from "../lib/progress.ts";
+import type { Io } from "./command.ts";
 import { bakeCommand, only } from "./image.ts";
 
 export const help = `Bake a recipe's image, unless it is there already.
@@ -14,10 +13,7 @@ Options:
   --locked   fail rather than lock anew when a locked package is gone from the archives
   --json     print the result as JSON`;
 
-export async function main(
-  args: string[],
-  io: { json: boolean; project: Project; progress: Progress; print(text: string): void },
-): Promise<number> {
+export async function main(args: string[], io: Io): Promise<number> {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { locked: { type: "boolean" } } });
   return bakeCommand(positionals[0] ?? only(io.project, "bake"), values.locked, io);
 }

@@ -5,56 +5,65 @@ import { imageDigest } from "../images/digest.ts";
 import type { Image } from "../images/image.ts";
 import { describeChanges, megabytes } from "../images/lock.ts";
 import { loadRecipe, recipeNames } from "../images/recipe.ts";
-import { findImage, listImages } from "../images/store.ts";
+import { filesOf, findImage, listImages } from "../images/store.ts";
 import { RefusedError, UsageError } from "../lib/diagnostics.ts";
 import { short } from "../lib/digest.ts";
 import type { Project } from "../lib/paths.ts";
-import type { Progress } from "../lib/progress.ts";
+import { during } from "../lib/progress.ts";
+import type { Io } from "./command.ts";
 
-export const help = `Lock and bake images, and show what is in them.
+export const help = `Lock and bake images, show what is in them, and keep their store.
 
 Usage: ingot image lock <recipe>            ask the archives which packages the recipe comes to, and write them down
+       ingot image plan <recipe>            what a bake would do and why, and what it changes
        ingot image bake <recipe> [--locked] make the image, unless it is there already
        ingot image disk <recipe> [--format raw|qcow2] [--locked]
                                             make a disk of it that boots by BIOS and by UEFI, unless it is there already
        ingot image list                     the recipes, and the images that were baked
-       ingot image show <recipe|digest>     what is in an image
+       ingot image show <image>             what is in an image
+       ingot image diff <image> <image>     what the second has more, less, and otherwise than the first
+       ingot image verify [<image> …]       read all of it, and say what is not as it was baked
+       ingot image prune [<image> …] [--yes]
+                                            which images and layers nobody refers to, or these images; --yes removes them
 
 A recipe is a file images/<name>.yaml; its lock is images/<name>.lock.json and belongs into git. What makes
-disks (GRUB, shim) has a lock of its own, images/<distro>-<release>-<architecture>.disk.lock.json, from the first disk on.
+disks (GRUB, shim) has a lock of its own, images/<distro>-<release>-<architecture>.disk.lock.json, from the first disk on. An image is
+said by its recipe, as that stands now, or by the beginning of its digest.
 
 Options:
-  --format   raw (as it is, sparse) or qcow2 (packed, for QEMU and for carrying about); raw without it
-  --locked   fail rather than lock anew when a locked package is gone from the archives
-  --json     print the result as JSON`;
+  --against <image>  plan: compare with this image, instead of with the last one of the recipe
+  --format <format>  disk: raw (as it is, sparse) or qcow2 (packed, for QEMU and for carrying about); raw without it
+  --locked           bake, disk: fail rather than lock anew when a locked package is gone from the archives
+  --yes              prune: remove
+  --json             print the result as JSON`;
 
-interface Io {
-  json: boolean;
-  project: Project;
-  progress: Progress;
-  print(text: string): void;
-}
+const verbs = ["lock", "plan", "bake", "disk", "list", "show", "diff", "verify", "prune"];
 
 export async function main(args: string[], io: Io): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { locked: { type: "boolean" }, format: { type: "string" } },
+    options: { locked: { type: "boolean" }, format: { type: "string" }, against: { type: "string" }, yes: { type: "boolean" } },
   });
-  const [verb, name, ...rest] = positionals;
-  if (rest.length) throw new RefusedError(`ingot image ${verb} takes one name`, "ingot image --help");
-  if (verb === "list" && name === undefined) return list(io);
-  if (verb !== undefined && ["lock", "bake", "disk", "show"].includes(verb)) {
-    const wanted = name ?? only(io.project, verb);
-    if (verb === "lock") return lock(wanted, io);
-    if (verb === "bake") return bakeCommand(wanted, values.locked, io);
-    if (verb === "disk") return disk(wanted, values.format ?? "raw", values.locked, io);
-    return show(wanted, io);
-  }
-  throw new UsageError(
-    verb === undefined ? "image: what about it?" : `there is no command \`ingot image ${verb}\``,
-    "lock, bake, disk, list or show: ingot image --help",
-  );
+  const [verb, ...names] = positionals;
+  if (verb === undefined || !verbs.includes(verb))
+    throw new UsageError(
+      verb === undefined ? "image: what about it?" : `there is no command \`ingot image ${verb}\``,
+      `${verbs.slice(0, -1).join(", ")} or ${verbs.at(-1)}: ingot image --help`,
+    );
+  const most = ["verify", "prune"].includes(verb) ? names.length : verb === "diff" ? 2 : verb === "list" ? 0 : 1;
+  if (names.length > most || (verb === "diff" && names.length < 2))
+    throw new RefusedError(`ingot image ${verb} takes ${["no name", "one name", "two names"][most]}`, "ingot image --help");
+  if (verb === "list") return list(io);
+  if (verb === "prune") return pruneCommand(names, values.yes, io);
+  if (verb === "verify") return verify(names, io);
+  if (verb === "diff") return diff(names, io);
+  const wanted = names[0] ?? only(io.project, verb);
+  if (verb === "lock") return lock(wanted, io);
+  if (verb === "plan") return plan(wanted, values.against, io);
+  if (verb === "bake") return bakeCommand(wanted, values.locked, io);
+  if (verb === "disk") return disk(wanted, values.format ?? "raw", values.locked, io);
+  return show(wanted, io);
 }
 
 /** The project's recipe where there is but one. */
@@ -128,9 +137,92 @@ function list({ json, project, print }: Io): number {
   return 0;
 }
 
+/** An image by its recipe's name, or by the beginning of its digest. */
+function imageCalled(project: Project, name: string): Image {
+  const found = recipeNames(project).includes(name)
+    ? [findImage(project, name)]
+    : listImages(project).filter((i) => i.digest.startsWith(name));
+  if (found.length > 1) throw new RefusedError(`${found.length} images begin with ${name}`, "say more of the digest: ingot image list");
+  if (!found[0]) throw new RefusedError(`${name} is not baked`, `ingot bake ${name}`);
+  return found[0];
+}
+
+async function plan(name: string, against: string | undefined, { json, project, print }: Io): Promise<number> {
+  const { planImage } = await import("../images/plan.ts");
+  const { describeDifference, describePackages } = await import("../images/difference.ts");
+  const planned = planImage(project, name, against === undefined ? undefined : imageCalled(project, against));
+  if (json) {
+    print(JSON.stringify(planned, null, 2));
+    return 0;
+  }
+  const { digest, action, because, steps, seconds, against: other, difference } = planned;
+  if (action === "skip") print(`${name} ${short(digest ?? "")} is baked already: a bake does nothing`);
+  else if (action === "lock and bake")
+    print(`${name} would be locked and baked: ${because.join("; ")}\n  lock it to see more: ingot image lock ${name}`);
+  else {
+    print(`${name} ${short(digest ?? "")} would be baked${seconds === undefined ? "" : `, in about ${seconds.toFixed(0)} s`}:`);
+    for (const line of because.slice(0, 20)) print(`  ${line}`);
+    if (because.length > 20) print(`  and ${because.length - 20} more: --json has all`);
+    print("made anew:");
+    for (const step of steps) print(`  ${step.title}${step.seconds === undefined ? "" : ` (${step.seconds} s the last time)`}`);
+  }
+  if (!difference || !other) return 0;
+  print(`compared with ${other.name} ${short(other.digest)}:`);
+  const lines = "files" in difference ? describeDifference(difference) : describePackages(difference.packages);
+  for (const line of lines.length ? lines : ["the same packages"]) print(`  ${line}`);
+  return 0;
+}
+
+async function diff(names: string[], { json, project, print }: Io): Promise<number> {
+  const { describeDifference, differenceOf } = await import("../images/difference.ts");
+  const [one, two] = names.map((name) => {
+    const image = imageCalled(project, name);
+    return { manifest: image.manifest, files: filesOf(image) };
+  });
+  if (!one || !two) throw new Error("two images");
+  const difference = differenceOf(one, two);
+  if (json) print(JSON.stringify(difference, null, 2));
+  else for (const line of describeDifference(difference)) print(line);
+  return 0;
+}
+
+async function verify(names: string[], { json, project, progress, print }: Io): Promise<number> {
+  const { verifyImage } = await import("../images/verify.ts");
+  const results = [];
+  for (const image of names.length ? names.map((name) => imageCalled(project, name)) : listImages(project))
+    results.push({ name: image.name, digest: image.digest, ...(await verifyImage(image, progress)) });
+  if (json) print(JSON.stringify(results, null, 2));
+  else
+    for (const { name, digest, ok, said } of results) {
+      print(`${name} ${short(digest)} ${ok ? "is as it was baked" : "IS NOT AS IT WAS BAKED"}`);
+      for (const line of said) print(`  ${line}`);
+    }
+  return results.every((r) => r.ok) ? 0 : 1;
+}
+
+async function pruneCommand(names: string[], yes: boolean | undefined, io: Io): Promise<number> {
+  const { json, project, print } = io;
+  const [{ prunable, prune }, { targetOf }] = await Promise.all([import("../images/prune.ts"), import("./machines.ts")]);
+  // Undoes what killed bakes left, too.
+  const machines = await (await targetOf({ ...io, on: "container" })).find();
+  const inUse = new Set(machines.map((m) => m.imageDigest));
+  const images = names.map((name) => imageCalled(project, name));
+  const held = images.find((i) => inUse.has(i.digest));
+  if (held) throw new RefusedError(`a machine has ${held.name} ${short(held.digest)}`, "ingot status says which; ingot down ends it");
+  const things = names.length ? images.map((i) => ({ kind: "image" as const, id: i.digest, name: i.name })) : prunable(project, inUse);
+  if (yes) await during(io.progress, `remove ${things.length} images and layers`, () => prune(project, things));
+  if (json) print(JSON.stringify({ [yes ? "removed" : "prunable"]: things }, null, 2));
+  else if (!things.length) print("every image and layer is referred to");
+  else {
+    for (const { kind, id, name } of things)
+      print(`${yes ? "removed" : names.length ? "would be removed:" : "nobody refers to"} ${kind} ${short(id)} ${name}`);
+    if (!yes) print(`\nremove them: ingot image prune ${[...names, "--yes"].join(" ")}`);
+  }
+  return 0;
+}
+
 function show(name: string, { json, project, print }: Io): number {
-  const image = recipeNames(project).includes(name) ? findImage(project, name) : listImages(project).find((i) => i.digest.startsWith(name));
-  if (!image) throw new RefusedError(`${name} is not baked`, `ingot bake ${name}`);
+  const image = imageCalled(project, name);
   const { manifest } = image;
   if (json) {
     print(JSON.stringify({ ...manifest, root: image.root }, null, 2));

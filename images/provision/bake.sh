@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes one tree as root, by tree.sh or refit.sh ($1); called by images/bake.ts with everything in the environment. Standard input is a leash: when it
+# Makes one tree as root, by layer.sh; called by images/bake.ts with everything in the environment. Standard input is a leash: when it
 # closes, whoever asked for the bake has been stopped or has died, and everything here ends with it. All work is done in a
 # mount and a pid namespace of its own, so that no mount and no process can be left behind.
 set -eu
@@ -8,7 +8,7 @@ exec 3<&0 </dev/null
 
 setpriv --pdeathsig KILL \
 	unshare --mount --uts --ipc --pid --fork --kill-child --mount-proc --propagation private \
-	sh "$here/$1" 3<&- &
+	sh "$here/layer.sh" 3<&- &
 tree=$!
 {
 	read -r _ <&3 || :

@@ -13,13 +13,13 @@ rm -f etc/ssh/ssh_host_*
 rm -f etc/ssl/private/ssl-cert-snakeoil.key etc/ssl/certs/ssl-cert-snakeoil.pem
 [ ! -d etc/ssl/certs ] || find etc/ssl/certs -lname '*ssl-cert-snakeoil*' -delete
 rm -f root/.bash_history root/.ssh/authorized_keys var/lib/rabbitmq/.erlang.cookie
-# The computer that baked has given its name to the mail server.
+# The mail server takes the name of the computer that it is installed on.
 rm -f etc/mailname
 [ ! -e etc/postfix/main.cf ] || sed -i 's/^myhostname = .*/myhostname = localhost/' etc/postfix/main.cf
 
 # What the bake needed.
-rm -f etc/dpkg/dpkg.cfg.d/ingot-bake etc/apt/apt.conf.d/00mmdebstrap etc/apt/apt.conf.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/99mmdebstrap
-rm -rf var/lib/apt/lists var/cache/apt/archives var/cache/apt/*.bin ingot-debs
+rm -f etc/dpkg/dpkg.cfg.d/ingot-bake
+rm -rf var/lib/apt/lists var/cache/apt/archives var/cache/apt/*.bin
 mkdir -p var/lib/apt/lists/partial var/cache/apt/archives/partial
 rm -f etc/passwd- etc/group- etc/shadow- etc/gshadow- etc/subuid- etc/subgid- etc/.pwd.lock
 rm -f var/lib/dpkg/*-old var/cache/debconf/*-old var/cache/ldconfig/aux-cache
@@ -35,4 +35,3 @@ done
 # (systemd-update-done.service(8)).
 : >etc/.updated
 : >var/.updated
-"$BAKE_PROVISION/times.sh" .

@@ -9,8 +9,7 @@ facts=$2
 dpkg-query --admindir="$root/var/lib/dpkg" --show --showformat='${db:Status-Abbrev}\t${Package}\t${Version}\n' >"$facts/packages"
 systemctl --root="$root" list-unit-files --no-legend --no-pager --plain >"$facts/units"
 cp "$root/etc/passwd" "$root/etc/group" "$facts/"
-(cd "$root" && find . -xdev -printf '%y\t%m\t%U\t%G\t%s\t%P\t%l\n') >"$facts/files"
-(cd "$root" && find usr/lib/ingot usr/lib/systemd/system usr/lib/udev/rules.d -type f \( -path 'usr/lib/ingot/*' -o -name 'ingot*' -o -name '*-ingot-*' \) -exec sha256sum {} +) >"$facts/sums"
+python3 -B "$(dirname "$0")/listing.py" "$root" >"$facts/files"
 # Files straight into the folder, which is the caller's: what lies deeper he could not remove.
 for path in etc/machine-id etc/apt/sources.list; do
 	[ ! -e "$root/$path" ] || cat "$root/$path" >"$facts/${path##*/}"

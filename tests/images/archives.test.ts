@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { debPath, fetchDebs, GoneError, lockRecipe } from "../../images/archive.ts";
-import { recipeFiles, sourcesList } from "../../images/files.ts";
+import { lateFiles, sourcesList } from "../../images/files.ts";
 import { describeChanges, lockPath, readLock } from "../../images/lock.ts";
 import { loadRecipe } from "../../images/recipe.ts";
 import { silent } from "../../lib/progress.ts";
@@ -98,7 +98,7 @@ test("others' archives come with their key, which is the image's, too", async ()
     sourcesList(recipe),
     /^deb \[signed-by=\/etc\/apt\/keyrings\/vendor\.asc\] http:\/\/apt\.example\.com\/vendor noble stable$/m,
   );
-  const key = recipeFiles(recipe, locked).find((f) => f.path === "/etc/apt/keyrings/vendor.asc");
+  const key = lateFiles(recipe, locked).find((f) => f.path === "/etc/apt/keyrings/vendor.asc");
   assert.is(key?.content, readFileSync(join(around.project.images, "keys/vendor.asc"), "utf8"));
 });
 
@@ -120,7 +120,7 @@ test("an archive with a password takes it from apt's own files, and nothing that
   const recipe = loadRecipe(project, "small");
   await fetchDebs(project, recipe, locked, silent);
   for (const p of locked.packages) assert.is(statSync(debPath(project, p)).size, p.size, p.name);
-  for (const text of [readFileSync(lockPath(project, "small"), "utf8"), ...recipeFiles(recipe, locked).map((f) => String(f.content))])
+  for (const text of [readFileSync(lockPath(project, "small"), "utf8"), ...lateFiles(recipe, locked).map((f) => String(f.content))])
     assert.not.match(text, /secret-word|127\.0\.0\.1:/);
   delete archives.passwords[main];
 });

@@ -1,9 +1,10 @@
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { digestsOf } from "../../images/digest.ts";
-import { hostFiles, recipeFiles } from "../../images/files.ts";
+import { hostFiles, lateFiles } from "../../images/files.ts";
+import { layersOf } from "../../images/layers.ts";
 import type { PackageLock } from "../../images/lock.ts";
 import type { Recipe } from "../../images/recipe.ts";
 import { toolFolder } from "../../lib/paths.ts";
@@ -12,7 +13,7 @@ import { locked, lockOf, recipeOf, smallRecipe } from "./fixtures.ts";
 const test = suite("image digest");
 const recipe = recipeOf(smallRecipe);
 const lock = lockOf(recipe, [locked("cloud-init", "22.4.2"), locked("sudo", "1.9")]);
-const digestOf = (r: Recipe, l: PackageLock, tool: string): string => digestsOf(r, l, hostFiles(tool), tool).digest;
+const digestOf = (r: Recipe, l: PackageLock, tool: string): string => digestsOf(r, l, hostFiles(tool), tool, layersOf(r, l, tool)).digest;
 const digest = digestOf(recipe, lock, toolFolder);
 
 /** A copy of what goes into the image from Ingot's own folder, with one file changed. */
@@ -56,9 +57,32 @@ test("it changes with every action, unit and provision script", () => {
     assert.is.not(withTool(file, "#!/bin/sh\n"), digest, file);
 });
 
+test("every script makes the image another, and is known by what it makes", () => {
+  const layers = (tool: string) => layersOf(recipe, lock, tool).map((l) => l.key);
+  const before = layers(toolFolder);
+  const changed = (script: string) => {
+    const tool = mkdtempSync("/var/tmp/ingot-tool-");
+    try {
+      cpSync(join(toolFolder, "images/provision"), join(tool, "images/provision"), { recursive: true });
+      appendFileSync(join(tool, "images/provision", script), "# changed\n");
+      return layers(tool).filter((key) => !before.includes(key)).length;
+    } finally {
+      rmSync(tool, { recursive: true });
+    }
+  };
+  assert.is(before.length, 2);
+  // How many layers each of them makes: what no layer is made by (0) is part of the configuration alone.
+  const made = { "base.sh": 2, "setup.sh": 2, "layer.sh": 2, "merge.py": 2, "times.sh": 2, "bake.sh": 2, "listing.py": 2 };
+  const packages = { "packages.sh": 1, "enter.sh": 1, "nothing.sh": 1, "py3compile.sh": 1 };
+  const configuration = { "configure.sh": 0, "clean.sh": 0, "facts.sh": 0, "scripts.sh": 0 };
+  const all = { ...made, ...packages, ...configuration };
+  assert.equal(readdirSync(join(toolFolder, "images/provision")).sort(), Object.keys(all).sort());
+  for (const [script, layers] of Object.entries(all)) assert.is(changed(script), layers, script);
+});
+
 test("no file of the image holds an address that the recipe does not name", () => {
   const named = new Set(["deb.debian.org", "security.debian.org"]);
-  const sources = recipeFiles(recipe, lock).find((f) => f.path === "/etc/apt/sources.list");
+  const sources = lateFiles(recipe, lock).find((f) => f.path === "/etc/apt/sources.list");
   for (const [, host = ""] of String(sources?.content).matchAll(/https?:\/\/([^/\s]+)/g)) assert.ok(named.has(host), host);
 });
 

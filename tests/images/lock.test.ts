@@ -1,7 +1,17 @@
 import { writeFileSync } from "node:fs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { compareLocks, describeChanges, lockPath, lockText, readLock, solvedPart } from "../../images/lock.ts";
+import {
+  compareLocks,
+  describeChanges,
+  type LockedPackage,
+  lockPath,
+  lockText,
+  type PackageLock,
+  readLock,
+  solvedPart,
+  staged,
+} from "../../images/lock.ts";
 import { locked, lockOf, recipeOf, smallRecipe, temporaryProject } from "./fixtures.ts";
 
 const test = suite("lock");
@@ -40,6 +50,33 @@ test("changes are packages that came, went, or are another file", () => {
   const after = lockOf(recipe, [locked("acl", "1"), locked("sudo", "2"), locked("zstd", "1")]);
   assert.equal(describeChanges(compareLocks(before, after)), ["+ zstd 1", "- curl 1", "  sudo 1 -> 2"]);
   assert.equal(describeChanges(compareLocks(after, after)), ["nothing changed"]);
+});
+
+test("what is new in a lock is a stage on top of what stays", () => {
+  const stages = (before: PackageLock | undefined, ...packages: LockedPackage[]) =>
+    staged(before, { ...lockOf(recipe, packages), date: 2 });
+  const shown = (lock: PackageLock) => lock.packages.map((p) => `${p.name} ${p.stage ?? 1}`);
+  const [acl, curl, sudo, zstd] = [locked("acl", "1"), locked("curl", "1"), locked("sudo", "1"), locked("zstd", "1")];
+  const first = { ...lockOf(recipe, [sudo]), date: 1 };
+  assert.equal(shown(stages(undefined, sudo)), ["sudo 1"]);
+  const second = stages(first, acl, sudo);
+  assert.equal(shown(second), ["acl 2", "sudo 1"]);
+  assert.is(second.date, 1);
+  const third = stages(second, acl, curl, sudo);
+  assert.equal(shown(third), ["acl 2", "curl 3", "sudo 1"]);
+  assert.equal(stages(third, acl, curl, sudo), third, "locked again it stays");
+  // From the stage on in which something changed or went, all is one.
+  assert.equal(shown(stages(third, curl, sudo, zstd)), ["curl 2", "sudo 1", "zstd 2"]);
+  assert.equal(shown(stages(third, locked("acl", "2"), curl, sudo)), ["acl 2", "curl 2", "sudo 1"]);
+  const anew = stages(third, acl, curl, locked("sudo", "2"));
+  assert.equal(shown(anew), ["acl 1", "curl 1", "sudo 1"]);
+  assert.is(anew.date, 2);
+  // There are four at most.
+  let lock = first;
+  for (const name of ["a1", "b1", "c1", "d1"]) lock = stages(lock, ...lock.packages, locked(name, "1"));
+  assert.equal(shown(lock), ["sudo 1", "a1 2", "b1 3", "c1 4", "d1 4"]);
+  // The essential packages are below all of them.
+  assert.equal(shown(stages(second, acl, sudo, { ...zstd, essential: true })), ["acl 1", "sudo 1", "zstd 1"]);
 });
 
 test("a lock is out of date when packages or pockets change, not when a mirror, a file or a comment does", () => {

@@ -75,7 +75,7 @@ test("a recipe that extends another has all of it, and more", () => {
     packages: ["nginx", ...base.packages],
     disabled: ["nginx.service", ...base.disabled],
     users: { ...base.users, keeper: { uid: 650, home: "/var/lib/keeper", shell: "/usr/sbin/nologin", groups: [], description: "" } },
-    files: { ...base.files, "/etc/motd": { content: "other", mode: "0644" } },
+    files: { ...base.files, "/etc/motd": { content: "other", mode: "0644", early: false } },
   });
   assert.equal(extended("image: more\nextends: small\n").recipe, { ...base, image: "more" });
 });

@@ -15,7 +15,7 @@ const right: Facts = {
   users: {},
   groups: {},
   files: [],
-  sums: {},
+  tree: "",
   passwords: [],
   privateKeys: [],
   locales: ["C.utf8"],
@@ -23,7 +23,9 @@ const right: Facts = {
   machineId: "",
   sourcesList: sourcesList(recipe),
 };
-const entry = (path: string, size = 1): TreeEntry => ({ type: "f", mode: "644", uid: 0, gid: 0, size, path, target: "" });
+const entry = (path: string, size = 1): TreeEntry => ({
+  ...{ type: "f", mode: "644", uid: 0, gid: 0, size, mtime: 0, content: "", links: "", attributes: "", path },
+});
 const broken = (change: Partial<Facts>): string[] => brokenTruths(recipe, lock, [], { ...right, ...change });
 
 test("a clean tree breaks none", () => assert.equal(broken({}), []));
@@ -71,6 +73,46 @@ test("another version than the locked one, a half-configured package, and one to
 test("a unit that is to be disabled and is not, or does not exist, fails the bake", () => {
   assert.is(broken({ units: { "apt-daily.timer": "enabled" } }).length, 1);
   assert.is(broken({ units: {} }).length, 1);
+});
+
+test("a file younger than the lock, and what dpkg put aside, fail the bake", () => {
+  assert.match(broken({ files: [{ ...entry("/etc/motd"), mtime: lock.date + 1 }] })[0] ?? "", /younger than its lock: \/etc\/motd/);
+  for (const path of ["/etc/motd.dpkg-new", "/etc/motd.ucf-dist", "/etc/motd~"])
+    assert.is(broken({ files: [entry(path)] }).length, 1, path);
+});
+test("a program that runs as root is Debian's own, or the recipe's", () => {
+  const program = (path: string): TreeEntry => ({ ...entry(path), mode: "4755" });
+  assert.equal(broken({ files: [program("/usr/bin/sudo")] }), []);
+  assert.match(broken({ files: [program("/usr/bin/other")] })[0] ?? "", /`setuid:` does not have them: \/usr\/bin\/other/);
+  assert.match(broken({ files: [{ ...program("/usr/bin/other"), mode: "2755" }] })[0] ?? "", /other/);
+  const allowed = recipeOf(`${smallRecipe}setuid: [/usr/bin/other]\n`);
+  assert.equal(brokenTruths(allowed, lock, [], { ...right, files: [program("/usr/bin/other")] }), []);
+});
+test("what everybody may write to fails the bake, but for the folders for temporary files and devices", () => {
+  const folder = (path: string, mode: string): TreeEntry => ({ ...entry(path), type: "d", mode });
+  assert.equal(
+    broken({ files: [folder("/tmp", "1777"), folder("/var/tmp", "1777"), { ...entry("/dev/null"), type: "c", mode: "666" }] }),
+    [],
+  );
+  for (const f of [
+    folder("/srv", "1777"),
+    folder("/tmp", "777"),
+    { ...entry("/etc/motd"), mode: "666" },
+    { ...entry("/srv/x"), type: "p", mode: "622" },
+  ])
+    assert.match(broken({ files: [f] })[0] ?? "", `everybody may write to: ${f.path}`);
+});
+test("an image that holds more than it may fails the bake", () => {
+  const small = recipeOf(`${smallRecipe}max_size: 1.5MB\n`);
+  const holding = (size: number) => brokenTruths(small, lock, [], { ...right, files: [entry("/usr/big", size)] });
+  assert.equal(holding(1_500_000), []);
+  assert.match(holding(1_600_000)[0] ?? "", /holds 2 MB, and `max_size:` allows 1.5MB/);
+});
+test("a service that is started at boot is the machine's, or the recipe says so", () => {
+  const units = { ...right.units, "nginx.service": "enabled", "getty@.service": "enabled", "logrotate.timer": "enabled" } as const;
+  assert.match(broken({ units })[0] ?? "", /^nginx.service is started at boot/);
+  const wanted = recipeOf(`${smallRecipe}enabled: [nginx.service]\n`);
+  assert.equal(brokenTruths(wanted, lock, [], { ...right, units }), []);
 });
 
 test.run();

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { RefusedError } from "../../lib/diagnostics.ts";
-import { lock, lockWhenFree } from "../../lib/lock.ts";
+import { lock, lockOneWhenFree, lockWhenFree } from "../../lib/lock.ts";
 import { part, start } from "./processes.ts";
 
 const [, , , given = ""] = process.argv;
@@ -47,6 +47,19 @@ if (part === "hold") {
     const won = all.filter((r) => r.status === "fulfilled");
     assert.is(won.length, 1);
     for (const r of won) r.value.release();
+  });
+
+  test("of several it takes one that is free, and waits when none is", async () => {
+    const names = [randomUUID(), randomUUID()];
+    const said: string[] = [];
+    const [one, two] = [await lockOneWhenFree(names, "one", () => {}), await lockOneWhenFree(names, "two", () => {})];
+    const third = lockOneWhenFree(names, "three", (holder) => {
+      said.push(holder);
+      two.release();
+    });
+    (await third).release();
+    assert.equal(said, [`one (process ${process.pid})`]);
+    one.release();
   });
 
   test("another process holds it until it is killed, by SIGKILL too", async () => {

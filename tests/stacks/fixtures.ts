@@ -57,6 +57,7 @@ export function hostInput(stack: string, host: string, text: string, more: Parti
       architecture: "amd64",
       baked: "",
       bakeSeconds: 0,
+      tree: "",
       size: 0,
       packages: {},
       units: {},
@@ -66,6 +67,10 @@ export function hostInput(stack: string, host: string, text: string, more: Parti
       files: {},
       versions: {},
       locales: [],
+      layers: [],
+      security: [],
+      inputs: {},
+      configureSeconds: 0,
     },
   };
   return { plan, image, userData, secrets: {} };

@@ -1,0 +1,2 @@
+#!/bin/sh
+# Stands in for start-stop-daemon while packages are configured.
