@@ -260,7 +260,7 @@ export const mail: Kind<Mail> = kind({
                 : []),
             ],
             // Postfix opens ports only when it starts.
-            hash: `${value.listen} ${host.address ?? ""}`,
+            hash: [value.listen, host.address ?? []].flat().join(" "),
             listens: "127.0.0.1:25",
           },
         },
