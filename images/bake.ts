@@ -14,7 +14,7 @@ import { type Digests, digestsOf } from "./digest.ts";
 import { enabledUnitsOf, hostFiles, lateFiles, maskedIfPresent, type TreeFile } from "./files.ts";
 import { assertRuns } from "./foreign.ts";
 import type { Image } from "./image.ts";
-import { type Layer, type LayerRecord, layerAt, layerFolder, layersIn } from "./layers.ts";
+import { type Layer, type LayerRecord, layerAt, layerFolder, layersIn, missingOf } from "./layers.ts";
 import { describeChanges, type LockedPackage, type PackageLock, readLock, solvedPart } from "./lock.ts";
 import { type Facts, manifestOf, readFacts } from "./manifest.ts";
 import { removeFolder } from "./prune.ts";
@@ -60,7 +60,7 @@ export async function bake(project: Project, name: string, { locked, progress }:
     try {
       const meanwhile = imageAt(project, digest);
       if (meanwhile) return { image: meanwhile, baked: false, seconds: since() };
-      const packages = layers.filter((l) => !layerAt(project, l.key)).flatMap((l) => l.packages);
+      const packages = missingOf(project, layers).flatMap((l) => l.packages);
       await fetchDebs(project, recipe, { ...lock, packages }, progress);
       return { image: await makeImage({ project, recipe, lock, host, digests, layers, progress, since }), baked: true, seconds: since() };
     } catch (error) {

@@ -54,15 +54,20 @@ export function layersOf(recipe: Recipe, lock: PackageLock, tool: string, under:
     { files: [], locales: [] },
   );
   let before: TreeFile[] = [];
+  // A file that is there already may have been changed by the scripts of packages since.
+  const newIn = (said: Recipe) =>
+    earlyFiles(said).filter((f) => !before.some((b) => b.path === f.path && b.mode === f.mode && b.content === f.content));
   for (const stage of stagesOf(lock)) {
     const said = under.find((u) => stage <= u.stages)?.recipe ?? recipe;
-    const early = earlyFiles(said);
-    // A file that is there already may have been changed by the scripts of packages since.
-    const files = early.filter((f) => !before.some((b) => b.path === f.path && b.mode === f.mode && b.content === f.content));
-    before = early;
     const packages = lock.packages.filter((p) => !p.essential && stageOf(p) === stage);
-    add(stage === 1 ? "packages" : `packages, part ${stage}`, "packages.sh", packages, { files, locales: said.locales });
+    add(stage === 1 ? "packages" : `packages, part ${stage}`, "packages.sh", packages, { files: newIn(said), locales: said.locales });
+    before = earlyFiles(said);
   }
+  // A recipe that adds no package to the one that it extends may add accounts, early files or locales.
+  const files = newIn(recipe);
+  const { locales } = recipe;
+  if (files.length || digestOf(locales) !== digestOf(layers.at(-1)?.locales))
+    add("accounts, locales and early files", "packages.sh", [], { files, locales });
   return layers;
 }
 
@@ -109,3 +114,7 @@ export function layerAt(project: Project, key: string): { root: string; record: 
     return undefined;
   }
 }
+
+/** The layers that a bake makes: what is below one that is there is not asked for. */
+export const missingOf = (project: Project, layers: Layer[]): Layer[] =>
+  layers.slice(layers.findLastIndex((l) => layerAt(project, l.key)) + 1);

@@ -7,7 +7,7 @@ import { apart, type Difference, differenceOf, packagesApart } from "./differenc
 import { type Digests, digestsOf } from "./digest.ts";
 import { hostFiles } from "./files.ts";
 import type { Image } from "./image.ts";
-import { type Layer, type LayerRecord, layerAt, layersIn } from "./layers.ts";
+import { type Layer, type LayerRecord, layerAt, layersIn, missingOf } from "./layers.ts";
 import { type PackageLock, readLock, solvedPart } from "./lock.ts";
 import { loadRecipe, type Recipe } from "./recipe.ts";
 import { filesOf, imageAt, listImages } from "./store.ts";
@@ -82,12 +82,10 @@ function changesOf(before: Image, { inputs }: Digests): string[] {
 
 /** The layers that are not there, and the image on top; each as long as the last one of its kind took. */
 function stepsOf(project: Project, recipe: Recipe, layers: Layer[], images: Image[]): ImagePlan["steps"] {
-  // What is below a layer that is there is not asked for.
-  const there = layers.findLastIndex((l) => layerAt(project, l.key));
   const records = recordsOf(project);
   const own = images.find((i) => i.name === recipe.image && i.manifest.configureSeconds !== undefined) ?? images[0];
   return [
-    ...layers.slice(there + 1).map(({ title }) => ({
+    ...missingOf(project, layers).map(({ title }) => ({
       title,
       seconds: (records.find((r) => r.title === title && r.image === recipe.image) ?? records.find((r) => r.title === title))?.seconds,
     })),

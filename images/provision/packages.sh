@@ -11,7 +11,7 @@ mount -o remount,bind,ro "$root/ingot-debs"
 # --force-depends: dpkg takes the packages in the order given and not in that of their Pre-Depends. Their preinst scripts need
 # no more than the essential packages, and one that did would fail the bake.
 sed 's|^|/ingot-debs/|' packages |
-	chroot "$root" xargs --exit --max-chars=1000000 dpkg --force-depends --status-fd 3 --unpack 3>&1
+	chroot "$root" xargs --exit --no-run-if-empty --max-chars=1000000 dpkg --force-depends --status-fd 3 --unpack 3>&1
 umount "$root/ingot-debs"
 rmdir "$root/ingot-debs"
 

@@ -80,6 +80,24 @@ test("every script makes the image another, and is known by what it makes", () =
   for (const [script, layers] of Object.entries(all)) assert.is(changed(script), layers, script);
 });
 
+test("what extends a recipe begins with its layers, and has one of its own for what it adds", () => {
+  const keys = (r: Recipe, l: PackageLock) => layersOf(r, l, toolFolder, [{ recipe, stages: 1 }]).map((layer) => layer.key);
+  const below = layersOf(recipe, lock, toolFolder).map((layer) => layer.key);
+  assert.equal(keys({ ...recipe, disabled: [] }, lock), below);
+  const stages = { ...lock, packages: [...lock.packages, { ...locked("zstd", "1"), stage: 2 }] };
+  const more: [string, Recipe, PackageLock][] = [
+    ["a package", recipe, stages],
+    ["a user", recipeOf(`${smallRecipe}users: { keeper: { uid: 650, home: /var/lib/keeper } }\n`), lock],
+    ["a locale", { ...recipe, locales: ["de_DE.UTF-8"] }, lock],
+    ["an early file", { ...recipe, files: { "/etc/early": { content: "x", mode: "0644", early: true } } }, lock],
+  ];
+  for (const [what, r, l] of more) {
+    const found = keys(r, l);
+    assert.equal(found.slice(0, -1), below, what);
+    assert.is(found.length, below.length + 1, what);
+  }
+});
+
 test("no file of the image holds an address that the recipe does not name", () => {
   const named = new Set(["deb.debian.org", "security.debian.org"]);
   const sources = lateFiles(recipe, lock).find((f) => f.path === "/etc/apt/sources.list");
