@@ -6,9 +6,9 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { debFolder, debPath, fetchDebs, GoneError } from "../../images/archive.ts";
+import { debFolder, debPath, fetchDebs, GoneError, lockRecipe } from "../../images/archive.ts";
 import { bake } from "../../images/bake.ts";
-import { type LockedPackage, type PackageLock, readLock } from "../../images/lock.ts";
+import type { LockedPackage, PackageLock } from "../../images/lock.ts";
 import { loadRecipe } from "../../images/recipe.ts";
 import { listImages } from "../../images/store.ts";
 import { sha256 } from "../../lib/digest.ts";
@@ -44,8 +44,9 @@ let lock: PackageLock;
 
 test.before(async () => {
   work = temporaryProject();
-  await bake(work.project, "small", { progress: silent });
-  lock = readLock(work.project, "small") as PackageLock;
+  const recipe = loadRecipe(work.project, "small");
+  lock = (await lockRecipe(work.project, recipe, silent)).lock;
+  await fetchDebs(work.project, recipe, lock, silent);
 });
 test.after(async () => {
   await run(asRoot(["rm", "-rf", "--one-file-system", work.project.store]));
