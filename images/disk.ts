@@ -199,7 +199,7 @@ function espFiles({ distro, architecture }: Recipe): Record<string, string> {
   };
 }
 
-/** Runs images/disk/make.sh as root, in namespaces of its own: the one privileged call. */
+/** Runs images/disk/start.sh as root, which runs make.sh in namespaces of its own: the one privileged call. */
 async function provision({ recipe, image, layout, progress }: Job, folder: string): Promise<void> {
   const { ids, sectors, bios, esp, root } = layout;
   const environment = {
@@ -224,7 +224,7 @@ async function provision({ recipe, image, layout, progress }: Job, folder: strin
   const lines: string[] = [];
   let task: Task | undefined;
   try {
-    await run(asRoot([...argv, "sh", join(toolFolder, "images/provision/bake.sh"), "../disk/make.sh"]), {
+    await run(asRoot([...argv, "sh", join(scripts, "start.sh")]), {
       leash: true,
       onLine: (line) => {
         const phase = /^ingot: phase (.*)$/.exec(line)?.[1];
