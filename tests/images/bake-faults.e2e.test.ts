@@ -60,7 +60,7 @@ async function emptied(): Promise<Project> {
 
 test("a full disk leaves nothing, and says what it is", async () => {
   const project = await emptied();
-  mkdirSync(project.store);
+  mkdirSync(project.store, { recursive: true });
   await run(asRoot(["mount", "-t", "tmpfs", "-o", `size=64m,mode=0755,uid=${process.getuid?.()}`, "small", project.store]));
   try {
     assert.match(await refused(bake(project, "small", { progress: silent })), /No space left on device/);
