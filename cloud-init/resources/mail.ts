@@ -8,7 +8,7 @@ import { certificatePath, isAcme, keyPath } from "./certificate.ts";
 import { deliverCommand } from "./delivery.ts";
 import { external, serverOf } from "./external.ts";
 
-const address = text({ pattern: "^[A-Za-z0-9._%+-]+(@[A-Za-z0-9.-]+)?$", expected: "a mail address" });
+const address = text({ pattern: "^[A-Za-z0-9_+][A-Za-z0-9._%+-]*(@[A-Za-z0-9.-]+)?$", expected: "a mail address" });
 const domain = text({ pattern: "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", expected: "a domain in lower case" });
 
 const schema = object({
