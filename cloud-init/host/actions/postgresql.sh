@@ -193,8 +193,8 @@ probe)
 	[ "$(echo 'select count(*) from pg_settings where pending_restart;' | sql postgres)" = 0 ]
 	;;
 apply)
-	not_elsewhere
 	state=$(data_state)
+	not_elsewhere
 	reload=
 	if ! drop_in_same; then
 		mkdir -p -- "${drop_in%/*}"
