@@ -12,9 +12,9 @@ export type Thing =
   | { kind: "netns"; name: string }
   | { kind: "cgroup"; name: string }
   | { kind: "loop"; file: string }
-  /** `start` is field 22 of /proc/<pid>/stat: the same pid with another start is another process. */
   /** The process that `file` names ("pid start"), once it has been begun. */
   | { kind: "holder"; file: string }
+  /** `start` is field 22 of /proc/<pid>/stat: the same pid with another start is another process. */
   | { kind: "process"; pid: number; start: string };
 
 export interface Entry {

@@ -239,8 +239,8 @@ service_work() { # unit
 	if [ -r "$record" ]; then
 		{
 			read -r was_invocation
-			read -r was_restart
-			read -r was_reload
+			IFS= read -r was_restart
+			IFS= read -r was_reload
 		} <"$record" || true
 	fi
 	case $UnitFileState in

@@ -87,7 +87,7 @@ config_same() {
 
 restart_same() {
 	was=
-	[ ! -r "$made" ] || read -r was <"$made" || true
+	[ ! -r "$made" ] || IFS= read -r was <"$made" || true
 	[ "$was" = "${ARG_RESTART_HASH:-none}" ]
 }
 

@@ -36,7 +36,7 @@ died() {
 look
 wanted
 was=
-[ ! -r "$record" ] || read -r was <"$record"
+[ ! -r "$record" ] || IFS= read -r was <"$record"
 case $verb in
 probe) [ -n "$pid" ] && [ "$was" = "$hash" ] ;;
 apply)

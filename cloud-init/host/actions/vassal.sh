@@ -89,8 +89,8 @@ look
 wanted
 was_start='' was_hash=''
 [ ! -r "$record" ] || {
-	read -r was_start
-	read -r was_hash
+	IFS= read -r was_start
+	IFS= read -r was_hash
 } <"$record"
 case $verb in
 probe)

@@ -235,7 +235,9 @@ export function inloop({
       },
       { after: ["application/inloop:live"] },
     ),
-    ...(withoutWorker ? [] : [step("service/huey", "service", { unit: "huey.service" }, { after: ["user/huey"] })]),
+    ...(withoutWorker
+      ? []
+      : [step("service/huey", "service", { unit: "huey.service", hash: "kept with its last blank " }, { after: ["user/huey"] })]),
     step(
       "site/nginx",
       "nginx",
