@@ -8,7 +8,7 @@ import { ledgerAt } from "../lib/ledger.ts";
 import { lockOneWhenFree, lockWhenFree } from "../lib/lock.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
 import type { Progress, Task } from "../lib/progress.ts";
-import { asRoot, RunError, run } from "../lib/run.ts";
+import { RunError, run } from "../lib/run.ts";
 import { debFolder, fetchDebs, GoneError, lockRecipe } from "./archive.ts";
 import { type Digests, digestsOf } from "./digest.ts";
 import { enabledUnitsOf, hostFiles, lateFiles, maskedIfPresent, type TreeFile } from "./files.ts";
@@ -17,6 +17,7 @@ import type { Image } from "./image.ts";
 import { type Layer, type LayerRecord, layerAt, layerFolder, layersIn, missingOf } from "./layers.ts";
 import { describeChanges, type LockedPackage, type PackageLock, readLock, solvedPart } from "./lock.ts";
 import { type Facts, manifestOf, readFacts } from "./manifest.ts";
+import { provision } from "./provision.ts";
 import { removeFolder } from "./prune.ts";
 import { loadRecipe, type Recipe } from "./recipe.ts";
 import { imageAt } from "./store.ts";
@@ -138,7 +139,7 @@ async function makeImage(job: Job): Promise<Image> {
     mkdirSync(join(folder, "facts"));
     await writeFiles(folder, [...host, ...lateFiles(recipe, lock)], lock);
     writeScripts(folder, recipe, lock);
-    await provision(job, folder, below, "configure.sh", [], {
+    await runStep(job, folder, below, "configure.sh", [], {
       BAKE_DISABLED: recipe.disabled.join(" "),
       BAKE_ENABLED: [...enabledUnitsOf(host), ...recipe.enabled].join(" "),
       BAKE_MASKED_IF_PRESENT: maskedIfPresent.join(" "),
@@ -179,7 +180,7 @@ async function layered(job: Job, layers: Layer[]): Promise<Below | undefined> {
       const began = performance.now();
       await fetchDebs(project, recipe, { ...lock, packages: layer.packages }, progress);
       await writeFiles(folder, layer.files, lock);
-      await provision(job, folder, below, layer.step, layer.packages, { BAKE_LOCALES: layer.locales.join(" ") });
+      await runStep(job, folder, below, layer.step, layer.packages, { BAKE_LOCALES: layer.locales.join(" ") });
       const record: LayerRecord = {
         title: layer.title,
         image: recipe.image,
@@ -276,8 +277,8 @@ function writeScripts(folder: string, recipe: Recipe, lock: PackageLock): void {
   });
 }
 
-/** Runs images/provision/layer.sh as root, which runs `step` on what is below: the one privileged call. */
-async function provision(
+/** Runs images/provision/layer.sh, which runs `step` on what is below. */
+async function runStep(
   { project, recipe, lock, progress }: Job,
   folder: string,
   below: Below | undefined,
@@ -292,7 +293,6 @@ async function provision(
     progress.say(`waiting for the ${holder}: ${atOnce} at a time`),
   );
   const environment = {
-    PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     BAKE_FOLDER: folder,
     BAKE_PROVISION: join(toolFolder, "images/provision"),
     BAKE_DATE: String(lock.date),
@@ -304,15 +304,11 @@ async function provision(
     BAKE_TMPFS: String(memoryFor(packages)),
     ...values,
   };
-  const argv = ["env", "--ignore-environment", ...Object.entries(environment).map(([k, v]) => `${k}=${v}`)];
   const lines: string[] = [];
   const shown = new Phases(progress, packages.length);
   try {
-    await run(asRoot([...argv, "sh", join(toolFolder, "images/provision/bake.sh")]), {
-      leash: true,
-      onLine: (line) => {
-        if (!shown.read(line)) lines.push(line);
-      },
+    await provision("provision/layer.sh", environment, (line) => {
+      if (!shown.read(line)) lines.push(line);
     });
     shown.end();
   } catch (error) {

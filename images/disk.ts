@@ -8,7 +8,7 @@ import { ledgerAt } from "../lib/ledger.ts";
 import { lockWhenFree } from "../lib/lock.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
 import { during, type Progress, type Task } from "../lib/progress.ts";
-import { asRoot, RunError, run } from "../lib/run.ts";
+import { RunError, run } from "../lib/run.ts";
 import { debPath, fetchDebs, GoneError, solve } from "./archive.ts";
 import { bake } from "./bake.ts";
 import { filesBelow } from "./digest.ts";
@@ -17,6 +17,7 @@ import { brokenDisk, readDiskFacts } from "./disk-truths.ts";
 import { distros } from "./distro.ts";
 import type { Image } from "./image.ts";
 import { type LockedPackage, lockPath, lockText, type PackageLock, readLock, solvedPart } from "./lock.ts";
+import { provision } from "./provision.ts";
 import { loadRecipe, type Recipe } from "./recipe.ts";
 
 /** Raised when the same inputs give another disk although no file that is digested changed. */
@@ -179,7 +180,7 @@ async function makeRaw(job: Job, path: string): Promise<void> {
     );
     writeFileSync(join(folder, "table"), partitionTable(layout, architecture));
     writeFileSync(join(folder, "debs"), job.tools.map((p) => `${debPath(project, p)}\n`).join(""));
-    await provision(job, folder);
+    await runScript(job, folder);
     const broken = brokenDisk(layout, architecture, Object.keys(esp), diskFiles(layout), readDiskFacts(join(folder, "facts")));
     if (broken.length)
       throw new RefusedError(`the disk of ${image.name} is not what it must be:\n${broken.map((b) => `  ${b}`).join("\n")}`);
@@ -199,11 +200,9 @@ function espFiles({ distro, architecture }: Recipe): Record<string, string> {
   };
 }
 
-/** Runs images/disk/start.sh as root, which runs make.sh in namespaces of its own: the one privileged call. */
-async function provision({ recipe, image, layout, progress }: Job, folder: string): Promise<void> {
+async function runScript({ recipe, image, layout, progress }: Job, folder: string): Promise<void> {
   const { ids, sectors, bios, esp, root } = layout;
   const environment = {
-    PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     DISK_FOLDER: folder,
     DISK_IMAGE: image.root,
     // Of the image: the bake has written it when it was through.
@@ -220,18 +219,14 @@ async function provision({ recipe, image, layout, progress }: Job, folder: strin
     DISK_HASH_SEED: ids.hashSeed,
     DISK_ESP_ID: ids.espVolume,
   };
-  const argv = ["env", "--ignore-environment", ...Object.entries(environment).map(([k, v]) => `${k}=${v}`)];
   const lines: string[] = [];
   let task: Task | undefined;
   try {
-    await run(asRoot([...argv, "sh", join(scripts, "start.sh")]), {
-      leash: true,
-      onLine: (line) => {
-        const phase = /^ingot: phase (.*)$/.exec(line)?.[1];
-        if (phase === undefined) return void lines.push(line);
-        task?.done();
-        task = progress.start(titles[phase] ?? phase);
-      },
+    await provision("disk/make.sh", environment, (line) => {
+      const phase = /^ingot: phase (.*)$/.exec(line)?.[1];
+      if (phase === undefined) return void lines.push(line);
+      task?.done();
+      task = progress.start(titles[phase] ?? phase);
     });
     task?.done();
   } catch (error) {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the bootable disk of an image, inside the namespaces that start.sh makes: no loop device, and no mount outside of them.
+# Makes the bootable disk of an image, inside the namespaces that provision/bake.sh makes: no loop device, and no mount outside of them.
 # Every program that writes to it is the image's own or one of the disk's locked packages, so that the same image gives the same bytes on
 # every computer. Called by images/disk.ts. Environment:
 #   DISK_FOLDER   where it is made; there are: debs (list of .debs), files/ (what only a disk has in its root), table (for sfdisk), esp (what is on

@@ -1,14 +1,13 @@
 #!/bin/sh
-# Makes one tree as root, by layer.sh; called by images/bake.ts with everything in the environment. Standard input is a leash: when it
-# closes, whoever asked for the bake has been stopped or has died, and everything here ends with it. All work is done in a
+# bake.sh SCRIPT: runs what makes a layer, an image or a disk, as root; called by images/provision.ts with everything in the environment. Standard
+# input is a leash: when it closes, whoever asked has been stopped or has died, and everything here ends with it. All work is done in a
 # mount and a pid namespace of its own, so that no mount and no process can be left behind.
 set -eu
-here=$(dirname "$0")
 exec 3<&0 </dev/null
 
 setpriv --pdeathsig KILL \
 	unshare --mount --uts --ipc --pid --fork --kill-child --mount-proc --propagation private \
-	sh "$here/layer.sh" 3<&- &
+	sh "$1" 3<&- &
 tree=$!
 {
 	read -r _ <&3 || :

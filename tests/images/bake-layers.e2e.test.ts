@@ -11,7 +11,7 @@ import type { ImagePlan } from "../../images/plan.ts";
 import type { Prunable } from "../../images/prune.ts";
 import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
 import { asRoot, run, tryRun } from "../../lib/run.ts";
-import { temporaryProject } from "./fixtures.ts";
+import { smallHead, temporaryProject } from "./fixtures.ts";
 
 process.env.INGOT_CACHE ??= projectAt(toolFolder).cache;
 
@@ -25,14 +25,7 @@ const recipe = {
   motd: "hello",
   modules: "",
 };
-const text = (): string => `image: small
-distro: debian
-release: bookworm
-architecture: amd64
-archives:
-  main: { mirror: http://deb.debian.org/debian, suites: [bookworm, bookworm-updates], components: [main] }
-  security: { mirror: http://security.debian.org/debian-security, suites: [bookworm-security], components: [main] }
-packages: [${recipe.packages.join(", ")}]
+const text = (): string => `${smallHead}packages: [${recipe.packages.join(", ")}]
 locales: [${recipe.locales.join(", ")}]
 users: {${recipe.users}}
 disabled: [${recipe.disabled.join(", ")}]

@@ -6,15 +6,18 @@ import { parseRecipe, type Recipe } from "../../images/recipe.ts";
 import { sha256 } from "../../lib/digest.ts";
 import { type Project, projectAt } from "../../lib/paths.ts";
 
-/** The smallest image that boots: some 95 packages, baked in a few seconds. */
-export const smallRecipe = `image: small
+/** What every recipe called `small` begins with. */
+export const smallHead = `image: small
 distro: debian
 release: bookworm
 architecture: amd64
 archives:
   main: { mirror: http://deb.debian.org/debian, suites: [bookworm, bookworm-updates], components: [main] }
   security: { mirror: http://security.debian.org/debian-security, suites: [bookworm-security], components: [main] }
-packages: [sudo]
+`;
+
+/** The smallest image that boots: some 95 packages, baked in a few seconds. */
+export const smallRecipe = `${smallHead}packages: [sudo]
 disabled: [apt-daily.timer]
 files:
   /etc/motd: { content: "hello\\n" }
