@@ -1,15 +1,12 @@
 // The `container` target: machines on this computer, made by systemd-nspawn. What is made is in the ledger before it is made;
 // what must be root is in the scripts beside this file, one call for a machine.
-import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { StackPlan } from "../../cloud-init/plan.ts";
 import { sharedFolder } from "../../cloud-init/resources/export.ts";
 import { sleep } from "../../lib/cancel.ts";
-import { MissingError, RefusedError } from "../../lib/diagnostics.ts";
-import { canonicalJson } from "../../lib/digest.ts";
+import { RefusedError } from "../../lib/diagnostics.ts";
 import { type Entry, type Ledger, ledgerAt, startOf } from "../../lib/ledger.ts";
-import { lock, lockWhenFree } from "../../lib/lock.ts";
 import { type Project, toolFolder } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
 import { asRoot, type RunResult, run, tryRun } from "../../lib/run.ts";
@@ -17,14 +14,12 @@ import { activationLimit, type HostInput, type Machine, type Target, type Target
 import { addressPlan } from "./address.ts";
 import { groupThings, inGroup, manager } from "./cgroup.ts";
 import { connectTo, enter, lookSeconds } from "./connection.ts";
-import { choosePorts, forwardable } from "./forward.ts";
 import {
   addArtifacts,
   cloudInitErrors,
   consoleTail,
   containersOf,
   exitCodeOf,
-  holderOf,
   leaderOf,
   type MachineRecord,
   machineFacts,
@@ -35,10 +30,24 @@ import {
   writeMachine,
   writeRecord,
 } from "./machine.ts";
-import { entryId, linkName, machineName, networkName } from "./names.ts";
+import { entryId, linkName, networkName } from "./names.ts";
 import { nspawnArguments } from "./nspawn.ts";
 import { type Report, reportOf } from "./report.ts";
 import { localSecrets } from "./secrets.ts";
+import {
+  alone,
+  end,
+  forwardLines,
+  hold,
+  keptAsLaunched,
+  launch,
+  mark,
+  needPrograms,
+  needVolumes,
+  recordOf,
+  refuseWithout,
+  startedText,
+} from "./stack.ts";
 import { ensureShared, ensureVolume, volumeFile } from "./volume.ts";
 
 export interface ContainerOptions {
@@ -57,17 +66,12 @@ interface Launch {
   disks: Map<string, string>;
 }
 
-const markPrefix = ".making-";
-/** In the stack's folder while this process makes its machines (hold.sh). */
-export const mark = `${markPrefix}${randomBytes(6).toString("hex")}`;
-
 const script = (name: string): string => join(toolFolder, "stacks/local", name);
 
 export function containerTarget(project: Project, progress: Progress, options: ContainerOptions = {}): Target {
   const { bootSeconds = 180, stopSeconds = 15 } = options;
   const ledger = ledgerAt(project.ledger);
   const own = (stack?: string) => records(project, stack).filter(({ record }) => record.target !== "vm");
-  const locked = (stack: string, what: string) => lock(lockName(project, stack), `${what} ${stack}`);
 
   return {
     name: "container",
@@ -75,12 +79,8 @@ export function containerTarget(project: Project, progress: Progress, options: C
     spills: false,
 
     async *up(stack, hosts) {
-      needPrograms();
-      const held = await locked(stack.stack, "up");
-      let entry: Entry | undefined;
-      try {
-        await makeRoom(project, ledger, stack.stack);
-        entry = ledger.begin(entryId(stack.stack), `machines of ${stack.stack}`);
+      needPrograms("container", programs);
+      yield* launch(project, ledger, stack.stack, async function* (entry) {
         const launches = await prepare(project, ledger, entry, stack, hosts);
         const began = performance.now();
         const lacks = await start(project, stack, launches);
@@ -88,30 +88,10 @@ export function containerTarget(project: Project, progress: Progress, options: C
           for (const text of [startedText(record, began), ...(lacks[i] ?? []), ...sharedTexts(record, hosts)])
             yield { event: "machine", host: record.host, text };
         yield* watch(launches, bootSeconds);
-        ledger.keep(entry);
-        entry = undefined;
-      } finally {
-        try {
-          if (entry) await undo(project, ledger, entry, stack.stack);
-        } finally {
-          held.release();
-        }
-      }
+      });
     },
 
-    async down(stack) {
-      const held = await locked(stack, "down");
-      try {
-        const entry = ledger.find(entryId(stack));
-        if (!entry) return;
-        await during(progress, `power off ${stack}`, async () => {
-          await powerOff(records(project, stack), stopSeconds);
-          await undo(project, ledger, entry, stack);
-        });
-      } finally {
-        held.release();
-      }
-    },
+    down: (stack) => end(project, ledger, progress, stack, () => powerOff(records(project, stack), stopSeconds)),
 
     find: async (stack) => own(stack).map(({ folder, record }) => machineOf(ledger, folder, record)),
 
@@ -121,29 +101,18 @@ export function containerTarget(project: Project, progress: Progress, options: C
       await this.down(stack);
     },
 
-    async stop(stack) {
-      const held = await locked(stack, "stop");
-      try {
-        await powerOff(records(project, stack), stopSeconds);
-      } finally {
-        held.release();
-      }
-    },
+    stop: (stack) => alone(project, stack, "stop", () => powerOff(records(project, stack), stopSeconds)),
 
-    async start(stack) {
-      const held = await locked(stack, "start");
-      try {
+    start: (stack) =>
+      alone(project, stack, "start", async () => {
         const off = records(project, stack).filter(({ folder }) => !leaderOf(folder));
         await during(progress, `start ${stack}`, async () => {
           await Promise.all(off.map(({ folder, record }) => startAgain(project, folder, record)));
           for (const { folder, record } of off) await untilUp(folder, record, bootSeconds);
         });
-      } finally {
-        held.release();
-      }
-    },
+      }),
 
-    hold: (stack, what) => lockWhenFree(lockName(project, stack), what, (holder) => progress.say(`  waiting for ${holder}`)),
+    hold: (stack, what) => hold(project, progress, stack, what),
 
     async refresh(stack, hosts) {
       for (const input of hosts) {
@@ -158,100 +127,31 @@ export function containerTarget(project: Project, progress: Progress, options: C
     },
 
     beyondApply(plan, machine, image) {
-      const lacking = plan.volumes.filter((v) => !machine.volumes.includes(v.name));
-      const again = "`ingot down` and `ingot up`";
       const wanted = containersOf(plan);
-      const had = readRecord(machineFolder(project, plan.stack, plan.host))?.containers;
-      if (wanted && (had?.folder !== wanted.folder || had.on !== wanted.on)) {
-        throw new RefusedError(
-          `${plan.stack}/${plan.host} was launched without what containers in ${wanted.folder} need`,
-          `\`ingot down ${plan.stack}\`, then \`ingot up ${plan.stack}\`: data and secrets stay`,
-        );
-      }
-      if (lacking.length) {
-        throw new RefusedError(
-          `${plan.stack}/${plan.host} was launched without the volume ${lacking.map((v) => v.name).join(", ")}, and a running machine gets no new disk`,
-          `\`ingot down ${plan.stack}\`, then \`ingot up ${plan.stack}\`: data and secrets stay`,
-        );
-      }
-      const shared = readRecord(machineFolder(project, plan.stack, plan.host))?.shared ?? [];
+      const launched = readRecord(machineFolder(project, plan.stack, plan.host));
+      if (wanted && (launched?.containers?.folder !== wanted.folder || launched.containers.on !== wanted.on))
+        refuseWithout(plan, `what containers in ${wanted.folder} need`);
+      needVolumes(plan, machine);
+      const shared = launched?.shared ?? [];
       const unshared = (plan.shared ?? []).filter((s) => !shared.some((there) => there.host === s.host && there.export === s.export));
-      if (unshared.length) {
-        throw new RefusedError(
-          `${plan.stack}/${plan.host} was launched without the export ${unshared.map((s) => `${s.host}:export/${s.export}`).join(", ")}, and a running machine gets no new folder`,
-          `\`ingot down ${plan.stack}\`, then \`ingot up ${plan.stack}\`: data and secrets stay`,
+      if (unshared.length)
+        refuseWithout(
+          plan,
+          `the export ${unshared.map((s) => `${s.host}:export/${s.export}`).join(", ")}, and a running machine gets no new folder`,
         );
-      }
-      const ports = plan.ports.filter((p) => p.from === "world" && p.protocol === "tcp" && !(p.port in machine.forwards));
-      return [
-        ...(ports.length
-          ? [`port ${ports.map((p) => p.port).join(", ")} answers on the machine, but on this computer only after ${again}`]
-          : []),
-        ...(canonicalJson(plan.limits ?? {}) === canonicalJson(machine.limits ?? {})
-          ? []
-          : [`${plan.host} keeps the limits that it was launched with until ${again}`]),
-        ...(machine.imageDigest === image
-          ? []
-          : [`${plan.host} runs another image than the recipe's now: it stays with it until ${again}`]),
-      ];
+      return keptAsLaunched(plan, machine, image);
     },
   };
 }
 
-/** Undoes what runs that were killed had begun; every command calls it first. Says what it found. */
-export async function undoAbandoned(project: Project, progress: Progress): Promise<void> {
-  const ledger = ledgerAt(project.ledger);
-  for (const { id, what } of ledger.abandoned()) {
-    const stack = /^machines\/(.*)$/.exec(id)?.[1];
-    const name = stack === undefined ? `undo ${project.folder} ${id}` : lockName(project, stack);
-    const held = await lockWhenFree(name, `undo ${what}`, () => {});
-    try {
-      const entry = ledger.abandoned().find((e) => e.id === id);
-      if (!entry) continue; // another run has done it meanwhile
-      await during(progress, `undo what a run that was killed had begun: ${what}`, () =>
-        stack === undefined ? ledger.undo(entry) : undo(project, ledger, entry, stack),
-      );
-    } finally {
-      held.release();
-    }
-  }
-}
-
-export const lockName = (project: Project, stack: string): string => `machines ${networkName(project, stack)}`;
-
-/** @throws MissingError naming the Debian packages */
-function needPrograms(): void {
-  const needed: [program: string, pkg: string][] = [
-    ["systemd-nspawn", "systemd-container"],
-    ["systemd-socket-activate", "systemd"],
-    ["ip", "iproute2"],
-    ["nsenter", "util-linux"],
-    ["flock", "util-linux"],
-    ["losetup", "mount"],
-  ];
-  const folders = [...(process.env.PATH ?? "").split(":"), "/usr/sbin", "/sbin"];
-  const missing = needed.filter(([program]) => !folders.some((folder) => existsSync(join(folder, program))));
-  if (!missing.length) return;
-  const packages = [...new Set(missing.map(([, pkg]) => pkg))].join(" ");
-  throw new MissingError(
-    `the container target needs ${missing.map(([program]) => program).join(", ")}`,
-    `sudo apt-get install ${packages}`,
-  );
-}
-
-/** Refuses when a machine of the stack lives; takes away what is left of one that does not. */
-export async function makeRoom(project: Project, ledger: Ledger, stack: string): Promise<void> {
-  const entry = ledger.find(entryId(stack));
-  const living = records(project, stack).filter(({ folder, record }) =>
-    record.target === "vm" ? holderOf(dirname(folder)) : leaderOf(folder),
-  );
-  if (entry?.state === "kept" && living.length)
-    throw new RefusedError(
-      `${stack} is up already (${living.map(({ record }) => record.host).join(", ")})`,
-      `ingot apply ${stack} changes it where it is; ingot down ${stack} ends it`,
-    );
-  if (entry) await undo(project, ledger, entry, stack);
-}
+const programs: [string, string][] = [
+  ["systemd-nspawn", "systemd-container"],
+  ["systemd-socket-activate", "systemd"],
+  ["ip", "iproute2"],
+  ["nsenter", "util-linux"],
+  ["flock", "util-linux"],
+  ["losetup", "mount"],
+];
 
 /** Decides names, addresses and ports, writes the ledger, and then the machines' folders. Nothing here needs root. */
 async function prepare(
@@ -274,18 +174,7 @@ async function prepare(
       throw new RefusedError(`the image of ${stack}/${plan.host} is not in the store (${image.root})`, `ingot bake ${image.name}`);
     const containers = containersOf(plan);
     const record: MachineRecord = {
-      stack,
-      host: plan.host,
-      instance: `${stack}-${plan.host}-${randomBytes(4).toString("hex")}`,
-      imageDigest: image.digest,
-      generation: plan.generation.digest,
-      address: addresses.machines.get(plan.host) ?? "",
-      forwards: await choosePorts(forwardable(plan.ports), taken),
-      volumes: plan.volumes.map((v) => v.name),
-      ...(plan.limits && { limits: plan.limits }),
-      began: new Date().toISOString(),
-      name: machineName(project, stack, plan.host),
-      network,
+      ...(await recordOf(project, stack, input, addresses.machines.get(plan.host) ?? "", taken)),
       ...(containers && { containers }),
       ...(plan.shared && { shared: plan.shared }),
     };
@@ -327,16 +216,14 @@ async function start(project: Project, { stack, network: addresses }: StackPlan,
   );
   const held = (argv: string[]) => asRoot(["sh", script("hold.sh"), join(project.machines, stack), mark, ...argv]);
   await run(held(["sh", script("network.sh"), network, `${operator}/${prefix}`]));
-  const forwards = launches.flatMap(({ record }) =>
-    Object.entries(record.forwards).map(([port, here]) => `${here}\t${record.address}:${port}\n`),
-  );
+  const forwards = forwardLines(launches.map((l) => l.record));
   const jobs = launches.map(({ input, record, folder, disks }, i) => {
     const place = { NETWORK: network, LINK: linkName(i), ADDRESS: `${record.address}/${prefix}`, LOWER: input.image.root };
     return startMachine(project, held, record, folder, input.plan.hostname, disks, place);
   });
-  if (forwards.length) {
+  if (forwards) {
     const command = ["env", `MANAGER=${manager()}`, "sh", script("forward.sh"), network];
-    jobs.push(run(held(inGroup(network, command)), { input: forwards.join("") }));
+    jobs.push(run(held(inGroup(network, command)), { input: forwards }));
   }
   // All must have ended before anything is undone.
   const failed = (await Promise.allSettled(jobs)).find((r) => r.status === "rejected");
@@ -393,12 +280,6 @@ async function untilUp(folder: string, record: MachineRecord, seconds: number): 
   }
   throw new RefusedError(`${record.stack}/${record.host} was not up after ${seconds} s`, `the end of its console:\n${consoleTail(folder)}`);
 }
-
-const startedText = (record: MachineRecord, began: number): string => {
-  const ports = Object.entries(record.forwards).map(([port, here]) => `${port} at ${here}`);
-  const seconds = ((performance.now() - began) / 1000).toFixed(1);
-  return `started at ${record.address} in ${seconds} s${ports.length ? ` (${ports.join(", ")})` : ""}`;
-};
 
 /** Of a host that exports something: what stands for it here. */
 const sharedTexts = (record: MachineRecord, hosts: HostInput[]): string[] =>
@@ -495,27 +376,5 @@ function machineOf(ledger: Ledger, folder: string, record: MachineRecord): Machi
     if (!leaderOf(folder)) return inTheMaking && exitCodeOf(folder) === undefined ? "starting" : "stopped";
     if (outcome) return outcome === "done" ? "running" : "failed";
     return inTheMaking ? "starting" : "failed";
-  }
-}
-
-/** Undoes the entry of a stack of either local target, once the scripts that a killed run may have left at work have ended (hold.sh). */
-export async function undo(project: Project, ledger: Ledger, entry: Entry, stack: string): Promise<void> {
-  const folder = join(project.machines, stack);
-  if (existsSync(folder)) {
-    for (const file of readdirSync(folder).filter((f) => f.startsWith(markPrefix))) rmSync(join(folder, file));
-    await run(["flock", "--exclusive", "--timeout", "60", folder, "true"], { evenWhenCancelled: true });
-  }
-  await ledger.undo(entry);
-  removeEmpty(project, stack);
-}
-
-/** The folders that held machines, once they hold none. */
-function removeEmpty(project: Project, stack: string): void {
-  for (const folder of [join(project.machines, stack), project.machines]) {
-    try {
-      rmdirSync(folder);
-    } catch {
-      // others are in it, or it is gone
-    }
   }
 }

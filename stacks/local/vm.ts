@@ -1,21 +1,17 @@
 // The `vm` target: machines on this computer, made by QEMU from the image's own bootable disk, with a kernel of their own. Nothing of it needs
 // root but the making of the disk: network, ports and machines are in namespaces of the caller's (vm-start.sh).
-import { randomBytes } from "node:crypto";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { diskOf } from "../../images/disk.ts";
 import { sleep } from "../../lib/cancel.ts";
-import { MissingError, RefusedError, UsageError } from "../../lib/diagnostics.ts";
-import { canonicalJson, sha256 } from "../../lib/digest.ts";
+import { RefusedError, UsageError } from "../../lib/diagnostics.ts";
+import { sha256 } from "../../lib/digest.ts";
 import { type Entry, type Ledger, ledgerAt } from "../../lib/ledger.ts";
-import { lock, lockWhenFree } from "../../lib/lock.ts";
 import { type Project, toolFolder } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
 import { run, tryRun } from "../../lib/run.ts";
 import { activationLimit, type HostInput, type Machine, type Target, type TargetEvent } from "../target.ts";
 import { addressPlan } from "./address.ts";
-import { lockName, makeRoom, mark, undo } from "./container.ts";
-import { choosePorts, forwardable } from "./forward.ts";
 import {
   consoleTail,
   exitCodeOf,
@@ -27,9 +23,10 @@ import {
   writeFacts,
   writeRecord,
 } from "./machine.ts";
-import { entryId, machineName, networkName } from "./names.ts";
+import { entryId } from "./names.ts";
 import { type Acceleration, accelerationOf, type Firmware, firmwares, ovmf, qemu, qemuArguments } from "./qemu.ts";
 import { localSecrets } from "./secrets.ts";
+import { alone, end, forwardLines, hold, keptAsLaunched, launch, mark, needPrograms, needVolumes, recordOf, startedText } from "./stack.ts";
 import { connectToVm, firstReport, patience, ports, untilUp } from "./vm-connection.ts";
 import { ensureVolume, volumeFile } from "./volume.ts";
 
@@ -59,7 +56,6 @@ const script = (name: string): string => join(toolFolder, "stacks/local", name);
 export function vmTarget(project: Project, progress: Progress, options: VmOptions = {}): Target {
   const { firmware = firmwareAsked(), stopSeconds = 90 } = options;
   const ledger = ledgerAt(project.ledger);
-  const locked = (stack: string, what: string) => lock(lockName(project, stack), `${what} ${stack}`);
   const own = (stack?: string) => records(project, stack).filter(({ record }) => record.target === "vm");
 
   return {
@@ -68,7 +64,7 @@ export function vmTarget(project: Project, progress: Progress, options: VmOption
     spills: false,
 
     async *up(stack, hosts) {
-      needPrograms(firmware);
+      needPrograms("vm", programs(firmware));
       const disks = new Map<string, string>();
       for (const { image } of hosts)
         if (!disks.has(image.digest)) disks.set(image.digest, (await diskOf(project, image, "raw", { progress })).path);
@@ -76,11 +72,7 @@ export function vmTarget(project: Project, progress: Progress, options: VmOption
       if (!first) return;
       const { acceleration, why } = await accelerationOf(project, join(first.image.root, "vmlinuz"));
       const bootSeconds = options.bootSeconds ?? (acceleration === "kvm" ? 240 : 900);
-      const held = await locked(stack.stack, "up");
-      let entry: Entry | undefined;
-      try {
-        await makeRoom(project, ledger, stack.stack);
-        entry = ledger.begin(entryId(stack.stack), `machines of ${stack.stack}`);
+      yield* launch(project, ledger, stack.stack, async function* (entry) {
         const { operator, prefix, machines } = addressPlan(
           hosts.map((h) => h.plan),
           stack.network,
@@ -95,30 +87,10 @@ export function vmTarget(project: Project, progress: Progress, options: VmOption
           yield { event: "machine", host: record.host, text: startedText(record, began, `${firmware.toUpperCase()}, ${by}`) };
         }
         yield* watch(launches, bootSeconds);
-        ledger.keep(entry);
-        entry = undefined;
-      } finally {
-        try {
-          if (entry) await undo(project, ledger, entry, stack.stack);
-        } finally {
-          held.release();
-        }
-      }
+      });
     },
 
-    async down(stack) {
-      const held = await locked(stack, "down");
-      try {
-        const entry = ledger.find(entryId(stack));
-        if (!entry) return;
-        await during(progress, `power off ${stack}`, async () => {
-          await powerOff(own(stack), stopSeconds);
-          await undo(project, ledger, entry, stack);
-        });
-      } finally {
-        held.release();
-      }
-    },
+    down: (stack) => end(project, ledger, progress, stack, () => powerOff(own(stack), stopSeconds)),
 
     find: async (stack) => own(stack).map(({ folder, record }) => machineOf(ledger, folder, record)),
 
@@ -128,19 +100,14 @@ export function vmTarget(project: Project, progress: Progress, options: VmOption
       await this.down(stack);
     },
 
-    async stop(stack) {
-      const held = await locked(stack, "stop");
-      try {
+    stop: (stack) =>
+      alone(project, stack, "stop", async () => {
         await powerOff(own(stack), stopSeconds);
         await untilOver(join(project.machines, stack));
-      } finally {
-        held.release();
-      }
-    },
+      }),
 
-    async start(stack) {
-      const held = await locked(stack, "start");
-      try {
+    start: (stack) =>
+      alone(project, stack, "start", async () => {
         const machines = own(stack);
         if (holderOf(join(project.machines, stack))) return;
         await during(progress, `start ${stack}`, async () => {
@@ -148,12 +115,9 @@ export function vmTarget(project: Project, progress: Progress, options: VmOption
           for (const { folder, record } of machines)
             await untilUp(connectToVm(project, machineOf(ledger, folder, record)), `${stack}/${record.host}`, options.bootSeconds ?? 900);
         });
-      } finally {
-        held.release();
-      }
-    },
+      }),
 
-    hold: (stack, what) => lockWhenFree(lockName(project, stack), what, (holder) => progress.say(`  waiting for ${holder}`)),
+    hold: (stack, what) => hold(project, progress, stack, what),
 
     async refresh(stack, hosts) {
       for (const input of hosts) {
@@ -180,25 +144,8 @@ export function vmTarget(project: Project, progress: Progress, options: VmOption
     },
 
     beyondApply(plan, machine, image) {
-      const lacking = plan.volumes.filter((v) => !machine.volumes.includes(v.name));
-      const again = "`ingot down` and `ingot up`";
-      if (lacking.length)
-        throw new RefusedError(
-          `${plan.stack}/${plan.host} was launched without the volume ${lacking.map((v) => v.name).join(", ")}, and a running machine gets no new disk`,
-          `\`ingot down ${plan.stack}\`, then \`ingot up ${plan.stack}\`: data and secrets stay`,
-        );
-      const ports = plan.ports.filter((p) => p.from === "world" && p.protocol === "tcp" && !(p.port in machine.forwards));
-      return [
-        ...(ports.length
-          ? [`port ${ports.map((p) => p.port).join(", ")} answers on the machine, but on this computer only after ${again}`]
-          : []),
-        ...(canonicalJson(plan.limits ?? {}) === canonicalJson(machine.limits ?? {})
-          ? []
-          : [`${plan.host} keeps the limits that it was launched with until ${again}`]),
-        ...(machine.imageDigest === image
-          ? []
-          : [`${plan.host} runs another image than the recipe's now: it stays with it until ${again}`]),
-      ];
+      needVolumes(plan, machine);
+      return keptAsLaunched(plan, machine, image);
     },
   };
 }
@@ -211,23 +158,15 @@ function firmwareAsked(): Firmware {
   return firmware;
 }
 
-/** @throws MissingError naming the Debian packages */
-function needPrograms(firmware: Firmware): void {
-  const needed: [file: string, pkg: string][] = [
-    [qemu, "qemu-system-x86"],
-    ["qemu-img", "qemu-utils"],
-    ["mke2fs", "e2fsprogs"],
-    ["ip", "iproute2"],
-    ["unshare", "util-linux"],
-    ["systemd-socket-activate", "systemd"],
-    ...(firmware === "uefi" ? ([[ovmf.code, "ovmf"]] as [string, string][]) : []),
-  ];
-  const folders = [...(process.env.PATH ?? "").split(":"), "/usr/sbin", "/sbin"];
-  const missing = needed.filter(([file]) => !(file.startsWith("/") ? existsSync(file) : folders.some((f) => existsSync(join(f, file)))));
-  if (!missing.length) return;
-  const packages = [...new Set(missing.map(([, pkg]) => pkg))].join(" ");
-  throw new MissingError(`the vm target needs ${missing.map(([file]) => file).join(", ")}`, `sudo apt-get install ${packages}`);
-}
+const programs = (firmware: Firmware): [string, string][] => [
+  [qemu, "qemu-system-x86"],
+  ["qemu-img", "qemu-utils"],
+  ["mke2fs", "e2fsprogs"],
+  ["ip", "iproute2"],
+  ["unshare", "util-linux"],
+  ["systemd-socket-activate", "systemd"],
+  ...(firmware === "uefi" ? ([[ovmf.code, "ovmf"]] as [string, string][]) : []),
+];
 
 /** Decides names, addresses and ports, and writes the ledger before anything is made. */
 async function prepare(
@@ -242,23 +181,9 @@ async function prepare(
   const taken = new Set<number>();
   const launches: Launch[] = [];
   for (const [i, input] of hosts.entries()) {
-    const { plan, image } = input;
-    const record: MachineRecord = {
-      target: "vm",
-      stack,
-      host: plan.host,
-      instance: `${stack}-${plan.host}-${randomBytes(4).toString("hex")}`,
-      imageDigest: image.digest,
-      generation: plan.generation.digest,
-      address: addresses.get(plan.host) ?? "",
-      forwards: await choosePorts(forwardable(plan.ports), taken),
-      volumes: plan.volumes.map((v) => v.name),
-      ...(plan.limits && { limits: plan.limits }),
-      began: new Date().toISOString(),
-      name: machineName(project, stack, plan.host),
-      network: networkName(project, stack),
-      vm: how,
-    };
+    const { plan } = input;
+    const made = await recordOf(project, stack, input, addresses.get(plan.host) ?? "", taken);
+    const record: MachineRecord = { ...made, target: "vm", vm: how };
     launches.push({ input, record, folder: machineFolder(project, stack, plan.host), tap: `tap${i}` });
   }
   const folder = join(project.machines, stack);
@@ -269,12 +194,7 @@ async function prepare(
   writeFileSync(join(folder, mark), "");
   mkdirSync(join(folder, "run"));
   writeFileSync(join(folder, "run/machines"), launches.map((l) => `${l.record.host}\t${l.tap}\n`).join(""));
-  writeFileSync(
-    join(folder, "run/forwards"),
-    launches
-      .flatMap(({ record }) => Object.entries(record.forwards).map(([port, here]) => `${here}\t${record.address}:${port}\n`))
-      .join(""),
-  );
+  writeFileSync(join(folder, "run/forwards"), forwardLines(launches.map((l) => l.record)));
   return launches;
 }
 
@@ -379,11 +299,6 @@ async function start(project: Project, stack: string, address: string): Promise<
     if (performance.now() > end || (existsSync(join(folder, "run/holder")) && holderOf(folder) === undefined))
       throw new RefusedError(`the machines of ${stack} could not be started:\n${readIfThere(join(folder, "run/log"))?.trim()}`);
 }
-
-const startedText = (record: MachineRecord, began: number, how: string): string => {
-  const forwards = Object.entries(record.forwards).map(([port, here]) => `${port} at ${here}`);
-  return `started at ${record.address} in ${((performance.now() - began) / 1000).toFixed(1)} s by ${how}${forwards.length ? ` (${forwards.join(", ")})` : ""}`;
-};
 
 /** Events of all machines until each has activated its generation, or never will. */
 async function* watch(launches: Launch[], bootSeconds: number): AsyncGenerator<TargetEvent> {

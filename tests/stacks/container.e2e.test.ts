@@ -16,8 +16,9 @@ import { ledgerAt } from "../../lib/ledger.ts";
 import { type Project, projectAt } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { asRoot, run } from "../../lib/run.ts";
-import { containerTarget, undoAbandoned } from "../../stacks/local/container.ts";
+import { containerTarget } from "../../stacks/local/container.ts";
 import { machineName, networkName } from "../../stacks/local/names.ts";
+import { undoAbandoned } from "../../stacks/local/stack.ts";
 import type { Connection, HostInput, Machine, Target, TargetEvent } from "../../stacks/target.ts";
 import { activating, hostInput, stackOf, temporaryProject, testRoot } from "./fixtures.ts";
 
