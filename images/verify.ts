@@ -1,6 +1,6 @@
 // Whether a tree of the store still is what it was when it was made: `ingot image verify`, and every layer before it counts.
 import { join } from "node:path";
-import { sha256 } from "../lib/digest.ts";
+import { sha256, short } from "../lib/digest.ts";
 import { toolFolder } from "../lib/paths.ts";
 import { during, type Progress } from "../lib/progress.ts";
 import { asRoot, tryRun } from "../lib/run.ts";
@@ -26,7 +26,7 @@ export async function verifyImage(image: Image, progress: Progress): Promise<{ o
   const { tree } = image.manifest;
   // Of an image by an older Ingot.
   if (tree === undefined) return { ok: false, said: ["it has no sum over its tree: bake it anew"] };
-  const now = await during(progress, `read all of ${image.name} ${image.digest.slice(0, 12)}`, () => listed(image.root));
+  const now = await during(progress, `read all of ${image.name} ${short(image.digest)}`, () => listed(image.root));
   if (now === undefined) return { ok: false, said: ["its tree cannot be read"] };
   if (sha256(now) === tree) return { ok: true, said: [] };
   const before = filesOf(image);

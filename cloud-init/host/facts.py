@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""Writes /run/ingot/facts/facts.json, which the container target brings along (MachineFacts in cloud-init/plan.ts). In a
-machine of the vm target it is on a disk of its own, with secrets and artifacts (ingot-facts.service runs this). On EC2 instance and address come from the metadata service, everything else from the SSM parameter /ingot/<stack>/<host>/facts. Called by activate.
+"""Writes /run/ingot/facts/facts.json, which the container target brings along (MachineFacts in cloud-init/plan.ts). In a machine of the vm
+target it is on a disk of its own, with secrets and artifacts (ingot-facts.service runs this). On EC2 instance and address come from the
+metadata service, everything else from the SSM parameter /ingot/<stack>/<host>/facts. Called by activate.
 
 The disks of data volumes get their names from here: /var/lib/ingot/volumes.json (serial -> name) is what the udev rule reads, so that
 after a reboot they are there before the network is.

@@ -1,6 +1,17 @@
 // Layers are never stale and never different: inputs are changed one after the other, each is seen in the image, and the image is the one that a
 // bake from nothing gives. Here a package and a file; with INGOT_TEST_LONG every kind of input, each proven against nothing.
-import { appendFileSync, cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -293,6 +304,13 @@ test("verify finds an image as it was baked, prune leaves what the recipe comes 
   const { prunable } = await asked<{ prunable: Prunable[] }>("prune");
   assert.ok(prunable.some((p) => p.kind === "image") && prunable.some((p) => p.kind === "layer") === long);
   assert.not.ok(prunable.some((p) => p.id === image.digest));
+  // One that a machine has is kept, whichever target made it.
+  const old = prunable.find((p) => p.kind === "image")?.id;
+  const machine = join(work.project.machines, "shop/web");
+  mkdirSync(machine, { recursive: true });
+  writeFileSync(join(machine, "machine.json"), JSON.stringify({ stack: "shop", host: "web", target: "vm", imageDigest: old }));
+  assert.not.ok((await asked<{ prunable: Prunable[] }>("prune")).prunable.some((p) => p.id === old));
+  rmSync(work.project.machines, { recursive: true });
   assert.equal((await asked<{ removed: Prunable[] }>("prune", "--yes")).removed, prunable);
   const kept = image.manifest.layers.toSorted();
   assert.equal(layers(), kept);
