@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { digestOf, sha256 } from "../lib/digest.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
 import { earlyFiles, type TreeFile } from "./files.ts";
+import { excludes } from "./leave-out.ts";
 import { type LockedPackage, type PackageLock, readLock } from "./lock.ts";
 import { loadRecipe } from "./recipe.ts";
 import type { Recipe } from "./recipe-schema.ts";
@@ -22,7 +23,7 @@ export interface Layer {
   /** Of images/provision/: what makes it. */
   step: "base.sh" | "packages.sh";
   packages: LockedPackage[];
-  /** Written between the unpacking and the configuring of the packages. */
+  /** Written between the unpacking and the configuring of the packages; those of the first layer before the unpacking. */
   files: TreeFile[];
   locales: string[];
 }
@@ -51,7 +52,7 @@ export function layersOf(recipe: Recipe, lock: PackageLock, tool: string, under:
     "essential packages",
     "base.sh",
     lock.packages.filter((p) => p.essential),
-    { files: [], locales: [] },
+    { files: excludes(recipe.leave_out), locales: [] },
   );
   let before: TreeFile[] = [];
   // A file that is there already may have been changed by the scripts of packages since.

@@ -3,6 +3,7 @@ import { choice, either, flag, type Infer, integer, list, map, object, optional,
 import { capabilities } from "./capabilities/index.ts";
 import type { Capability } from "./capability.ts";
 import type { Release } from "./distro.ts";
+import { leavable } from "./leave-out.ts";
 
 const unit = text({
   pattern: "^[A-Za-z0-9@:._\\\\-]+\\.(service|socket|timer|mount|path|target)$",
@@ -77,6 +78,13 @@ export const recipeSchema = object({
     {},
   ),
   packages: withDefault(list(packageName, { description: "What else is installed, with all it depends on and without Recommends." }), []),
+  leave_out: withDefault(
+    list(choice(leavable), {
+      description:
+        "What of the packages is left out: manual pages, GNU info, lintian's notes, documentation but for copyright files, messages in other languages than English. `[]` keeps all.",
+    }),
+    leavable,
+  ),
   locales: withDefault(list(text({ pattern: "^[a-z]{2,3}(_[A-Z]{2})?\\.[A-Za-z0-9-]+$", expected: "a locale such as `en_US.UTF-8`" })), []),
   users: withDefault(
     map(

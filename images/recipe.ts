@@ -182,11 +182,13 @@ function contradictions(recipe: Declared, name: string, yaml: YamlFile, base: De
     ["disabled", recipe.disabled],
     ["enabled", recipe.enabled],
     ["locales", recipe.locales],
+    ["leave_out", recipe.leave_out as string[]],
   ] as const) {
     values.forEach((value, i) => {
       const first = values.indexOf(value);
-      const own = values.length - (base?.[key].length ?? 0);
-      const by = key === "locales" || key === "enabled" || i >= own ? undefined : bringer(key, value);
+      // What is left out is not added to: one list is in the place of the other.
+      const own = values.length - (key === "leave_out" ? 0 : (base?.[key].length ?? 0));
+      const by = (key !== "packages" && key !== "disabled") || i >= own ? undefined : bringer(key, value);
       if (first < own && i >= own) say("ING1703", [key, first], `\`${value}\` is in ${base?.image} already`, "remove it here");
       else if (first < i) say("ING1703", [key, i], `\`${value}\` is listed twice`, "remove one of them", [key, first]);
       else if (by) say("ING1703", [key, i], `\`${value}\` comes with the capability \`${by}\``, "remove it here", ["capabilities", by]);

@@ -2,6 +2,7 @@
 // do). A bake that breaks one of them fails.
 import { sha256 } from "../lib/digest.ts";
 import { enabledUnitsOf, sourcesList, type TreeFile } from "./files.ts";
+import { isLeftOut } from "./leave-out.ts";
 import { bytesOf, megabytes, type PackageLock } from "./lock.ts";
 import { type Facts, ownFiles, sizeOf, type TreeEntry } from "./manifest.ts";
 import type { Recipe } from "./recipe-schema.ts";
@@ -83,6 +84,11 @@ export function brokenTruths(recipe: Recipe, lock: PackageLock, host: TreeFile[]
     (f) => /(\.(dpkg|ucf)-[a-z]+|~|\.orig|\.rej|\.swp)$/.test(f.path) && f.type === "f",
   );
   none("the image has files younger than its lock", (f) => f.mtime > lock.date);
+
+  none(
+    "the image has what `leave_out:` says it has not",
+    (f) => f.type === "f" && !(f.path in recipe.files) && isLeftOut(recipe.leave_out, f.path),
+  );
 
   // Who may do what.
   const known = new Set([...setuid, ...recipe.setuid]);

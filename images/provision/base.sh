@@ -18,13 +18,18 @@ DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true LC_ALL=C.UTF-8 \
 	"" "$PWD/$root" "deb [trusted=yes] copy:$PWD/work/repository ./"
 rm -rf work/repository
 
-# They were extracted without dpkg's excludes.
+# They were extracted without dpkg's excludes, whose patterns mean the same to find(1).
 cd "$root"
-find usr/share/man usr/share/info usr/share/lintian -mindepth 1 -delete
-find usr/share/doc -depth -mindepth 1 ! -type d ! -name copyright -delete
-find usr/share/doc -depth -mindepth 1 -type d -empty -delete
-find usr/share/locale -depth -mindepth 1 ! -type d ! -path '*/locale/en*' ! -name locale.alias -delete
-find usr/share/locale -depth -mindepth 1 -type d -empty -delete
+excludes=etc/dpkg/dpkg.cfg.d/ingot-excludes
+[ ! -e "$excludes" ] || sed -n 's|^path-exclude=/\(.*\)/\*$|\1|p' "$excludes" | while read -r folder; do
+	set -f --
+	# shellcheck disable=SC2013 # patterns without a blank
+	for kept in $(sed -n "s|^path-include=/\($folder/\)|\1|p" "$excludes"); do
+		set -- "$@" ! -path "$kept"
+	done
+	find "$folder" -depth -mindepth 1 ! -type d "$@" -delete
+	find "$folder" -depth -mindepth 1 -type d -empty -delete
+done
 
 # What mmdebstrap told its apt, and what it took from this computer.
 rm -rf etc/apt/apt.conf.d/*mmdebstrap etc/dpkg/dpkg.cfg.d/*mmdebstrap tmp/mmdebstrap.* etc/apt/sources.list var/lib/apt/lists var/cache/apt

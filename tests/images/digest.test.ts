@@ -39,6 +39,7 @@ test("it changes with the recipe", () => {
     ["hello", "goodbye"],
     ["disabled: [apt-daily.timer]", "disabled: []"],
     ["packages: [sudo]", "packages: [sudo]\nlocales: [en_US.UTF-8]"],
+    ["packages: [sudo]", "packages: [sudo]\nleave_out: [docs]"],
   ] as const)
     assert.is.not(digestOf(recipeOf(smallRecipe.replace(from, to)), lock, toolFolder), digest);
 });
@@ -78,6 +79,17 @@ test("every script makes the image another, and is known by what it makes", () =
   const all = { ...made, ...packages, ...configuration };
   assert.equal(readdirSync(join(toolFolder, "images/provision")).sort(), Object.keys(all).sort());
   for (const [script, layers] of Object.entries(all)) assert.is(changed(script), layers, script);
+});
+
+test("what is left out is left out of every layer", () => {
+  const keys = (leave_out: Recipe["leave_out"]) => layersOf({ ...recipe, leave_out }, lock, toolFolder).map((l) => l.key);
+  const [all, less] = [keys(recipe.leave_out), keys(["docs"])];
+  assert.is(all.length, 2);
+  assert.equal(
+    less.filter((key) => all.includes(key)),
+    [],
+  );
+  assert.equal(keys(recipe.leave_out.toReversed()), all);
 });
 
 test("what extends a recipe begins with its layers, and has one of its own for what it adds", () => {

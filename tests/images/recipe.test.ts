@@ -169,8 +169,9 @@ test("what a recipe cannot extend is said where it stands", () => {
   assert.match(extended("image: more\nextends: small\npackage: [nginx]\n").wrong.join(), /3 ING1101 unknown key `package`/);
 });
 
-test("what is left out has a default", () => {
+test("what a recipe does not say has a default", () => {
   const { recipe } = parseRecipe("images/small.yaml", "small", smallRecipe);
+  assert.equal(recipe?.leave_out, ["man", "info", "lintian", "docs", "translations"]);
   assert.equal(recipe?.datasources, ["NoCloud", "Ec2", "None"]);
   assert.equal(recipe?.users, {});
   assert.is(recipe?.files["/etc/motd"]?.mode, "0644");
@@ -191,6 +192,15 @@ test("a missing key is said with what belongs into it", () => {
 
 test("a wrong value in a list is shown at its place in the list", () =>
   assert.equal(change("[sudo]", "[sudo, Nginx]"), ["8:18 ING1104 packages[1] must be the name of a Debian package, not the text `Nginx`"]));
+
+test("what packages have that can be left out is said where something else stands; another recipe's list is in its place", () => {
+  assert.equal(wrong(`${smallRecipe}leave_out: [doc]\n`), [
+    "12:13 ING1104 leave_out[0] must be one of `man`, `info`, `lintian`, `docs`, `translations`, not the text `doc` | did you mean `docs`?",
+  ]);
+  assert.equal(wrong(`${smallRecipe}leave_out: [docs, man, docs]\n`), ["12:24 ING1703 `docs` is listed twice | remove one of them"]);
+  assert.equal(extended("image: more\nextends: small\nleave_out: [docs]\n").recipe?.leave_out, ["docs"]);
+  assert.equal(extended("image: more\nextends: small\nleave_out: []\n").recipe?.leave_out, []);
+});
 
 test("a package listed twice is shown with the first one", () =>
   assert.equal(change("[sudo]", "[sudo, acl, sudo]"), ["8:23 ING1703 `sudo` is listed twice | remove one of them"]));

@@ -56,6 +56,19 @@ for (const [what, path] of Object.entries(leaks))
     assert.match(found[0] ?? "", path);
   });
 
+test("what is to be left out, and is there, fails the bake; copyright files, English, links, and the recipe's own files do not", () => {
+  const left = ["/usr/share/man/man1/ls.1.gz", "/usr/share/doc/sudo/README", "/usr/share/locale/de/LC_MESSAGES/sudo.mo"];
+  const found = broken({ files: left.map((path) => entry(path)) });
+  assert.equal(found, [`the image has what \`leave_out:\` says it has not: ${left.join(", ")}`]);
+  const kept = ["/usr/share/doc/sudo/copyright", "/usr/share/locale/en_GB/LC_MESSAGES/sudo.mo", "/usr/share/locale/locale.alias"];
+  const link = { ...entry("/usr/share/doc/libstdc++6"), type: "l" };
+  assert.equal(broken({ files: [...kept.map((path) => entry(path)), link] }), []);
+  const path = "/usr/share/doc/mine/README";
+  const own = { ...recipe, files: { [path]: { content: "", mode: "0644", early: false } } };
+  assert.equal(brokenTruths(own, lock, [], { ...right, files: [entry(path)] }), []);
+  assert.equal(brokenTruths({ ...recipe, leave_out: [] }, lock, [], { ...right, files: left.map((p) => entry(p)) }), []);
+});
+
 test("an empty log and an empty folder are no leak", () =>
   assert.equal(broken({ files: [entry("/var/log/wtmp", 0), { ...entry("/var/log/nginx"), type: "d" }] }), []));
 test("a machine-id that is set, or missing, fails the bake", () => {

@@ -1,10 +1,11 @@
 // An image of an archive that is Ubuntu's in all but its packages' contents: those are Debian's, from the cache. With it, another's archive.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { debPath, fetchDebs } from "../../images/archive.ts";
 import { bake } from "../../images/bake.ts";
+import type { Image } from "../../images/image.ts";
 import { readLock } from "../../images/lock.ts";
 import { loadRecipe } from "../../images/recipe.ts";
 import { findImage } from "../../images/store.ts";
@@ -24,6 +25,7 @@ archives:
   vendor: { mirror: http://apt.example.com/vendor, suites: [stable], components: [main], key: vendor.asc }
 capabilities: { firewall: true }
 packages: [sudo, vendor-agent]
+leave_out: [docs, translations]
 disabled: [apt-daily.timer]
 enabled: [nftables.service]
 sysctl: { net.core.somaxconn: 1024, kernel.core_pattern: "|/bin/false %p" }
@@ -82,6 +84,13 @@ test.after(async () => {
   around.remove();
 });
 
+/** That of the first test. */
+function image(): Image {
+  const found = findImage(around.project, "small");
+  if (!found) throw new Error("it is not baked");
+  return found;
+}
+
 test("it is locked from its pockets and components, baked, and has its own sources and keys alone", async () => {
   const { project } = around;
   const { image } = await bake(project, "small", { progress: silent });
@@ -112,10 +121,28 @@ test("it is locked from its pockets and components, baked, and has its own sourc
   assert.is(await inside("sh", "-c", "grep -rl 127.0.0.1 /etc/apt || :"), "");
 });
 
+test("what the recipe leaves out is not there, of the essential packages and of the others; what it keeps is", async () => {
+  const { root } = image();
+  const has = (path: string) => existsSync(join(root, "usr/share", path));
+  for (const [name, page] of [
+    ["dpkg", "man1/dpkg.1.gz"],
+    ["sudo", "man8/sudo.8.gz"],
+  ])
+    assert.equal(
+      [`doc/${name}/copyright`, `doc/${name}/changelog.gz`, `man/${page}`, `lintian/overrides/${name}`].map(has),
+      [true, false, true, true],
+      name,
+    );
+  assert.not.ok(has("locale/de/LC_MESSAGES/dpkg.mo") || has("locale/de/LC_MESSAGES/sudo.mo"));
+  assert.is(
+    readFileSync(join(root, "etc/dpkg/dpkg.cfg.d/ingot-excludes"), "utf8"),
+    "path-exclude=/usr/share/doc/*\npath-include=/usr/share/doc/*/copyright\npath-exclude=/usr/share/locale/*\npath-include=/usr/share/locale/locale.alias\npath-include=/usr/share/locale/en*\n",
+  );
+});
+
 test("the recipe's settings of the kernel are there, and its scripts ran in their order with their variables alone and no network", async () => {
-  const image = findImage(around.project, "small");
-  if (!image) throw new Error("it is not baked");
-  const inside = async (path: string) => (await run(asRoot(["cat", join(image.root, path)]))).stdout;
+  const { root } = image();
+  const inside = async (path: string) => (await run(asRoot(["cat", join(root, path)]))).stdout;
   assert.is(await inside("/etc/sysctl.d/90-recipe.conf"), "net.core.somaxconn = 1024\nkernel.core_pattern = |/bin/false %p\n");
   assert.is(await inside("/etc/greeting"), greeting);
   assert.is(await inside("/etc/second"), String(greeting.length));
