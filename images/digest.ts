@@ -26,7 +26,8 @@ export const imageDigest = (project: Project, recipe: Recipe): string | undefine
 
 /** `host`: Ingot's own files; `tool`: the folder whose images/provision/ makes the image. */
 export function digestsOf(recipe: Recipe, lock: PackageLock, host: TreeFile[], tool: string, layers: Layer[]): Digests {
-  const { files: _, ...said } = recipe;
+  // What the disk is like makes no other image of it: it is in the disk's key.
+  const { files: _, disk: __, ...said } = recipe;
   const sumsOf = (files: TreeFile[]) => sums(files).map(([path, mode, sum]) => [`file ${path}`, digestOf([mode, sum])]);
   const made = Object.fromEntries([
     ["method", digestOf(method)],

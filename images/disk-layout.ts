@@ -1,5 +1,7 @@
 // How the bootable disk of an image is laid out: sizes, places and ids, computed from the image alone.
 import { sha256 } from "../lib/digest.ts";
+import { bytesOf } from "./lock.ts";
+import type { Recipe } from "./recipe-schema.ts";
 
 /** Where things are on the disk, in sectors of 512 bytes: as on Debian's own cloud images, with the root last so that it can grow. */
 export interface Layout {
@@ -11,17 +13,22 @@ export interface Layout {
   ids: Record<"disk" | "bios" | "esp" | "root" | "fileSystem" | "hashSeed", string> & { espVolume: string };
 }
 
-const gib = 2 ** 30 / 512;
+type Sized = { name: string; manifest: { size: number } };
 
-/** As large as what is in it needs, with room to boot in; it grows to its machine's disk at first boot. */
-export function layoutOf(image: { name: string; manifest: { size: number } }): Layout {
-  const sectors = Math.ceil((image.manifest.size * 1.5) / 2 ** 30 + 1) * gib;
-  const root = 139264;
+const [MiB, GiB] = [2 ** 20, 2 ** 30];
+const espStart = 8192;
+
+/** As large as the recipe says, or as what is in it needs, with room to boot in; it grows to its machine's disk at first boot. */
+export function layoutOf(image: Sized, disk: Recipe["disk"]): Layout {
+  const esp = bytesOf(disk.esp);
+  const size = disk.size === undefined ? Math.ceil((image.manifest.size * 1.5 + esp + 960 * MiB) / GiB) * GiB : bytesOf(disk.size);
+  const sectors = size / 512;
+  const root = espStart + esp / 512;
   const id = (what: string) => uuidOf(`${image.name} ${what}`);
   return {
     sectors,
     bios: { start: 2048, sectors: 6144 },
-    esp: { start: 8192, sectors: 131072 },
+    esp: { start: espStart, sectors: esp / 512 },
     // The second table of partitions is in the last 33 sectors; whole MiB, as partitioning programs like it.
     root: { start: root, sectors: sectors - root - 2048 },
     ids: {
@@ -35,6 +42,9 @@ export function layoutOf(image: { name: string; manifest: { size: number } }): L
     },
   };
 }
+
+/** Bytes that a disk must have for the image: what ext4 keeps of its own (inodes, its journal, root's reserve) is beside its files. */
+export const leastOf = ({ manifest }: Sized, { esp }: Recipe["disk"]): number => Math.ceil(manifest.size * 1.25) + bytesOf(esp) + 256 * MiB;
 
 /** A UUID of version 8 (RFC 9562), which says that its bits are its maker's own. */
 function uuidOf(text: string): string {

@@ -2,26 +2,22 @@
 // `<store>/<digest>/disk-<key>.raw`, and its key stands for everything that makes it. Called by scripts/image.ts and stacks/local/vm.ts.
 import { chmodSync, existsSync, mkdirSync, readFileSync, realpathSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { MissingError, RefusedError } from "../lib/diagnostics.ts";
-import { digestOf, sha256, short } from "../lib/digest.ts";
+import { diagnostic, InputError, MissingError, RefusedError } from "../lib/diagnostics.ts";
+import { short } from "../lib/digest.ts";
 import { ledgerAt } from "../lib/ledger.ts";
 import { lockWhenFree } from "../lib/lock.ts";
-import { type Project, toolFolder } from "../lib/paths.ts";
+import type { Project } from "../lib/paths.ts";
 import { during, type Progress, type Task } from "../lib/progress.ts";
 import { RunError, run } from "../lib/run.ts";
 import { debPath, fetchDebs, GoneError, solve } from "./archive.ts";
 import { bake } from "./bake.ts";
-import { filesBelow } from "./digest.ts";
-import { type Layout, layoutOf, partitionTable } from "./disk-layout.ts";
+import { diskKey, diskScripts, hasToolsLock, toolsFor, toolsLockOf, toolsName, toolsRecipe } from "./disk-key.ts";
+import { type Layout, layoutOf, leastOf, partitionTable } from "./disk-layout.ts";
 import { brokenDisk, readDiskFacts } from "./disk-truths.ts";
-import { distros } from "./distro.ts";
 import type { Image } from "./image.ts";
-import { type LockedPackage, lockPath, lockText, type PackageLock, readLock, solvedPart } from "./lock.ts";
+import { bytesOf, type LockedPackage, lockPath, lockText, megabytes, type PackageLock } from "./lock.ts";
 import { provision } from "./provision.ts";
-import { loadRecipe, type Recipe } from "./recipe.ts";
-
-/** Raised when the same inputs give another disk although no file that is digested changed. */
-const method = 1;
+import { loadRecipe, placeOf, type Recipe } from "./recipe.ts";
 
 export const diskFormats = ["raw", "qcow2"] as const;
 export type DiskFormat = (typeof diskFormats)[number];
@@ -46,10 +42,8 @@ export function diskFiles(layout: Layout): Record<string, string> {
   };
 }
 
-const scripts = join(toolFolder, "images/disk");
-
 const configuration = (file: string, { ids }: Layout): string =>
-  readFileSync(join(scripts, file), "utf8").replaceAll("@ROOT@", ids.fileSystem);
+  readFileSync(join(diskScripts, file), "utf8").replaceAll("@ROOT@", ids.fileSystem);
 
 /**
  * The disk of a recipe's image, found in the store or made; the image is baked when it is not there.
@@ -76,14 +70,12 @@ export async function diskOf(
   const recipe = loadRecipe(project, image.name);
   if (!Object.keys(image.manifest.packages).some((name) => name.startsWith("linux-image-")))
     throw new RefusedError(`the image ${image.name} has no kernel to boot`, "add `linux-image-cloud-amd64` to the recipe's packages");
+  assertRoom(project, recipe, image);
   if (format === "qcow2") needQemuImg();
   let lock = await toolsLock(project, recipe, locked, progress);
-  const layout = layoutOf(image);
+  const layout = layoutOf(image, recipe.disk);
   for (;;) {
-    const key = short(
-      digestOf({ method, image: image.digest, layout, tools: toolsFor(lock, image).map((p) => p.sha256), scripts: sums() }),
-    );
-    const path = join(dirname(image.root), `disk-${key}.raw`);
+    const path = join(dirname(image.root), `disk-${diskKey(recipe, image, lock)}.raw`);
     const turn = await lockWhenFree(`disk ${realpathSync(dirname(image.root))}`, `disk of ${image.name}`, (holder) =>
       progress.say(`waiting for the ${holder}`),
     );
@@ -106,31 +98,14 @@ export async function diskOf(
   }
 }
 
-/** The scripts, by their contents. */
-const sums = (): [string, string][] => Object.entries(filesBelow(scripts)).map(([path, content]) => [path, sha256(content)]);
-
-/** `images/debian-bookworm-amd64.disk.lock.json`: the .debs that make disks of this release, with what they need; one for all its recipes. */
-const toolsName = ({ distro, release, architecture }: Recipe): string => `${distro}-${release}-${architecture}.disk`;
-
-/** A recipe of what makes the disk, from the distribution's archives as they are now, wherever the recipe has them. */
-function toolsRecipe(recipe: Recipe): Recipe {
-  const { archives, disk } = distros[recipe.distro];
-  const own = Object.entries(archives(recipe.release, recipe.architecture));
-  return {
-    ...recipe,
-    image: toolsName(recipe),
-    snapshot: undefined,
-    archives: Object.fromEntries(own.map(([name, archive]) => [name, recipe.archives[name] ?? archive])),
-    packages: disk[recipe.architecture],
-  };
-}
-
 async function toolsLock(project: Project, recipe: Recipe, locked: true | undefined, progress: Progress): Promise<PackageLock> {
-  const lock = readLock(project, toolsName(recipe));
-  if (lock?.solved === solvedPart(toolsRecipe(recipe))) return lock;
+  const lock = toolsLockOf(project, recipe);
+  if (lock) return lock;
   if (locked)
     throw new RefusedError(
-      lock ? `${toolsName(recipe)}.lock.json was made for other packages` : `what makes ${recipe.image}'s disk is not locked`,
+      hasToolsLock(project, recipe)
+        ? `${toolsName(recipe)}.lock.json was made for other packages`
+        : `what makes ${recipe.image}'s disk is not locked`,
       `make it: ingot image disk ${recipe.image}`,
     );
   return lockTools(project, recipe, progress);
@@ -147,10 +122,16 @@ export async function lockTools(project: Project, recipe: Recipe, progress: Prog
   return lock;
 }
 
-export const hasToolsLock = (project: Project, recipe: Recipe): boolean => existsSync(lockPath(project, toolsName(recipe)));
-
-/** What the image has itself is not brought again. */
-const toolsFor = (lock: PackageLock, image: Image): LockedPackage[] => lock.packages.filter((p) => !(p.name in image.manifest.packages));
+/** @throws InputError when the recipe's `disk:` has no room for what is in the image */
+function assertRoom(project: Project, { image: name, disk }: Recipe, image: Image): void {
+  if (disk.size === undefined || bytesOf(disk.size) >= leastOf(image, disk)) return;
+  const { range, sources } = placeOf(project, name, ["disk", "size"]);
+  const least = `${Math.ceil(leastOf(image, disk) / bytesOf("1GiB"))}GiB`;
+  const message = `${disk.size} is too little for ${name}: its files come to ${megabytes(image.manifest.size)}, and with partitions and file systems they need ${least}`;
+  const usual = layoutOf(image, { esp: disk.esp }).sectors * 512;
+  const hint = `write \`size: ${least}\` or more; without it the disk is ${usual / bytesOf("1GiB")}GiB`;
+  throw new InputError([diagnostic("ING1712", range, message, { hint, fix: { range, text: least } })], sources);
+}
 
 interface Job {
   project: Project;

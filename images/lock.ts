@@ -136,7 +136,9 @@ export function describeChanges(changes: LockChanges): string[] {
   return lines.length ? lines : ["nothing changed"];
 }
 
-/** "900MB", "1.2GB" */
-export const bytesOf = (size: string): number => Number.parseFloat(size) * (size.endsWith("GB") ? 1e9 : 1e6);
+const units = { MB: 1e6, GB: 1e9, MiB: 2 ** 20, GiB: 2 ** 30 };
+
+/** "900MB", "1.2GB", "8GiB" */
+export const bytesOf = (size: string): number => Number.parseFloat(size) * units[size.replace(/^[\d.]+/, "") as keyof typeof units];
 
 export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;

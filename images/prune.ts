@@ -1,25 +1,27 @@
-// Removing images and layers that nobody refers to: `ingot image prune`. And how anything of the store is removed at all.
-import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, renameSync } from "node:fs";
+// Removing images, layers and disks that nobody refers to: `ingot image prune`. And how anything of the store is removed at all.
+import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, renameSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { short } from "../lib/digest.ts";
 import { ledgerAt, startOf } from "../lib/ledger.ts";
 import type { Project } from "../lib/paths.ts";
 import { imageDigest } from "./digest.ts";
+import { diskKey, toolsLockOf } from "./disk-key.ts";
 import { layerAt, layerFolder, layersIn } from "./layers.ts";
 import { readLock } from "./lock.ts";
 import { loadRecipe, recipeNames } from "./recipe.ts";
-import { listImages } from "./store.ts";
+import { findImage, listImages } from "./store.ts";
 
 export interface Prunable {
-  kind: "image" | "layer";
-  /** Digest or key. */
+  kind: "image" | "layer" | "disk";
+  /** Digest, key, or a disk's path in the store. */
   id: string;
   /** Of the image, or of the recipe and the layer. */
   name: string;
 }
 
 /**
- * What of the store nobody refers to: neither a recipe as it stands now, which is what stacks boot, nor a machine.
+ * What of the store nobody refers to: neither a recipe as it stands now, which is what stacks boot, nor a machine. Of an image that is kept, disks
+ * that were made in another way than they are now.
  * @param machines digests of images that machines of the project have
  */
 export function prunable(project: Project, machines: Set<string>): Prunable[] {
@@ -33,6 +35,16 @@ export function prunable(project: Project, machines: Set<string>): Prunable[] {
       return lock ? layersIn(project, r, lock).map((l) => l.key) : [];
     }),
   );
+  // What machines have may stand on any of its image's disks.
+  const disks = recipes.flatMap((r) => {
+    const image = findImage(project, r.image);
+    const lock = toolsLockOf(project, r);
+    if (!image || !lock || machines.has(image.digest)) return [];
+    const others = readdirSync(join(project.store, image.digest)).filter((f) => /^disk-[0-9a-f]+\.(raw|qcow2)$/.test(f));
+    return others
+      .filter((f) => f.slice("disk-".length, f.indexOf(".")) !== diskKey(r, image, lock))
+      .map((f): Prunable => ({ kind: "disk", id: `${image.digest}/${f}`, name: r.image }));
+  });
   const folder = join(project.store, "layers");
   // A bake may be standing on one.
   const layers = existsSync(folder) && !baking(project) ? readdirSync(folder).filter((key) => !wanted.has(key)) : [];
@@ -42,11 +54,15 @@ export function prunable(project: Project, machines: Set<string>): Prunable[] {
       const record = layerAt(project, key)?.record;
       return { kind: "layer", id: key, name: record ? `${record.image} (${record.title})` : "half of one" };
     }),
+    ...disks,
   ];
 }
 
 export async function prune(project: Project, things: Prunable[]): Promise<void> {
-  for (const { kind, id } of things) await removeFolder(project, kind === "image" ? join(project.store, id) : layerFolder(project, id));
+  for (const { kind, id } of things) {
+    if (kind === "disk") rmSync(join(project.store, id));
+    else await removeFolder(project, kind === "image" ? join(project.store, id) : layerFolder(project, id));
+  }
 }
 
 /** Removes a folder of the store: out of its name at once, so that half of it never looks like the whole. */

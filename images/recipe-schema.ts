@@ -127,6 +127,26 @@ export const recipeSchema = object({
       description: "What the files of the image may come to: a bake of more fails.",
     }),
   ),
+  disk: withDefault(
+    object({
+      size: optional(
+        text({
+          pattern: "^[1-9]\\d*GiB$",
+          expected: "a size such as `8GiB`",
+          description: "Of the bootable disk; without it as large as the image needs. Its root grows to its machine's disk at first boot.",
+        }),
+      ),
+      esp: withDefault(
+        text({
+          pattern: "^[1-9]\\d*(MiB|GiB)$",
+          expected: "a size such as `256MiB`",
+          description: "Of the EFI system partition.",
+        }),
+        "64MiB",
+      ),
+    }),
+    { esp: "64MiB" },
+  ),
   sysctl: withDefault(
     map(
       either([integer(), text({ pattern: "^[^\\n]*$" })]),

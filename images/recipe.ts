@@ -4,13 +4,14 @@
 import { validators } from "ingot:validators";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
-import { type Diagnostic, diagnostic, InputError, nearest, RefusedError } from "../lib/diagnostics.ts";
+import { type Diagnostic, diagnostic, InputError, nearest, type Range, RefusedError } from "../lib/diagnostics.ts";
 import type { Project } from "../lib/paths.ts";
-import { validate } from "../lib/schema.ts";
+import { validate, valueAt } from "../lib/schema.ts";
 import { type Path, parseYaml, type YamlFile } from "../lib/yaml.ts";
 import { capabilities } from "./capabilities/index.ts";
 import type { Brought, Capability } from "./capability.ts";
 import { distros, type Release } from "./distro.ts";
+import { bytesOf } from "./lock.ts";
 import { type Archive, type Declared, type Recipe, recipeSchema, type Script } from "./recipe-schema.ts";
 
 export type { Recipe } from "./recipe-schema.ts";
@@ -71,6 +72,16 @@ export function extendedBy(project: Project, name: string): string | undefined {
   return value && typeof value === "object" && "extends" in value && typeof value.extends === "string" ? value.extends : undefined;
 }
 
+/** Where a recipe says something, itself or by what it extends; with the text of the file. */
+export function placeOf(project: Project, name: string, path: Path): { range: Range; sources: Map<string, string> } {
+  const file = relative(process.cwd(), join(project.images, `${name}.yaml`));
+  const text = readFileSync(file, "utf8");
+  const yaml = parseYaml(file, text);
+  const base = extendedBy(project, name);
+  if (base !== undefined && valueAt(yaml.value, path) === undefined) return placeOf(project, base, path);
+  return { range: yaml.rangeOf(path), sources: new Map([[file, text]]) };
+}
+
 /** What lies around a recipe's text. */
 interface Around {
   base?(name: string): Declared | { wrong: string; hint?: string };
@@ -112,7 +123,7 @@ function baseOf(value: unknown, yaml: YamlFile, { base }: Around): Declared | Di
 }
 
 const lists = ["packages", "locales", "disabled", "enabled", "setuid"] as const;
-const maps = ["archives", "capabilities", "users", "groups", "files", "sysctl"] as const;
+const maps = ["archives", "capabilities", "users", "groups", "files", "sysctl", "disk"] as const;
 /** Of which what is extended stays as it is. */
 const fixed = ["archives", "capabilities", "users", "groups"] as const;
 
@@ -202,6 +213,13 @@ function contradictions(recipe: Declared, name: string, yaml: YamlFile, base: De
         off,
       ]);
   });
+  if (bytesOf(recipe.disk.esp) < bytesOf("32MiB"))
+    say(
+      "ING1712",
+      ["disk", "esp"],
+      `${recipe.disk.esp} is too little: what boots by UEFI needs 32MiB`,
+      "write `esp: 64MiB`, or leave it out",
+    );
   if (recipe.snapshot !== undefined)
     for (const [entry, a] of Object.entries(recipe.archives))
       if (a.key === undefined && !(a.mirror in snapshots))

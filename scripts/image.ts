@@ -1,5 +1,6 @@
 // ingot image …: the recipes' locks and images. All work is done by images/.
 import { statSync } from "node:fs";
+import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { imageDigest } from "../images/digest.ts";
 import type { Image } from "../images/image.ts";
@@ -24,7 +25,7 @@ Usage: ingot image lock <recipe>            ask the archives which packages the 
        ingot image diff <image> <image>     what the second has more, less, and otherwise than the first
        ingot image verify [<image> …]       read all of it, and say what is not as it was baked
        ingot image prune [<image> …] [--yes]
-                                            which images and layers nobody refers to, or these images; --yes removes them
+                                            which images, layers and disks nobody refers to, or these images; --yes removes them
 
 A recipe is a file images/<name>.yaml; its lock is images/<name>.lock.json and belongs into git. What makes
 disks (GRUB, shim) has a lock of its own, images/<distro>-<release>-<architecture>.disk.lock.json, from the first disk on. An image is
@@ -75,7 +76,8 @@ export function only(project: Project, verb: string): string {
 
 async function lock(name: string, { json, project, progress, print }: Io): Promise<number> {
   const { lockRecipe } = await import("../images/archive.ts");
-  const { hasToolsLock, lockTools } = await import("../images/disk.ts");
+  const { hasToolsLock } = await import("../images/disk-key.ts");
+  const { lockTools } = await import("../images/disk.ts");
   const recipe = loadRecipe(project, name);
   const { lock, changes } = await lockRecipe(project, recipe, progress);
   if (hasToolsLock(project, recipe)) await lockTools(project, recipe, progress);
@@ -215,12 +217,14 @@ async function pruneCommand(names: string[], yes: boolean | undefined, io: Io): 
   const held = images.find((i) => inUse.has(i.digest));
   if (held) throw new RefusedError(`a machine has ${held.name} ${short(held.digest)}`, "ingot status says which; ingot down ends it");
   const things = names.length ? images.map((i) => ({ kind: "image" as const, id: i.digest, name: i.name })) : prunable(project, inUse);
-  if (yes) await during(io.progress, `remove ${things.length} images and layers`, () => prune(project, things));
+  if (yes) await during(io.progress, `remove ${things.length} images, layers and disks`, () => prune(project, things));
   if (json) print(JSON.stringify({ [yes ? "removed" : "prunable"]: things }, null, 2));
-  else if (!things.length) print("every image and layer is referred to");
+  else if (!things.length) print("every image, layer and disk is referred to");
   else {
     for (const { kind, id, name } of things)
-      print(`${yes ? "removed" : names.length ? "would be removed:" : "nobody refers to"} ${kind} ${short(id)} ${name}`);
+      print(
+        `${yes ? "removed" : names.length ? "would be removed:" : "nobody refers to"} ${kind} ${kind === "disk" ? basename(id) : short(id)} ${name}`,
+      );
     if (!yes) print(`\nremove them: ingot image prune ${[...names, "--yes"].join(" ")}`);
   }
   return 0;

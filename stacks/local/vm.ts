@@ -1,6 +1,6 @@
 // The `vm` target: machines on this computer, made by QEMU from the image's own bootable disk, with a kernel of their own. Nothing of it needs
 // root but the making of the disk: network, ports and machines are in namespaces of the caller's (vm-start.sh).
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { diskOf } from "../../images/disk.ts";
 import { sleep } from "../../lib/cancel.ts";
@@ -39,7 +39,7 @@ export interface VmOptions {
   stopSeconds?: number;
 }
 
-/** The disk of a machine's root, in bytes: sparse, and its file system grows to it at first boot. */
+/** The disk of a machine's root, in bytes, where the image's is not larger: sparse, and its file system grows to it at first boot. */
 const rootSize = 16 * 2 ** 30;
 /** Bytes, where the host has no `limits:`. */
 const usualMemory = 2 * 2 ** 30;
@@ -239,7 +239,8 @@ async function makeMachine(
   if (plan.artifacts.length) await makeArtifacts(folder, plan.artifacts);
   writeFileSync(join(folder, "console.log"), "");
   for (let i = 0; i < ports; i++) writeFileSync(join(folder, `port${i}.lock`), "");
-  await run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", "raw", join(folder, "root.qcow2"), String(rootSize)]);
+  const size = String(Math.max(rootSize, statSync(disk).size));
+  await run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", "raw", join(folder, "root.qcow2"), size]);
   if (record.vm?.firmware === "uefi") writeFileSync(join(folder, "variables.fd"), readFileSync(ovmf.variables));
   for (const volume of plan.volumes) ensureVolume(project, record.stack, record.host, volume);
   const argv = qemuArguments({

@@ -44,6 +44,9 @@ test("it changes with the recipe", () => {
     assert.is.not(digestOf(recipeOf(smallRecipe.replace(from, to)), lock, toolFolder), digest);
 });
 
+test("it does not change with what its disk is like", () =>
+  assert.is(digestOf(recipeOf(`${smallRecipe}disk: { size: 8GiB, esp: 128MiB }\n`), lock, toolFolder), digest));
+
 test("it does not change with a recipe's comments and order of keys", () => {
   const [first = "", ...rest] = smallRecipe.split("\n").filter(Boolean);
   assert.is(digestOf(recipeOf(`# why\n${rest.join("\n")}\n${first}\n`), lock, toolFolder), digest);

@@ -2,8 +2,8 @@
 // DISK_ONLY=<project>, it is the process that the kill tests kill.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { suite } from "uvu";
@@ -12,6 +12,7 @@ import { bake } from "../../images/bake.ts";
 import { type Disk, diskOf, makeDisk } from "../../images/disk.ts";
 import { layoutOf } from "../../images/disk-layout.ts";
 import type { Image } from "../../images/image.ts";
+import { prunable, prune } from "../../images/prune.ts";
 import { Cancelled, listenForSignals } from "../../lib/cancel.ts";
 import { ledgerAt } from "../../lib/ledger.ts";
 import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
@@ -92,12 +93,34 @@ test("two disks of one image, made in different folders at different times, are 
   assert.is(stdout, "", "they differ");
 });
 
+test("a recipe that wants another disk gets it of the same image; the one before is nobody's then, unless a machine has the image", async () => {
+  const before = disksOf(other);
+  const recipe = join(other.images, "debian-12.yaml");
+  const text = readFileSync(recipe, "utf8");
+  const wanting = async (size: string) => {
+    writeFileSync(recipe, `${text}disk: { size: ${size}, esp: 128MiB }\n`);
+    return makeDisk(other, "debian-12", "raw", { locked: true, progress: silent });
+  };
+  const error = await wanting("1GiB").catch((e: unknown) => e);
+  assert.match(String(error), /debian-12\.yaml:\d+:15: 1GiB is too little for debian-12: its files come to \d+ MB, and .* need 2GiB$/);
+  assert.equal([disksOf(other), halves(other)], [before, []]);
+  const larger = await wanting("5GiB");
+  assert.equal([larger.image.digest, larger.made, larger.size, statSync(larger.path).size], [image.digest, true, 5 * 2 ** 30, 5 * 2 ** 30]);
+  const old = before.map((file) => ({ kind: "disk" as const, id: `${image.digest}/${file}`, name: "debian-12" }));
+  const disks = (machines: string[]) => prunable(other, new Set(machines)).filter((p) => p.kind === "disk");
+  assert.equal(disks([image.digest]), []);
+  assert.equal(disks([]), old);
+  await prune(other, old);
+  assert.equal(disksOf(other), [basename(larger.path)]);
+  assert.equal(prunable(other, new Set()), []);
+});
+
 test("a disk that is there is not made again, and is nobody's to write to", async () => {
   const again = await makeDisk(own, "debian-12", "raw", { progress: silent });
   assert.equal([again.made, again.path], [false, disk.path]);
   const { mode, uid, blocks, size } = statSync(disk.path);
   assert.equal([(mode & 0o7777).toString(8), uid], ["444", process.getuid?.()]);
-  assert.is(size, layoutOf(image).sectors * 512);
+  assert.is(size, layoutOf(image, { esp: "64MiB" }).sectors * 512);
   assert.ok(blocks * 512 < image.manifest.size * 1.3, `${blocks * 512} bytes on this computer, of ${image.manifest.size} in the image`);
 });
 

@@ -2,18 +2,19 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { layoutOf, partitionTable } from "../../images/disk-layout.ts";
+import { layoutOf, leastOf, partitionTable } from "../../images/disk-layout.ts";
 import { brokenDisk, type DiskFacts, listed, parseListing } from "../../images/disk-truths.ts";
 import { toolFolder } from "../../lib/paths.ts";
 
 const test = suite("disk");
 
 const image = (name: string, size: number) => ({ name, manifest: { size } });
+const usual = { esp: "64MiB" };
 
 test("ids stay with the image's name, and no two are the same", () => {
-  const { ids } = layoutOf(image("debian-12", 900e6));
-  assert.equal(layoutOf(image("debian-12", 2e9)).ids, ids);
-  const others = layoutOf(image("inloop", 900e6)).ids;
+  const { ids } = layoutOf(image("debian-12", 900e6), usual);
+  assert.equal(layoutOf(image("debian-12", 2e9), usual).ids, ids);
+  const others = layoutOf(image("inloop", 900e6), usual).ids;
   const all = [...Object.values(ids), ...Object.values(others)];
   assert.is(new Set(all).size, all.length);
   for (const [name, id] of Object.entries(ids))
@@ -22,7 +23,7 @@ test("ids stay with the image's name, and no two are the same", () => {
 
 test("the root is last, nothing overlaps, and it has room for what is in it", () => {
   for (const size of [100e6, 900e6, 5e9]) {
-    const { sectors, bios, esp, root } = layoutOf(image("a", size));
+    const { sectors, bios, esp, root } = layoutOf(image("a", size), usual);
     assert.is(bios.start + bios.sectors, esp.start);
     assert.is(esp.start + esp.sectors, root.start);
     assert.ok(root.start + root.sectors <= sectors - 34);
@@ -32,8 +33,18 @@ test("the root is last, nothing overlaps, and it has room for what is in it", ()
   }
 });
 
+test("a recipe says how large the disk and its ESP are; without it a larger ESP takes no room from the root", () => {
+  const said = layoutOf(image("a", 900e6), { size: "8GiB", esp: "256MiB" });
+  assert.equal([said.sectors, said.esp.sectors, said.root.start], [8 * 2 ** 21, 2 ** 19, 8192 + 2 ** 19]);
+  assert.ok(said.root.start + said.root.sectors <= said.sectors - 34);
+  assert.is(layoutOf(image("a", 900e6), { esp: "1GiB" }).sectors, layoutOf(image("a", 900e6), usual).sectors + 2 ** 21);
+  for (const size of [100e6, 900e6, 5e9])
+    for (const esp of ["64MiB", "3GiB"])
+      assert.ok(layoutOf(image("a", size), { esp }).sectors * 512 > leastOf(image("a", size), { esp }), `${size} ${esp}`);
+});
+
 test("the table of partitions names each partition by its number", () => {
-  const table = partitionTable(layoutOf(image("a", 900e6)), "amd64");
+  const table = partitionTable(layoutOf(image("a", 900e6), usual), "amd64");
   assert.match(table, /^label: gpt\nlabel-id: /);
   assert.match(table, /^1 : start=139264, size=\d+, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, uuid=/m);
   assert.match(table, /^14 : start=2048, size=6144, type=21686148-6449-6E6F-744E-656564454649, uuid=/m);
@@ -64,7 +75,7 @@ test("what debugfs lists is read back, whatever the names", () => {
   ]);
 });
 
-const layout = layoutOf(image("debian-12", 900e6));
+const layout = layoutOf(image("debian-12", 900e6), usual);
 const esp = ["/EFI/BOOT/BOOTX64.EFI"];
 const files = { "/etc/fstab": "UUID=x / ext4\n" };
 function right(): DiskFacts {

@@ -202,6 +202,20 @@ test("what packages have that can be left out is said where something else stand
   assert.equal(extended("image: more\nextends: small\nleave_out: []\n").recipe?.leave_out, []);
 });
 
+test("what a disk is like is said in whole GiB, adds to what the other recipe says, and its ESP has room for what boots", () => {
+  const wrongs = (disk: string) => wrong(`${smallRecipe}disk: { ${disk} }\n`);
+  assert.equal(wrongs("size: 900MB"), ["12:15 ING1104 disk.size must be a size such as `8GiB`, not the text `900MB`"]);
+  assert.equal(wrongs("esp: 16MiB"), [
+    "12:14 ING1712 16MiB is too little: what boots by UEFI needs 32MiB | write `esp: 64MiB`, or leave it out",
+  ]);
+  assert.equal(wrongs("swap: 1GiB"), ["12:9 ING1101 unknown key `swap` in disk | known here: size, esp"]);
+  const sized = parseRecipe("images/small.yaml", "small", `${smallRecipe}disk: { esp: 128MiB }\n`).declared;
+  const on = parseRecipe("images/small.yaml", "small", "image: small\nextends: other\ndisk: { size: 8GiB }\n", {
+    base: () => sized ?? { wrong: "" },
+  });
+  assert.equal(on.recipe?.disk, { size: "8GiB", esp: "128MiB" });
+});
+
 test("a package listed twice is shown with the first one", () =>
   assert.equal(change("[sudo]", "[sudo, acl, sudo]"), ["8:23 ING1703 `sudo` is listed twice | remove one of them"]));
 
