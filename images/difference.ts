@@ -2,6 +2,7 @@
 import type { Manifest } from "./image.ts";
 import { megabytes } from "./lock.ts";
 import type { TreeEntry } from "./manifest.ts";
+import { describeUpdates, type Update } from "./update.ts";
 
 interface Changed {
   name: string;
@@ -16,7 +17,7 @@ export interface Apart {
 }
 
 export interface Difference {
-  packages: { added: Record<string, string>; removed: Record<string, string>; changed: (Changed & { security: boolean })[] };
+  packages: { added: Record<string, string>; removed: Record<string, string>; changed: Update[] };
   units: Apart;
   users: Apart;
   groups: Apart;
@@ -115,5 +116,5 @@ export function describeDifference({ packages, units, users, groups, files, size
 export const describePackages = ({ added, removed, changed }: Difference["packages"]): string[] => [
   ...Object.entries(added).map(([name, version]) => `+ package ${name} ${version}`),
   ...Object.entries(removed).map(([name, version]) => `- package ${name} ${version}`),
-  ...changed.map((c) => `  package ${c.name} ${c.from} -> ${c.to}${c.security ? " (security)" : ""}`),
+  ...describeUpdates(changed, (c) => `  package ${c.name} ${c.from} -> ${c.to}${c.security ? " (security)" : ""}`),
 ];

@@ -25,6 +25,8 @@ export interface Manifest {
   /** Bytes of the files in the tree. */
   size: number;
   packages: Record<string, string>;
+  /** sha256 of their .debs; missing in images of an older Ingot. */
+  debs?: Record<string, string>;
   /** Those of them that came from a pocket of security updates. */
   security: string[];
   /** systemd unit files, and whether they are started at boot. */

@@ -6,6 +6,7 @@ import { RefusedError } from "../lib/diagnostics.ts";
 import { digestOf } from "../lib/digest.ts";
 import type { Project } from "../lib/paths.ts";
 import type { Recipe } from "./recipe-schema.ts";
+import { describeUpdates, type Update } from "./update.ts";
 
 export interface LockedPackage {
   name: string;
@@ -53,6 +54,9 @@ export function solvedPart(recipe: Recipe): string {
   });
 }
 
+/** sha256 of its .debs, by package. */
+export const debsOf = (lock: PackageLock): Record<string, string> => Object.fromEntries(lock.packages.map((p) => [p.name, p.sha256]));
+
 export const lockPath = (project: Project, name: string): string => join(project.images, `${name}.lock.json`);
 
 /** The recipe's lock, or undefined when there is none yet. */
@@ -79,7 +83,7 @@ export function lockText(lock: PackageLock): string {
 export interface LockChanges {
   added: LockedPackage[];
   removed: LockedPackage[];
-  changed: { name: string; from: string; to: string; security: boolean }[];
+  changed: Update[];
 }
 
 /** What is different in `after`; a file that changed under the same version counts as changed. */
@@ -129,7 +133,8 @@ export function describeChanges(changes: LockChanges): string[] {
   const lines = [
     ...changes.added.map((p) => `+ ${p.name} ${p.version}`),
     ...changes.removed.map((p) => `- ${p.name} ${p.version}`),
-    ...changes.changed.map(
+    ...describeUpdates(
+      changes.changed,
       (c) => `  ${c.name} ${c.from} -> ${c.to}${c.to === c.from ? " (another file)" : ""}${c.security ? " (security update)" : ""}`,
     ),
   ];

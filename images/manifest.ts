@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { sha256, short } from "../lib/digest.ts";
 import type { Digests } from "./digest.ts";
 import type { Manifest } from "./image.ts";
-import type { PackageLock } from "./lock.ts";
+import { debsOf, type PackageLock } from "./lock.ts";
 import type { Recipe } from "./recipe-schema.ts";
 
 export interface TreeEntry {
@@ -122,6 +122,7 @@ export function manifestOf(
     tree: facts.tree,
     size: sizeOf(facts),
     packages,
+    debs: debsOf(lock),
     security: lock.packages.filter((p) => p.security).map((p) => p.name),
     units: facts.units,
     users: facts.users,

@@ -3,12 +3,13 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { short } from "../lib/digest.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
+import { explained } from "./changelog.ts";
 import { apart, type Difference, differenceOf, packagesApart } from "./difference.ts";
 import { type Digests, digestsOf } from "./digest.ts";
 import { hostFiles } from "./files.ts";
 import type { Image } from "./image.ts";
 import { type Layer, type LayerRecord, layerAt, layersIn, missingOf } from "./layers.ts";
-import { type PackageLock, readLock, solvedPart } from "./lock.ts";
+import { debsOf, type PackageLock, readLock, solvedPart } from "./lock.ts";
 import { loadRecipe, type Recipe } from "./recipe.ts";
 import { filesOf, imageAt, listImages } from "./store.ts";
 
@@ -30,7 +31,7 @@ export interface ImagePlan {
 }
 
 /** @param against another image to compare with; else the newest one of this recipe that is not what it comes to now */
-export function planImage(project: Project, name: string, against?: Image): ImagePlan {
+export async function planImage(project: Project, name: string, against?: Image): Promise<ImagePlan> {
   const recipe = loadRecipe(project, name);
   const lock = readLock(project, name);
   if (lock?.solved !== solvedPart(recipe)) {
@@ -46,7 +47,7 @@ export function planImage(project: Project, name: string, against?: Image): Imag
   const plan = {
     image: name,
     digest: digests.digest,
-    ...(other && { against: { name: other.name, digest: other.digest }, difference: compared(lock, other, image) }),
+    ...(other && { against: { name: other.name, digest: other.digest }, difference: await compared(project, lock, other, image) }),
   };
   if (image) return { ...plan, action: "skip", because: [], steps: [] };
   const steps = stepsOf(project, recipe, layers, images);
@@ -60,7 +61,18 @@ export function planImage(project: Project, name: string, against?: Image): Imag
   };
 }
 
-function compared(lock: PackageLock, other: Image, image: Image | undefined): ImagePlan["difference"] {
+async function compared(
+  project: Project,
+  lock: PackageLock,
+  other: Image,
+  image: Image | undefined,
+): Promise<NonNullable<ImagePlan["difference"]>> {
+  const found = differenceTo(lock, other, image);
+  const changed = await explained(project, found.packages.changed, debsOf(lock));
+  return { ...found, packages: { ...found.packages, changed } };
+}
+
+function differenceTo(lock: PackageLock, other: Image, image: Image | undefined): NonNullable<ImagePlan["difference"]> {
   if (image) return differenceOf({ manifest: other.manifest, files: filesOf(other) }, { manifest: image.manifest, files: filesOf(image) });
   const security = new Set(lock.packages.filter((p) => p.security).map((p) => p.name));
   const packages = Object.fromEntries(lock.packages.map((p) => [p.name, p.version]));

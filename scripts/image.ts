@@ -76,10 +76,12 @@ export function only(project: Project, verb: string): string {
 
 async function lock(name: string, { json, project, progress, print }: Io): Promise<number> {
   const { lockRecipe } = await import("../images/archive.ts");
+  const { explainedLock } = await import("../images/changelog.ts");
   const { hasToolsLock } = await import("../images/disk-key.ts");
   const { lockTools } = await import("../images/disk.ts");
   const recipe = loadRecipe(project, name);
-  const { lock, changes } = await lockRecipe(project, recipe, progress);
+  const { lock, changes: found } = await lockRecipe(project, recipe, progress);
+  const changes = await explainedLock(project, recipe, lock, found, progress);
   if (hasToolsLock(project, recipe)) await lockTools(project, recipe, progress);
   if (json) print(JSON.stringify({ image: name, packages: lock.packages.length, ...changes }, null, 2));
   else for (const line of [`images/${name}.lock.json: ${lock.packages.length} packages`, ...describeChanges(changes)]) print(line);
@@ -152,7 +154,7 @@ function imageCalled(project: Project, name: string): Image {
 async function plan(name: string, against: string | undefined, { json, project, print }: Io): Promise<number> {
   const { planImage } = await import("../images/plan.ts");
   const { describeDifference, describePackages } = await import("../images/difference.ts");
-  const planned = planImage(project, name, against === undefined ? undefined : imageCalled(project, against));
+  const planned = await planImage(project, name, against === undefined ? undefined : imageCalled(project, against));
   if (json) {
     print(JSON.stringify(planned, null, 2));
     return 0;
@@ -176,13 +178,16 @@ async function plan(name: string, against: string | undefined, { json, project, 
 }
 
 async function diff(names: string[], { json, project, print }: Io): Promise<number> {
+  const { explained } = await import("../images/changelog.ts");
   const { describeDifference, differenceOf } = await import("../images/difference.ts");
   const [one, two] = names.map((name) => {
     const image = imageCalled(project, name);
     return { manifest: image.manifest, files: filesOf(image) };
   });
   if (!one || !two) throw new Error("two images");
-  const difference = differenceOf(one, two);
+  const found = differenceOf(one, two);
+  const changed = await explained(project, found.packages.changed, two.manifest.debs ?? {});
+  const difference = { ...found, packages: { ...found.packages, changed } };
   if (json) print(JSON.stringify(difference, null, 2));
   else for (const line of describeDifference(difference)) print(line);
   return 0;

@@ -1,12 +1,25 @@
 // Archives of packages on loopback, for tests: laid out and signed as a distribution's are, and served by a proxy of HTTP, so that a recipe
 // keeps the addresses that it has in earnest. apt is told of the proxy in the way that a person would: a file that APT_CONFIG names.
 import { execFileSync } from "node:child_process";
-import { appendFileSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createTlsServer, type Server as HttpsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
+
+type Content = string | Buffer | { link: string };
 
 export class TestArchives {
   /** What is below it is served by its address: `archive.ubuntu.com/ubuntu/dists/…`. */
@@ -123,8 +136,8 @@ export class TestArchives {
     return file;
   }
 
-  /** A package with nothing in it but its name. */
-  deb(name: string, version: string, fields: Record<string, string> = {}): string {
+  /** A package with nothing in it but its name and these files, by their paths. */
+  deb(name: string, version: string, fields: Record<string, string> = {}, files: Record<string, Content> = {}): string {
     const tree = join(this.keys, `${name}_${version}`);
     const file = join(this.keys, "debs", `${name}_${version.replace(/^\d+:/, "")}_all.deb`);
     if (existsSync(file)) return file;
@@ -144,6 +157,11 @@ export class TestArchives {
         .map(([k, v]) => `${k}: ${v}\n`)
         .join(""),
     );
+    for (const [path, content] of Object.entries(files)) {
+      mkdirSync(dirname(join(tree, path)), { recursive: true });
+      if (typeof content === "string" || Buffer.isBuffer(content)) writeFileSync(join(tree, path), content);
+      else symlinkSync(content.link, join(tree, path));
+    }
     execFileSync("dpkg-deb", ["--root-owner-group", "--build", "-Znone", tree, file], { stdio: "ignore" });
     return file;
   }
