@@ -11,6 +11,7 @@ import type { Progress, Task } from "../lib/progress.ts";
 import { RunError, run } from "../lib/run.ts";
 import { debFolder, fetchDebs, GoneError, lockRecipe } from "./archive.ts";
 import { type Digests, digestsOf } from "./digest.ts";
+import { secondsOf, stepsOf } from "./estimate.ts";
 import { enabledUnitsOf, hostFiles, lateFiles, maskedIfPresent, type TreeFile } from "./files.ts";
 import { assertRuns } from "./foreign.ts";
 import type { Image } from "./image.ts";
@@ -62,6 +63,9 @@ export async function bake(project: Project, name: string, { locked, progress }:
       const meanwhile = imageAt(project, digest);
       if (meanwhile) return { image: meanwhile, baked: false, seconds: since() };
       const packages = missingOf(project, layers).flatMap((l) => l.packages);
+      const steps = stepsOf(project, recipe, layers);
+      if (steps.every((s) => s.seconds !== undefined))
+        progress.say(`baking ${name}: about ${secondsOf(steps).toFixed(0)} s, by the last bakes`);
       await fetchDebs(project, recipe, { ...lock, packages }, progress);
       return { image: await makeImage({ project, recipe, lock, host, digests, layers, progress, since }), baked: true, seconds: since() };
     } catch (error) {

@@ -1,16 +1,15 @@
 // What a bake of a recipe would do, before it is done: `ingot image plan`. Reads manifests and small files alone.
-import { existsSync, readdirSync } from "node:fs";
-import { join } from "node:path";
 import { short } from "../lib/digest.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
 import { explained } from "./changelog.ts";
 import { apart, type Difference, differenceOf, packagesApart } from "./difference.ts";
 import { type Digests, digestsOf } from "./digest.ts";
+import { type Step, secondsOf, stepsOf } from "./estimate.ts";
 import { hostFiles } from "./files.ts";
 import type { Image } from "./image.ts";
-import { type Layer, type LayerRecord, layerAt, layersIn, missingOf } from "./layers.ts";
+import { layersIn } from "./layers.ts";
 import { debsOf, type PackageLock, readLock, solvedPart } from "./lock.ts";
-import { loadRecipe, type Recipe } from "./recipe.ts";
+import { loadRecipe } from "./recipe.ts";
 import { filesOf, imageAt, listImages } from "./store.ts";
 
 export interface ImagePlan {
@@ -21,7 +20,7 @@ export interface ImagePlan {
   /** What changed since the newest image of this recipe, in words; all of it is new where there is none. */
   because: string[];
   /** What would be made, in this order, and how many seconds it took the last time. */
-  steps: { title: string; seconds?: number }[];
+  steps: Step[];
   /** The sum of what is known of them. */
   seconds?: number;
   /** The image that it is compared with. */
@@ -50,14 +49,13 @@ export async function planImage(project: Project, name: string, against?: Image)
     ...(other && { against: { name: other.name, digest: other.digest }, difference: await compared(project, lock, other, image) }),
   };
   if (image) return { ...plan, action: "skip", because: [], steps: [] };
-  const steps = stepsOf(project, recipe, layers, images);
-  const known = steps.flatMap((s) => s.seconds ?? []);
+  const steps = stepsOf(project, recipe, layers);
   return {
     ...plan,
     action: "bake",
     because: before ? changesOf(before, digests) : ["no image of it was baked yet"],
     steps,
-    ...(known.length && { seconds: Math.round(known.reduce((a, b) => a + b, 0) * 10) / 10 }),
+    ...(steps.some((s) => s.seconds !== undefined) && { seconds: secondsOf(steps) }),
   };
 }
 
@@ -90,26 +88,4 @@ function changesOf(before: Image, { inputs }: Digests): string[] {
     ...removed.map((name) => `${name} is gone`),
     ...changed.map((c) => `${c.name} changed`),
   ];
-}
-
-/** The layers that are not there, and the image on top; each as long as the last one of its kind took. */
-function stepsOf(project: Project, recipe: Recipe, layers: Layer[], images: Image[]): ImagePlan["steps"] {
-  const records = recordsOf(project);
-  const own = images.find((i) => i.name === recipe.image && i.manifest.configureSeconds !== undefined) ?? images[0];
-  return [
-    ...missingOf(project, layers).map(({ title }) => ({
-      title,
-      seconds: (records.find((r) => r.title === title && r.image === recipe.image) ?? records.find((r) => r.title === title))?.seconds,
-    })),
-    { title: "configuration", seconds: own?.manifest.configureSeconds },
-  ];
-}
-
-/** Of all layers of the store, the newest first. */
-function recordsOf(project: Project): LayerRecord[] {
-  const folder = join(project.store, "layers");
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder)
-    .flatMap((key) => layerAt(project, key)?.record ?? [])
-    .sort((a, b) => (a.made < b.made ? 1 : -1));
 }

@@ -35,12 +35,14 @@ const recipe = {
   enabled: [] as string[],
   motd: "hello",
   modules: "",
+  leave_out: ["man", "info", "lintian", "docs", "translations"],
 };
 const text = (): string => `${smallHead}packages: [${recipe.packages.join(", ")}]
 locales: [${recipe.locales.join(", ")}]
 users: {${recipe.users}}
 disabled: [${recipe.disabled.join(", ")}]
 enabled: [${recipe.enabled.join(", ")}]
+leave_out: [${recipe.leave_out.join(", ")}]
 files:
   /etc/motd: { content: "${recipe.motd}\\n" }
   /etc/modules: { content: "${recipe.modules}\\n", early: true }
@@ -58,11 +60,13 @@ interface Baked {
   manifest: Manifest;
   /** What is in the tree, a line each. */
   files: string[];
+  /** What the bake said meanwhile. */
+  said: string;
 }
 
 async function baked(project: Project, ...more: string[]): Promise<Baked> {
   writeFileSync(join(project.images, "small.yaml"), text());
-  const { stdout } = await run([process.execPath, join(tool, "dist/ingot.js"), "bake", "small", "--json", ...more], {
+  const { stdout, stderr } = await run([process.execPath, join(tool, "dist/ingot.js"), "bake", "small", "--json", ...more], {
     cwd: project.folder,
   });
   const { digest, root } = JSON.parse(stdout) as { digest: string; root: string };
@@ -72,6 +76,7 @@ async function baked(project: Project, ...more: string[]): Promise<Baked> {
     root,
     manifest: JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8")) as Manifest,
     files: readFileSync(join(folder, "files"), "utf8").split("\n"),
+    said: stderr,
   };
 }
 
@@ -208,6 +213,12 @@ const changes: Change[] = [
     made: 1,
   },
   {
+    what: "manual pages are left out no more",
+    change: () => void recipe.leave_out.shift(),
+    seen: (image) => assert.ok(existsSync(join(image.root, "usr/share/man/man1/dpkg.1.gz"))),
+    made: 2,
+  },
+  {
     what: "the script of the first layer is changed",
     change: () => appendFileSync(join(tool, "images/provision/base.sh"), "echo begun >etc/begun\n"),
     seen: (image) => assert.is(fileIn(image, "etc/begun"), "begun\n"),
@@ -230,6 +241,7 @@ test("from nothing", async () => {
   const image = await baked(work.project);
   assert.is(layers().length, 2);
   assert.is(fileIn(image, "etc/motd"), "hello\n");
+  assert.not.match(image.said, "baking small: about");
 });
 
 const long = process.env.INGOT_TEST_LONG !== undefined;
@@ -258,6 +270,7 @@ test("plan says what a bake would do and why; diff and plan say what it has chan
   assert.type(plan.seconds, "number");
   const after = await baked(work.project);
   assert.is(after.digest, plan.digest);
+  assert.match(after.said, `baking small: about ${plan.seconds?.toFixed(0)} s, by the last bakes\n`);
   const again = await asked<ImagePlan>("plan", "small", "--against", before.digest);
   assert.is(again.action, "skip");
   const difference = await asked<Difference>("diff", before.digest, after.digest);
