@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -17,7 +18,7 @@ import { ledgerAt } from "../../lib/ledger.ts";
 import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
 import { type Progress, silent } from "../../lib/progress.ts";
 import { asRoot, run } from "../../lib/run.ts";
-import { temporaryProject } from "./fixtures.ts";
+import { smallRecipe, temporaryProject } from "./fixtures.ts";
 
 const own = projectAt(toolFolder);
 process.env.INGOT_CACHE ??= own.cache;
@@ -30,7 +31,7 @@ if (process.env.BAKE_ONLY) {
     detail() {},
   };
   try {
-    const { image, baked } = await bake(projectAt(process.env.BAKE_ONLY), "small", { progress: say });
+    const { image, baked } = await bake(projectAt(process.env.BAKE_ONLY), process.env.BAKE_RECIPE ?? "small", { progress: say });
     console.log(`${baked ? "baked" : "found"} ${image.digest}`);
     process.exit(0);
   } catch (error) {
@@ -39,10 +40,10 @@ if (process.env.BAKE_ONLY) {
   }
 }
 
-/** Another process that bakes `project`. */
-function baker(project: Project): { child: ChildProcess; output: () => string; end: Promise<number | null> } {
+/** Another process that bakes a recipe of `project`. */
+function baker(project: Project, recipe = "small"): { child: ChildProcess; output: () => string; end: Promise<number | null> } {
   const child = spawn(process.execPath, [fileURLToPath(import.meta.url)], {
-    env: { ...process.env, BAKE_ONLY: project.folder },
+    env: { ...process.env, BAKE_ONLY: project.folder, BAKE_RECIPE: recipe },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";
@@ -247,6 +248,33 @@ test("of two bakes at once the second waits, and finds the image of the first", 
   const output = both.map((b) => b.output());
   assert.is(output.filter((o) => /^baked /m.test(o)).length, 1, output.join("\n---\n"));
   assert.is(output.filter((o) => /^found /m.test(o) && /^waiting for the bake of small/m.test(o)).length, 1, output.join("\n---\n"));
+});
+
+// On one processor one bake is made at a time.
+const onTwo = availableParallelism() > 1 ? test : test.skip;
+onTwo("a bake of another recipe does not wait: it begins and ends while the first one is in the midst of its own", async () => {
+  const { project } = small;
+  const lock = readLock(project, "small");
+  assert.ok(lock);
+  writeFileSync(join(project.images, "other.yaml"), smallRecipe.replace("image: small", "image: other"));
+  writeFileSync(lockPath(project, "other"), lockText({ ...lock, image: "other" }));
+  await run(asRoot(["rm", "-rf", "--one-file-system", join(project.store, findImage(project, "small")?.digest ?? "none")]));
+  const one = baker(project);
+  try {
+    await until("the first has begun", 60, () => halfImages(project).length > 0);
+    one.child.kill("SIGSTOP");
+    const [half] = halfImages(project);
+    const two = baker(project, "other");
+    assert.is(await two.end, 0, two.output());
+    assert.match(two.output(), /^baked /m);
+    assert.equal([halfImages(project), findImage(project, "small")], [[half], undefined]);
+  } finally {
+    one.child.kill("SIGCONT");
+  }
+  assert.is(await one.end, 0, one.output());
+  assert.match(one.output(), /^baked /m);
+  for (const name of ["small", "other"]) assert.is(findImage(project, name)?.name, name);
+  for (const file of [join(project.images, "other.yaml"), lockPath(project, "other")]) rmSync(file);
 });
 
 test("a locked package that is gone: --locked fails, bake says so and locks anew", async () => {
