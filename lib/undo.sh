@@ -55,6 +55,9 @@ undo_folder() {
 		path=$(printf '%b' "$path")
 		case $path/ in "$1"/*) umount -- "$path" 2>/dev/null || umount --lazy -- "$path" ;; esac
 	done
+	losetup --list --noheadings --output NAME,BACK-FILE | while read -r device file; do
+		case $file in "$1"/*) losetup --detach "$device" ;; esac
+	done
 	rm -rf --one-file-system -- "$1"
 }
 

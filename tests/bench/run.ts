@@ -1,9 +1,11 @@
-// Measurements, each by its name: `npm run bench -- systems [<stack> …]`. They print Markdown on standard output, what is being done on standard
+// Measurements, each by its name: `npm run bench -- systems [<stack> …]`, `… images [<rounds>]`. They print Markdown on standard output, what is being done on standard
 // error, and hold nothing to a time: what a figure must be is said beside it, for whoever reads it.
 import { availableParallelism, totalmem } from "node:os";
+import { Cancelled } from "../../lib/cancel.ts";
+import { images } from "./images.ts";
 import { systems } from "./systems.ts";
 
-const benches: Record<string, (only: string[]) => Promise<void>> = { systems };
+const benches: Record<string, (argv: string[]) => Promise<void>> = { systems, images };
 
 const bench = benches[process.argv[2] ?? ""];
 if (!bench) {
@@ -12,4 +14,10 @@ if (!bench) {
 }
 const machine = `${availableParallelism()} processors, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.versions.node}`;
 console.log(`${new Date().toISOString().slice(0, 10)}, ${machine}\n`);
-await bench(process.argv.slice(3));
+try {
+  await bench(process.argv.slice(3));
+} catch (error) {
+  if (!(error instanceof Cancelled)) throw error;
+  console.error("stopped");
+  process.exitCode = 130;
+}

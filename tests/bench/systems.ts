@@ -7,11 +7,9 @@ import { basename, join } from "node:path";
 import { sha256 } from "../../lib/digest.ts";
 import { toolFolder } from "../../lib/paths.ts";
 import { type TestProject, testProject } from "../e2e/project.ts";
+import { say, seconds, shown, verdict } from "./figures.ts";
 
 const here = join(toolFolder, "tests/bench");
-const say = (text: string): void => console.error(`  ${text}`);
-const seconds = (since: number): number => (performance.now() - since) / 1000;
-const shown = (n: number): string => n.toFixed(1);
 
 interface Up {
   ok: boolean;
@@ -264,8 +262,6 @@ const linesOf = (path: string): number =>
   readFileSync(path, "utf8")
     .split("\n")
     .filter((l) => l.trim() && !l.trim().startsWith("#")).length;
-
-const verdict = (ratio: number, bar: number): string => `${ratio.toFixed(2)} (bar ${bar}: ${ratio <= bar ? "held" : "MISSED"})`;
 
 /** What is compared with the others: INLOOP's state by Ingot. */
 interface Own {

@@ -109,7 +109,7 @@ function outcomeOf(child: ChildProcess): Promise<Outcome> {
 }
 
 /** What of the project's folder is mounted, attached or named in a process's arguments. */
-function leftOf(folder: string): string[] {
+export function leftOf(folder: string): string[] {
   const mounts = readFileSync("/proc/mounts", "utf8")
     .split("\n")
     .filter((l) => l.includes(`${folder}/`))

@@ -1,5 +1,6 @@
 // What was begun is written down before it is made, and found by whoever comes after a crash.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -126,6 +127,21 @@ if (part === "begin") {
     assert.not.ok(existsSync(made));
     assert.equal(ledger.all(), []);
     await ledger.undo(entry);
+  });
+
+  test("undoing a folder detaches what is attached of its files", async ({ folder }) => {
+    if (process.getuid?.() !== 0 || !existsSync("/dev/loop-control")) return;
+    const ledger = ledgerAt(folder);
+    const entry = ledger.begin("a", "bake of a");
+    const made = join(folder, "made here");
+    ledger.add(entry, { kind: "folder", path: made });
+    mkdirSync(made);
+    writeFileSync(join(made, "disk"), "");
+    truncateSync(join(made, "disk"), 2 ** 20);
+    const device = execFileSync("losetup", ["--find", "--show", join(made, "disk")], { encoding: "utf8" }).trim();
+    await ledger.undo(entry);
+    assert.not.match(execFileSync("losetup", ["--list", "--noheadings", "--output", "BACK-FILE"], { encoding: "utf8" }), made);
+    assert.not.ok(existsSync(made), device);
   });
 
   test("a process is known by its number and when it began", () => {
