@@ -114,15 +114,19 @@ export async function undoAbandoned(project: Project, progress: Progress): Promi
   }
 }
 
-interface Job {
+/** Of what layers are made. */
+interface LayerJob {
   project: Project;
   recipe: Recipe;
   lock: PackageLock;
+  progress: Progress;
+}
+
+interface Job extends LayerJob {
   /** Ingot's own files. */
   host: TreeFile[];
   digests: Digests;
   layers: Layer[];
-  progress: Progress;
   since: () => number;
 }
 
@@ -164,7 +168,7 @@ async function makeImage(job: Job): Promise<Image> {
 }
 
 /** The topmost of these layers: found, or made on top of those below it. */
-async function layered(job: Job, layers: Layer[]): Promise<Below | undefined> {
+export async function layered(job: LayerJob, layers: Layer[]): Promise<Below | undefined> {
   const { project, recipe, lock, progress } = job;
   const layer = layers.at(-1);
   if (!layer) return undefined;
@@ -205,7 +209,7 @@ async function layered(job: Job, layers: Layer[]): Promise<Below | undefined> {
  * what was made on it are thrown away, and both are made anew.
  */
 async function make<T>(
-  job: Job,
+  job: LayerJob,
   { what, key, final, layers }: { what: string; key: string; final: string; layers: Layer[] },
   work: (folder: string, below: Below | undefined) => Promise<T>,
 ): Promise<T> {
@@ -283,7 +287,7 @@ function writeScripts(folder: string, recipe: Recipe, lock: PackageLock): void {
 
 /** Runs images/provision/layer.sh, which runs `step` on what is below. */
 async function runStep(
-  { project, recipe, lock, progress }: Job,
+  { project, recipe, lock, progress }: LayerJob,
   folder: string,
   below: Below | undefined,
   step: string,

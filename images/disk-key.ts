@@ -12,19 +12,24 @@ import { type LockedPackage, lockPath, type PackageLock, readLock, solvedPart } 
 import type { Recipe } from "./recipe-schema.ts";
 
 /** Raised when the same inputs give another disk although no file that is digested changed. */
-const method = 1;
+const method = 2;
 
 /** `<store>/<digest>/disk-<key>.raw` is its name. */
 export const diskKey = (recipe: Recipe, image: Image, lock: PackageLock): string =>
   short(
     digestOf({
-      method,
+      ...diskMade(),
       image: image.digest,
       layout: layoutOf(image, recipe.disk),
       tools: toolsFor(lock, image).map((p) => p.sha256),
-      scripts: Object.entries(filesBelow(diskScripts)).map(([path, content]) => [path, sha256(content)]),
     }),
   );
+
+/** How disks are made. */
+export const diskMade = () => ({
+  method,
+  scripts: Object.entries(filesBelow(diskScripts)).map(([path, content]) => [path, sha256(content)]),
+});
 
 export const diskScripts = join(toolFolder, "images/disk");
 

@@ -1,4 +1,4 @@
-// What must be true of every bootable disk, held against what images/disk/make.sh found on the finished disk itself. A disk that breaks one
+// What must be true of every bootable disk, held against what images/disk/patch.sh found on the finished disk itself. A disk that breaks one
 // is thrown away.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -4,20 +4,23 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, realpathSync, renameSyn
 import { dirname, join } from "node:path";
 import { diagnostic, InputError, MissingError, RefusedError } from "../lib/diagnostics.ts";
 import { short } from "../lib/digest.ts";
-import { ledgerAt } from "../lib/ledger.ts";
 import { lockWhenFree } from "../lib/lock.ts";
 import type { Project } from "../lib/paths.ts";
-import { during, type Progress, type Task } from "../lib/progress.ts";
-import { RunError, run } from "../lib/run.ts";
+import { during, type Progress } from "../lib/progress.ts";
+import { run } from "../lib/run.ts";
 import { debPath, fetchDebs, GoneError, solve } from "./archive.ts";
 import { bake } from "./bake.ts";
-import { diskKey, diskScripts, hasToolsLock, toolsFor, toolsLockOf, toolsName, toolsRecipe } from "./disk-key.ts";
-import { type Layout, layoutOf, leastOf, partitionTable } from "./disk-layout.ts";
+import { type BaseJob, baseDisk, espFiles } from "./disk-base.ts";
+import { diskKey, hasToolsLock, toolsFor, toolsLockOf, toolsName, toolsRecipe } from "./disk-key.ts";
+import { type Layout, layoutOf, leastOf } from "./disk-layout.ts";
+import { configuration, inFolder, runDiskScript } from "./disk-make.ts";
+import { patchOf, withFiles } from "./disk-patch.ts";
 import { brokenDisk, readDiskFacts } from "./disk-truths.ts";
 import type { Image } from "./image.ts";
-import { bytesOf, type LockedPackage, lockPath, lockText, megabytes, type PackageLock } from "./lock.ts";
-import { provision } from "./provision.ts";
+import { bytesOf, lockPath, lockText, megabytes, type PackageLock } from "./lock.ts";
+import { readListing } from "./manifest.ts";
 import { loadRecipe, placeOf, type Recipe } from "./recipe.ts";
+import { filesOf } from "./store.ts";
 
 export const diskFormats = ["raw", "qcow2"] as const;
 export type DiskFormat = (typeof diskFormats)[number];
@@ -41,9 +44,6 @@ export function diskFiles(layout: Layout): Record<string, string> {
     "/boot/grub/grub.cfg": configuration("grub.cfg", layout),
   };
 }
-
-const configuration = (file: string, { ids }: Layout): string =>
-  readFileSync(join(diskScripts, file), "utf8").replaceAll("@ROOT@", ids.fileSystem);
 
 /**
  * The disk of a recipe's image, found in the store or made; the image is baked when it is not there.
@@ -83,8 +83,10 @@ export async function diskOf(
       const wanted = format === "raw" ? path : path.replace(/raw$/, "qcow2");
       const there = existsSync(wanted);
       if (!there && !existsSync(path)) {
-        await fetchDebs(project, toolsRecipe(recipe), { ...lock, packages: toolsFor(lock, image) }, progress);
-        await makeRaw({ project, recipe, image, layout, tools: toolsFor(lock, image), progress }, path);
+        await fetchDebs(project, toolsRecipe(recipe), lock, progress);
+        // Of the image: the bake has written it when it was through.
+        const date = Math.floor(statSync(join(image.root, "etc/.updated")).mtimeMs / 1000);
+        await makeRaw({ project, recipe, image, layout, tools: lock, date, progress }, path);
       }
       if (!existsSync(wanted)) await convert(project, image, path, wanted, progress);
       return { image, format, path: wanted, size: layout.sectors * 512, made: !there, seconds: (performance.now() - began) / 1000 };
@@ -133,100 +135,38 @@ function assertRoom(project: Project, { image: name, disk }: Recipe, image: Imag
   throw new InputError([diagnostic("ING1712", range, message, { hint, fix: { range, text: least } })], sources);
 }
 
-interface Job {
-  project: Project;
-  recipe: Recipe;
-  image: Image;
-  layout: Layout;
-  tools: LockedPackage[];
-  progress: Progress;
-}
-
-async function makeRaw(job: Job, path: string): Promise<void> {
-  const { project, image, layout } = job;
+async function makeRaw(job: BaseJob, path: string): Promise<void> {
+  const { project, recipe, image, layout, tools, date, progress } = job;
   const { architecture } = image.manifest;
-  await inFolder(project, image, async (folder) => {
-    for (const [file, content] of Object.entries(diskFiles(layout))) {
+  const base = await baseDisk(job);
+  await inFolder(project, { key: short(image.digest), name: image.name }, async (folder) => {
+    const only = diskFiles(layout);
+    for (const [file, content] of Object.entries(only)) {
       mkdirSync(dirname(join(folder, "files", file)), { recursive: true });
       writeFileSync(join(folder, "files", file), content);
     }
     mkdirSync(join(folder, "facts"));
-    const esp = espFiles(job.recipe);
-    writeFileSync(join(folder, "grub-esp.cfg"), configuration("grub-esp.cfg", layout));
-    writeFileSync(
-      join(folder, "esp"),
-      Object.entries(esp)
-        .map(([to, from]) => `${from}\t${to}\n`)
-        .join(""),
-    );
-    writeFileSync(join(folder, "table"), partitionTable(layout, architecture));
-    writeFileSync(join(folder, "debs"), job.tools.map((p) => `${debPath(project, p)}\n`).join(""));
-    await runScript(job, folder);
-    const broken = brokenDisk(layout, architecture, Object.keys(esp), diskFiles(layout), readDiskFacts(join(folder, "facts")));
+    mkdirSync(join(folder, "attributes"));
+    const from = readListing(readFileSync(join(base.root, "../files"), "utf8"));
+    const to = withFiles(filesOf(image), Object.keys(only), date);
+    const { commands, attributes } = patchOf(from, to, { root: "/mnt/root", attributes: "/mnt/attributes" });
+    writeFileSync(join(folder, "patch"), commands.map((line) => `${line}\n`).join(""));
+    attributes.forEach((value, i) => {
+      writeFileSync(join(folder, "attributes", String(i)), value);
+    });
+    const own = toolsFor(tools, image);
+    writeFileSync(join(folder, "debs"), own.map((p) => `${debPath(project, p)}\n`).join(""));
+    const made = { name: image.name, folder, tree: image.root, date, layout, progress };
+    await runDiskScript("patch.sh", made, { DISK_BASE: base.path, DISK_ESP_START: layout.esp.start });
+    const broken = brokenDisk(layout, architecture, Object.keys(espFiles(recipe)), only, readDiskFacts(join(folder, "facts")));
     if (broken.length)
       throw new RefusedError(`the disk of ${image.name} is not what it must be:\n${broken.map((b) => `  ${b}`).join("\n")}`);
     renameSync(join(folder, "disk.raw"), path);
   });
 }
 
-/** What is on the ESP, and where each comes from in the folder of the build. */
-function espFiles({ distro, architecture }: Recipe): Record<string, string> {
-  const { x64, grub } = { amd64: { x64: "x64", grub: "x86_64" }, arm64: { x64: "aa64", grub: "arm64" } }[architecture];
-  return {
-    [`/EFI/BOOT/BOOT${x64.toUpperCase()}.EFI`]: `tools/usr/lib/shim/shim${x64}.efi.signed`,
-    [`/EFI/BOOT/grub${x64}.efi`]: `tools/usr/lib/grub/${grub}-efi-signed/grub${x64}.efi.signed`,
-    [`/EFI/BOOT/mm${x64}.efi`]: `tools/usr/lib/shim/mm${x64}.efi.signed`,
-    // The distribution's signed GRUB looks here for its configuration.
-    [`/EFI/${distro}/grub.cfg`]: "grub-esp.cfg",
-  };
-}
-
-async function runScript({ recipe, image, layout, progress }: Job, folder: string): Promise<void> {
-  const { ids, sectors, bios, esp, root } = layout;
-  const environment = {
-    DISK_FOLDER: folder,
-    DISK_IMAGE: image.root,
-    // Of the image: the bake has written it when it was through.
-    DISK_DATE: Math.floor(statSync(join(image.root, "etc/.updated")).mtimeMs / 1000),
-    DISK_OWNER: `${process.getuid?.()}:${process.getgid?.()}`,
-    DISK_BIOS: recipe.architecture === "amd64" ? "yes" : "no",
-    DISK_SECTORS: sectors,
-    DISK_BIOS_START: bios.start,
-    DISK_ESP_START: esp.start,
-    DISK_ESP_SECTORS: esp.sectors,
-    DISK_ROOT_START: root.start,
-    DISK_ROOT_SECTORS: root.sectors,
-    DISK_ROOT_UUID: ids.fileSystem,
-    DISK_HASH_SEED: ids.hashSeed,
-    DISK_ESP_ID: ids.espVolume,
-  };
-  const lines: string[] = [];
-  let task: Task | undefined;
-  try {
-    await provision("disk/make.sh", environment, (line) => {
-      const phase = /^ingot: phase (.*)$/.exec(line)?.[1];
-      if (phase === undefined) return void lines.push(line);
-      task?.done();
-      task = progress.start(titles[phase] ?? phase);
-    });
-    task?.done();
-  } catch (error) {
-    task?.failed();
-    if (!(error instanceof RunError)) throw error;
-    throw new RefusedError(`the disk of ${image.name} could not be made:\n${lines.slice(-15).join("\n")}`);
-  }
-}
-
-const titles: Record<string, string> = {
-  tools: "unpack what makes the disk",
-  table: "lay out its partitions",
-  root: "write the root's file system",
-  loader: "make it boot, by UEFI and by BIOS",
-  prove: "look at what is on it",
-};
-
 async function convert(project: Project, image: Image, from: string, to: string, progress: Progress): Promise<void> {
-  await inFolder(project, image, async (folder) => {
+  await inFolder(project, { key: short(image.digest), name: image.name }, async (folder) => {
     const file = join(folder, "disk.qcow2");
     const options = ["-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd"];
     await during(progress, "pack it as qcow2", () => run(["qemu-img", "convert", ...options, from, file]));
@@ -238,18 +178,4 @@ async function convert(project: Project, image: Image, from: string, to: string,
 function needQemuImg(): void {
   if ((process.env.PATH ?? "").split(":").some((folder) => existsSync(join(folder, "qemu-img")))) return;
   throw new MissingError("qcow2 needs qemu-img", "sudo apt-get install qemu-utils");
-}
-
-/** A folder in the store, gone at the end; what lies in it is the ledger's from before its beginning. */
-async function inFolder(project: Project, image: Image, work: (folder: string) => Promise<void>): Promise<void> {
-  const ledger = ledgerAt(project.ledger);
-  const folder = join(project.store, `.disk-${short(image.digest)}-${process.pid}`);
-  const entry = ledger.begin(`bake-disk-${short(image.digest)}-${process.pid}`, `disk of ${image.name}`);
-  try {
-    ledger.add(entry, { kind: "folder", path: folder });
-    mkdirSync(folder);
-    await work(folder);
-  } finally {
-    await ledger.undo(entry);
-  }
 }

@@ -1,6 +1,6 @@
 // Whether a tree of the store still is what it was when it was made: `ingot image verify`, and every layer before it counts.
 import { join } from "node:path";
-import { sha256, short } from "../lib/digest.ts";
+import { sha256, sha256File, short } from "../lib/digest.ts";
 import { toolFolder } from "../lib/paths.ts";
 import { during, type Progress } from "../lib/progress.ts";
 import { asRoot, tryRun } from "../lib/run.ts";
@@ -15,8 +15,13 @@ async function listed(root: string): Promise<string | undefined> {
   return code === 0 ? stdout : undefined;
 }
 
-/** @param tree the sum of its listing when it was made */
+/**
+ * Whether a layer's tree and its listing are as they were made.
+ * @param tree the sum of its listing then
+ */
 export async function isSound(root: string, tree: string): Promise<boolean> {
+  const kept = await sha256File(join(root, "../files")).catch(() => undefined);
+  if (kept !== tree) return false;
   const now = await listed(root);
   return now !== undefined && sha256(now) === tree;
 }

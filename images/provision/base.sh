@@ -10,6 +10,9 @@ while read -r deb; do
 done <packages
 (cd work/repository && apt-ftparchive packages . >Packages)
 
+# Its hook for the merged /usr takes the functions of debootstrap where that is installed, and its own where not: these, everywhere.
+[ ! -d /usr/share/debootstrap ] || mount -t tmpfs ingot-none /usr/share/debootstrap
+
 DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true LC_ALL=C.UTF-8 \
 	mmdebstrap --mode=root --variant=essential --format=directory --architectures="$BAKE_ARCHITECTURE" \
 	--skip=check/empty,check/qemu,cleanup \

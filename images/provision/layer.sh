@@ -43,5 +43,5 @@ if [ "$BAKE_STEP" = configure.sh ]; then
 	echo "ingot: phase look"
 	"$here/facts.sh" root facts
 else
-	python3 -B "$here/listing.py" root >files
+	python3 -B "$here/listing.py" root ${BAKE_BELOW:+"$BAKE_BELOW" "$BAKE_BELOW/../files"} >files
 fi

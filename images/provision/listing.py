@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""Lists a tree, one line a path, so that two trees are the same when their listings are: `listing.py <root>`.
+"""Lists a tree, one line a path, so that two trees are the same when their listings are: `listing.py <root> [<below> <its listing>]`.
 
 Fields, separated by tabs: type (as find(1) has it), mode, uid, gid, size, mtime, content, links, attributes, path. `content` is a
 file's sha256, a link's target, a device's numbers; `links` the first of the paths that are the same file by hard links; `attributes`
 are the extended ones, ACLs and capabilities included. A folder's size is its file system's own and left out, and so is the label of
-a security module, which belongs to the computer. Called by facts.sh, layer.sh and images/verify.ts; reads only.
+a security module, which belongs to the computer. What is the same file in the tree below, by a hard link, has the content that its
+listing says, and is not read again. Called by facts.sh, layer.sh and images/verify.ts; reads only.
 """
 
 import hashlib
@@ -35,9 +36,26 @@ def sha256(path):
     return digest.hexdigest().encode()
 
 
-def content(path, status):
+def known(root, there, below, listing):
+    """By path: the sha256 of each file that is one with a file below."""
+    with open(listing, "rb") as lines:
+        sums = {fields[9]: fields[6] for fields in (line.rstrip(b"\n").split(b"\t") for line in lines) if fields[0] == b"f"}
+    found = {}
+    for path, status in there:
+        name = path[len(root) :]
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and (sum := sums.get(escaped(name))):
+            try:
+                same = os.lstat(below + name)
+            except OSError:
+                continue
+            if (same.st_dev, same.st_ino) == (status.st_dev, status.st_ino):
+                found[path] = sum
+    return found
+
+
+def content(path, status, sums):
     if stat.S_ISREG(status.st_mode):
-        return sha256(path)
+        return sums[path]
     if stat.S_ISLNK(status.st_mode):
         return escaped(os.readlink(path))
     if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
@@ -56,7 +74,7 @@ def escaped(name):
     return name.replace(b"\\", b"\\\\").replace(b"\t", b"\\t").replace(b"\n", b"\\n")
 
 
-def line(path, status, first, root):
+def line(path, status, first, root, sums):
     kind = TYPES[stat.S_IFMT(status.st_mode)]
     seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
     return b"\t".join(
@@ -67,7 +85,7 @@ def line(path, status, first, root):
             b"%d" % status.st_gid,
             b"" if kind == b"d" else b"%d" % status.st_size,
             b"%d.%09d" % (seconds, nanoseconds) if nanoseconds else b"%d" % seconds,
-            content(path, status),
+            content(path, status, sums),
             escaped(first[len(root) :]) if first else b"",
             attributes(path),
             escaped(path[len(root) :]) or b"/",
@@ -75,18 +93,20 @@ def line(path, status, first, root):
     )
 
 
-def main():
-    root = os.fsencode(sys.argv[1])
+def main(root, below=None, listing=None):
     there = [(path, os.lstat(path)) for path in [root, *paths(root)]]
     names = {}
     for path, status in there:
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
             names.setdefault(status.st_ino, []).append(path)
     first = {path: same[0] for same in names.values() if len(same) > 1 for path in same}
+    sums = known(root, there, below, listing) if below else {}
+    new = [path for path, status in there if stat.S_ISREG(status.st_mode) and path not in sums]
     # Hashing lets go of the interpreter: as many at a time as there are processors.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for text in pool.map(lambda it: line(*it, first.get(it[0]), root), there):
-            sys.stdout.buffer.write(text + b"\n")
+        sums.update(zip(new, pool.map(sha256, new)))
+    for path, status in there:
+        sys.stdout.buffer.write(line(path, status, first.get(path), root, sums) + b"\n")
 
 
-main()
+main(*map(os.fsencode, sys.argv[1:]))

@@ -47,8 +47,9 @@ test.before(async () => {
   for (const folder of [other.images, other.stacks, join(other.store, image.digest)]) mkdirSync(folder, { recursive: true });
   for (const file of readdirSync(own.images).filter((f) => f.endsWith(".yaml") || f.endsWith(".json")))
     cpSync(join(own.images, file), join(other.images, file));
-  await run(asRoot(["cp", "--archive", image.root, join(other.store, image.digest, "root")]));
-  cpSync(join(own.store, image.digest, "manifest.json"), join(other.store, image.digest, "manifest.json"));
+  const parts = [`layers/${image.manifest.layers[1]}`, image.digest].flatMap((of) => [`${of}/root`, `${of}/files`]);
+  const records = [`layers/${image.manifest.layers[1]}/layer.json`, `${image.digest}/manifest.json`];
+  await run(asRoot(["sh", "-c", 'cd "$1" && shift && cp --archive --parents "$@"', "sh", own.store, ...parts, ...records, other.store]));
 });
 test.after(async () => {
   if (!other) return;
@@ -113,6 +114,20 @@ test("a recipe that wants another disk gets it of the same image; the one before
   await prune(other, old);
   assert.equal(disksOf(other), [basename(larger.path)]);
   assert.equal(prunable(other, new Set()), []);
+});
+
+test("what the kernel finds on it is the image, path by path, but for what only a disk has", async () => {
+  const at = `loop,ro,noload,offset=${layoutOf(image, { esp: "64MiB" }).root.start * 512}`;
+  const script = 'mkdir "$1/mnt" && mount -o "$2" "$3" "$1/mnt" && python3 -B "$4" "$1/mnt"';
+  const words = [other.folder, at, disk.path, join(toolFolder, "images/provision/listing.py")];
+  const { stdout } = await run(asRoot(["unshare", "--mount", "sh", "-c", script, "sh", ...words]));
+  const found = new Set(stdout.trimEnd().split("\n"));
+  const wanted = new Set(readFileSync(join(image.root, "../files"), "utf8").trimEnd().split("\n"));
+  const path = (line: string) => line.split("\t").at(-1);
+  assert.equal(
+    [[...wanted].filter((l) => !found.has(l)).map(path), [...found].filter((l) => !wanted.has(l)).map(path)],
+    [["/etc/fstab"], ["/boot/grub", "/boot/grub/grub.cfg", "/etc/fstab", "/lost+found"]],
+  );
 });
 
 test("a disk that is there is not made again, and is nobody's to write to", async () => {

@@ -1,50 +1,19 @@
 #!/bin/sh
-# Makes the bootable disk of an image, inside the namespaces that provision/bake.sh makes: no loop device, and no mount outside of them.
-# Every program that writes to it is the image's own or one of the disk's locked packages, so that the same image gives the same bytes on
-# every computer. Called by images/disk.ts. Environment:
-#   DISK_FOLDER   where it is made; there are: debs (list of .debs), files/ (what only a disk has in its root), table (for sfdisk), esp (what is on
-#                 the ESP: "file<TAB>path" a line). There will be: disk.raw, facts/ (what was found on it)
-#   DISK_IMAGE    root tree of the image
-#   DISK_DATE     seconds since 1970: every time on the disk that is no file's own
-#   DISK_OWNER    uid:gid of whoever asked for it
+# Makes the disk of a layer: partitions, what boots it by UEFI and by BIOS, and the layer's tree. The disks of the images on that layer are made
+# from it by patch.sh. Beside what inside.sh says:
+#   table, esp    in DISK_FOLDER: for sfdisk; what is on the ESP ("file<TAB>path" a line)
 #   DISK_BIOS     "yes": GRUB for the BIOS, too
-#   DISK_SECTORS  of the whole; DISK_ROOT_START, DISK_ROOT_SECTORS: of the root; all of 512 bytes
+#   DISK_SECTORS  of the whole; DISK_ROOT_SECTORS: of the root
 #   DISK_ESP_START, DISK_ESP_SECTORS, DISK_BIOS_START
 #   DISK_ROOT_UUID, DISK_HASH_SEED, DISK_ESP_ID
-set -eu
-exec 2>&1
-umask 022
-cd "$DISK_FOLDER"
-export LC_ALL=C TZ=UTC SOURCE_DATE_EPOCH="$DISK_DATE" E2FSPROGS_FAKE_TIME="$DISK_DATE"
-
-echo "ingot: phase tools"
-mkdir tools tools/usr tools/usr/bin tools/usr/sbin tools/usr/lib tools/usr/lib64 work
-for name in bin sbin lib lib64; do ln -s "usr/$name" "tools/$name"; done
-while read -r deb; do
-	dpkg-deb --fsys-tarfile "$deb" | tar --extract --directory=tools --keep-directory-symlink --exclude='./usr/share/*'
-done <debs
-mkdir chroot
-mount -t overlay -o ro,lowerdir="tools:$DISK_IMAGE" ingot-disk chroot
-mount --bind work chroot/mnt
-inside() {
-	chroot chroot "$@"
-}
-
-# What only a disk has, over the image's root: folders that are in both stay as they are there.
-chown -R 0:0 files
-find files -exec touch --date="@$DISK_DATE" {} +
-(cd files && find . -depth -type d) | while read -r folder; do
-	[ ! -d "$DISK_IMAGE/$folder" ] || {
-		chown --reference="$DISK_IMAGE/$folder" "files/$folder"
-		chmod --reference="$DISK_IMAGE/$folder" "files/$folder"
-		touch --reference="$DISK_IMAGE/$folder" "files/$folder"
-	}
-done
-mkdir work/root
-mount -t overlay -o ro,noatime,lowerdir="files:$DISK_IMAGE" ingot-root chroot/mnt/root
+# There will be: disk.raw
+mkdir "$DISK_FOLDER/work" "$DISK_FOLDER/work/root"
+# shellcheck source=images/disk/inside.sh
+. "$(dirname "$0")/inside.sh"
+mount --bind "$DISK_TREE" chroot/mnt/root
+mount -o remount,bind,ro,noatime chroot/mnt/root
 
 echo "ingot: phase table"
-disk=/mnt/disk.raw
 truncate --size=$((DISK_SECTORS * 512)) work/disk.raw
 inside sfdisk --quiet --no-reread --no-tell-kernel "$disk" <table
 
@@ -53,7 +22,6 @@ echo "ingot: phase root"
 inside mke2fs -q -F -t ext4 -b 4096 -I 256 -U "$DISK_ROOT_UUID" -d /mnt/root \
 	-E "offset=$((DISK_ROOT_START * 512)),hash_seed=$DISK_HASH_SEED,root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,nodiscard" \
 	"$disk" "$((DISK_ROOT_SECTORS / 8))"
-root="$disk?offset=$((DISK_ROOT_START * 512))"
 # mke2fs takes a file's times of access and of change from the folder that it reads: when that was written and read is no matter of ours.
 # Inodes in use are those from 11 on (1 to 10 are ext4's own; the root is 2), without a gap: e2fsck below would find it.
 # Not dumpe2fs: that of e2fsprogs 1.47.2 takes the `=` for a tag's.
@@ -102,26 +70,8 @@ if [ "$DISK_BIOS" = yes ]; then
 	dd if=work/core.img of=work/disk.raw bs=512 seek="$DISK_BIOS_START" conv=notrunc status=none
 fi
 
-echo "ingot: phase prove"
-inside sfdisk --json "$disk" >facts/table
 inside e2fsck -f -n "$root" >work/fsck || {
 	cat work/fsck
 	exit 1
 }
-inside debugfs -R 'show_super_stats -h' "$root" >facts/super
-inside mdir -/ -b -i /mnt/esp.img :: >facts/esp
-(cd chroot/mnt/root && find . -type d -printf '/%P\n') >facts/folders
-# A path is quoted as debugfs(8) has it.
-sed 's/.*/ls -p "&"/' facts/folders >work/list
-inside debugfs -f /mnt/list "$root" >facts/files
-find chroot/mnt/root -mindepth 1 -printf '%y\t%m\t%U\t%G\t%s\t/%P\n' >facts/tree
-for path in etc/machine-id etc/fstab boot/grub/grub.cfg; do
-	inside debugfs -R "cat \"/$path\"" "$root" >"facts/${path##*/}"
-done
-umount chroot/mnt/root
-chown "$DISK_OWNER" work/disk.raw
-chmod 0444 work/disk.raw
-mv work/disk.raw disk.raw
-umount chroot/mnt
-umount chroot
-rm -r tools chroot work files
+finish
