@@ -23,20 +23,22 @@ file_system() { # tree
 	mke2fs -q -t ext4 -d "$1" "$BENCH_INTO/disk.raw" 4G
 }
 
-run_mkosi() { # what it is told besides
+run_mkosi() { # folder, what it is told besides
+	folder=$1
+	shift
 	# systemd-machined knows nothing of the pids in here.
 	mkdir -p bin
 	printf '#!/bin/sh\nexec /usr/bin/systemd-nspawn --register=no --keep-unit "$@"\n' >bin/systemd-nspawn
 	chmod +x bin/systemd-nspawn
 	# mkosi installs with INITRD=No, for it leaves the initramfs to dracut, which Debian's image has not.
 	# shellcheck disable=SC2016 # the script's own $1
-	printf '#!/bin/sh\n[ "$1" != final ] || update-initramfs -c -k all\n' >"$BENCH_INTO/prepare"
-	chmod +x "$BENCH_INTO/prepare"
+	printf '#!/bin/sh\n[ "$1" != final ] || update-initramfs -c -k all\n' >"$folder/prepare"
+	chmod +x "$folder/prepare"
 	memory workspace
 	while read -r name; do set -- "$@" "--package=$name"; done <names
 	DEBOOTSTRAP_DIR="$BENCH_TOOLS/usr/share/debootstrap" PYTHONPATH="$BENCH_TOOLS/usr/lib/python3/dist-packages" \
 		LD_LIBRARY_PATH="$BENCH_TOOLS/usr/lib/$(uname -m)-linux-gnu" \
-		python3 -m mkosi --directory="$BENCH_INTO" --distribution=debian --release=bookworm \
+		python3 -m mkosi --directory="$folder" --distribution=debian --release=bookworm \
 		--mirror=http://deb.debian.org/debian --local-mirror="file://$BENCH_FOLDER/archive" --repository-key-check=no \
 		--bootable=no --format=gpt_ext4 --root-size=4G --extra-tree="$BENCH_FOLDER/extra" --prepare-script=prepare \
 		--workspace-dir="$BENCH_FOLDER/workspace" --output=disk.raw --force "$@" build
@@ -64,8 +66,13 @@ run_debootstrap() {
 }
 
 case $BENCH_DO in
-mkosi) run_mkosi ;;
-mkosi-incremental) run_mkosi --incremental ;;
+mkosi)
+	# In memory and then copied: some seconds faster than on the disk.
+	memory work
+	run_mkosi "$BENCH_FOLDER/work"
+	cp work/disk.raw "$BENCH_INTO/"
+	;;
+mkosi-incremental) run_mkosi "$BENCH_INTO" --incremental ;;
 mmdebstrap) run_mmdebstrap ;;
 debootstrap) run_debootstrap ;;
 file-system) file_system "$(cat tree)" ;;

@@ -25,7 +25,9 @@ const name = "debian-12";
 const added = { package: "acl", file: "/usr/bin/getfacl" };
 
 /** @param argv how many rounds; three without it */
-export async function images([rounds = "3"]: string[]): Promise<void> {
+export async function images([given = "3"]: string[]): Promise<void> {
+  const rounds = Number(given);
+  if (!(rounds >= 1)) throw new Error(`how many rounds? not ${given}`);
   listenForSignals();
   await undoAbandoned(tool, progressOn());
   const folder = `/var/tmp/ingot-bench-${process.pid}`;
@@ -37,7 +39,7 @@ export async function images([rounds = "3"]: string[]): Promise<void> {
     mkdirSync(folder);
     const bench = new Bench(folder);
     await bench.prepare();
-    for (let round = 1; round <= Number(rounds); round++) await bench.round(`${round} of ${rounds}`);
+    for (let round = 1; round <= rounds; round++) await bench.round(`${round} of ${rounds}`);
     console.log(bench.tables());
   } finally {
     await ledger.undo(entry);
