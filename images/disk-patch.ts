@@ -2,6 +2,7 @@
 // same whether the layer's was there already or not, and changing a file does not write a gigabyte anew. Called by images/disk.ts.
 import { basename, dirname } from "node:path";
 import { RefusedError } from "../lib/diagnostics.ts";
+import { sha256 } from "../lib/digest.ts";
 import type { TreeEntry } from "./manifest.ts";
 
 export interface Patch {
@@ -102,18 +103,17 @@ const attributesOf = (text: string): [string, Buffer][] =>
     .map((one) => [one.slice(0, one.indexOf("=")), Buffer.from(one.slice(one.indexOf("=") + 1), "hex")]);
 const namesIn = (text: string): string[] => attributesOf(text).map(([name]) => name);
 
-/** A tree as it is with some files more, which are root's and everybody's to read; and with their folders. */
-export function withFiles(tree: TreeEntry[], paths: string[], mtime: number): TreeEntry[] {
+/** A tree as it is with some files more (their content by path), which are root's and everybody's to read; and with their folders. */
+export function withFiles(tree: TreeEntry[], files: Record<string, string>, mtime: number): TreeEntry[] {
   const all = new Map(tree.map((f) => [f.path, f]));
-  const entry = (type: string, mode: string, path: string, content: string): TreeEntry => ({
-    ...{ type, mode, uid: 0, gid: 0, size: 0, mtime, content, links: "", attributes: "", path },
+  const entry = (type: string, mode: string, path: string, more: { size: number; content: string }): TreeEntry => ({
+    ...{ type, mode, uid: 0, gid: 0, mtime, ...more, links: "", attributes: "", path },
   });
-  for (const path of paths) {
+  for (const [path, content] of Object.entries(files)) {
     const missing: string[] = [];
     for (let folder = dirname(path); !all.has(folder); folder = dirname(folder)) missing.unshift(folder);
-    for (const folder of missing) all.set(folder, entry("d", "755", folder, ""));
-    // Of no content that the layer may have.
-    all.set(path, entry("f", "644", path, "of the disk"));
+    for (const folder of missing) all.set(folder, entry("d", "755", folder, { size: 0, content: "" }));
+    all.set(path, entry("f", "644", path, { size: Buffer.byteLength(content), content: sha256(content) }));
   }
   return [...all.values()];
 }

@@ -1,8 +1,10 @@
-// What must be true of every bootable disk, held against what images/disk/patch.sh found on the finished disk itself. A disk that breaks one
-// is thrown away.
+// What must be true of every bootable disk, held against what is on the finished disk itself: images/disk/patch.sh has looked, and its root is read
+// here path by path, content included, without the programs that wrote it. A disk that breaks one is thrown away.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Layout, partitionTypes } from "./disk-layout.ts";
+import { readExt4 } from "./ext4.ts";
+import type { TreeEntry } from "./manifest.ts";
 
 export interface DiskFacts {
   /** As sfdisk(8) says it in JSON. */
@@ -15,56 +17,28 @@ export interface DiskFacts {
   super: Record<string, string>;
   /** Absolute paths of the files on the ESP. */
   esp: string[];
-  /** What debugfs(8) finds in the root, and what find(1) found in the folder that it was made from: "path type mode uid gid size". */
-  files: string[];
-  tree: string[];
-  /** Contents by absolute path, of some. */
-  contents: Record<string, string>;
+  /** Everything in the root, with its content. */
+  root: TreeEntry[];
 }
 
+/** @param folder where the disk was made */
 export function readDiskFacts(folder: string): DiskFacts {
-  const text = (name: string) => readFileSync(join(folder, name), "utf8");
+  const text = (name: string) => readFileSync(join(folder, "facts", name), "utf8");
   const lines = (name: string) => text(name).split("\n").filter(Boolean);
+  const table = (JSON.parse(text("table")) as { partitiontable: DiskFacts["table"] }).partitiontable;
   return {
-    table: (JSON.parse(text("table")) as { partitiontable: DiskFacts["table"] }).partitiontable,
+    table,
     super: Object.fromEntries(lines("super").flatMap((l) => [/^([^:]+):\s+(.*)$/.exec(l)?.slice(1, 3) ?? []].filter((f) => f.length))),
     esp: lines("esp").flatMap((l) => (l.endsWith("/") ? [] : [l.replace(/^::/, "")])),
-    files: parseListing(text("files")).sort(),
-    tree: lines("tree")
-      .map((l) => {
-        const [type = "", mode = "", uid = "", gid = "", size = "", path = ""] = l.split("\t");
-        return listed({ path, type, mode, uid, gid, size });
-      })
-      .sort(),
-    contents: Object.fromEntries(
-      ["/etc/machine-id", "/etc/fstab", "/boot/grub/grub.cfg"].map((p) => [p, text(p.slice(p.lastIndexOf("/") + 1))]),
-    ),
+    root: readExt4(join(folder, "disk.raw"), (table.partitions.find((p) => p.node.endsWith(".raw1"))?.start ?? 0) * 512),
   };
 }
 
-const kinds: Record<string, string> = { "04": "d", "10": "f", "12": "l", "02": "c", "06": "b", "01": "p", "14": "s" };
-
-/** What debugfs says to `ls -p "<folder>"` for each folder: its prompt with the command, then /inode/mode/uid/gid/name/size/ a line. */
-export function parseListing(text: string): string[] {
-  let folder = "";
-  return text.split("\n").flatMap((line) => {
-    const command = /^debugfs: ls -p "(.*)"$/.exec(line)?.[1];
-    if (command !== undefined) folder = command === "/" ? "" : command;
-    const [, , mode = "", uid, gid, name = "", size = ""] = /^\/\d+\/\d{6}\//.test(line) ? line.split("/") : [];
-    if (mode === "" || name === "." || name === "..") return [];
-    const type = kinds[mode.slice(0, 2)] ?? "?";
-    return [listed({ path: `${folder}/${name}`, type, mode: mode.slice(2), uid: uid ?? "", gid: gid ?? "", size })];
-  });
-}
-
-/** One entry as both sides have it: only a file has a size that means something. */
-export function listed(entry: { path: string; type: string; mode: string; uid: string; gid: string; size: string }): string {
-  const { path, type, mode, uid, gid, size } = entry;
-  return [path, type, mode.padStart(4, "0"), uid, gid, type === "f" ? size : "-"].join(" ");
-}
-
-/** What is not true, for people; nothing when the disk is right. */
-export function brokenDisk(layout: Layout, architecture: string, esp: string[], files: Record<string, string>, facts: DiskFacts): string[] {
+/**
+ * What is not true, for people; nothing when the disk is right.
+ * @param wanted what its root must hold: what the bake has listed of the image and found right (truths.ts), with what only a disk has
+ */
+export function brokenDisk(layout: Layout, architecture: string, esp: string[], wanted: TreeEntry[], facts: DiskFacts): string[] {
   const broken: string[] = [];
   const is = (what: string, found: unknown, wanted: unknown) => {
     if (String(found).toLowerCase() !== String(wanted).toLowerCase()) broken.push(`${what} is ${found}, and not ${wanted}`);
@@ -91,14 +65,19 @@ export function brokenDisk(layout: Layout, architecture: string, esp: string[], 
   is("where it was mounted", facts.super["Last mounted on"], "<not available>");
   is("what is on the ESP", facts.esp.sort(), esp.sort());
 
-  const there = new Set(facts.files);
-  const wanted = new Set(facts.tree);
+  is("the size of /etc/machine-id", facts.root.find((f) => f.path === "/etc/machine-id")?.size, 0);
+
+  const found = facts.root.filter((f) => f.path !== "/lost+found").map(said);
+  const asked = wanted.map(said);
   const some = (list: string[]) => `${list.slice(0, 5).join("; ")}${list.length > 5 ? ` and ${list.length - 5} more` : ""}`;
-  const lacking = facts.tree.filter((f) => !there.has(f));
-  const more = facts.files.filter((f) => !wanted.has(f) && !f.startsWith("/lost+found "));
+  const without = (list: string[], others: Set<string>) => list.filter((f) => !others.has(f));
+  const lacking = without(asked, new Set(found));
+  const more = without(found, new Set(asked));
   if (lacking.length) broken.push(`the image has, and the disk has not: ${some(lacking)}`);
   if (more.length) broken.push(`the disk has, and the image has not: ${some(more)}`);
-  for (const [path, content] of Object.entries({ ...files, "/etc/machine-id": "" }))
-    if (facts.contents[path] !== content) broken.push(`${path} is not what it must be`);
   return broken;
 }
+
+/** All of an entry; a file system of a disk may keep whole seconds alone. */
+const said = (f: TreeEntry): string =>
+  [f.path, f.type, f.mode, f.uid, f.gid, f.size, Math.floor(f.mtime), f.content, f.links, f.attributes].join(" ").trimEnd();

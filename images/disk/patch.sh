@@ -39,13 +39,5 @@ inside e2fsck -f -n "$root" >work/fsck || {
 }
 inside debugfs -R 'show_super_stats -h' "$root" >facts/super
 inside mdir -/ -b -i "$disk@@$((DISK_ESP_START * 512))" :: >facts/esp
-(cd chroot/mnt/root && find . -type d -printf '/%P\n') >facts/folders
-# A path is quoted as debugfs(8) has it.
-sed 's/.*/ls -p "&"/' facts/folders >work/list
-inside debugfs -f /mnt/list "$root" >facts/files
-find chroot/mnt/root -mindepth 1 -printf '%y\t%m\t%U\t%G\t%s\t/%P\n' >facts/tree
-for path in etc/machine-id etc/fstab boot/grub/grub.cfg; do
-	inside debugfs -R "cat \"/$path\"" "$root" >"facts/${path##*/}"
-done
 finish
 rm -r files

@@ -122,16 +122,16 @@ test("what only a disk has is added with its folders, and takes the place of wha
   const file = (path: string, type = "f"): TreeEntry => ({
     ...{ type, mode: "600", uid: 7, gid: 7, size: 1, mtime: 5, content: "old", links: "", attributes: "", path },
   });
-  const all = withFiles([file("/", "d"), file("/etc", "d"), file("/etc/fstab")], ["/etc/fstab", "/boot/grub/grub.cfg"], 9);
+  const all = withFiles([file("/", "d"), file("/etc", "d"), file("/etc/fstab")], { "/etc/fstab": "", "/boot/grub/grub.cfg": "é" }, 9);
   assert.equal(
-    all.map((f) => [f.path, f.type, f.mode, f.uid, f.mtime]),
+    all.map((f) => [f.path, f.type, f.mode, f.uid, f.mtime, f.size]),
     [
-      ["/", "d", "600", 7, 5],
-      ["/etc", "d", "600", 7, 5],
-      ["/etc/fstab", "f", "644", 0, 9],
-      ["/boot", "d", "755", 0, 9],
-      ["/boot/grub", "d", "755", 0, 9],
-      ["/boot/grub/grub.cfg", "f", "644", 0, 9],
+      ["/", "d", "600", 7, 5, 1],
+      ["/etc", "d", "600", 7, 5, 1],
+      ["/etc/fstab", "f", "644", 0, 9, 0],
+      ["/boot", "d", "755", 0, 9, 0],
+      ["/boot/grub", "d", "755", 0, 9, 0],
+      ["/boot/grub/grub.cfg", "f", "644", 0, 9, 2],
     ],
   );
 });

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { layoutOf, leastOf, partitionTable } from "../../images/disk-layout.ts";
-import { brokenDisk, type DiskFacts, listed, parseListing } from "../../images/disk-truths.ts";
+import { brokenDisk, type DiskFacts } from "../../images/disk-truths.ts";
+import type { TreeEntry } from "../../images/manifest.ts";
 import { toolFolder } from "../../lib/paths.ts";
 
 const test = suite("disk");
@@ -51,37 +52,20 @@ test("the table of partitions names each partition by its number", () => {
   assert.match(table, /^15 : start=8192, size=131072, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, uuid=/m);
 });
 
-test("what debugfs lists is read back, whatever the names", () => {
-  const said = [
-    'debugfs: ls -p "/"',
-    "/2/040755/0/0/.//",
-    "/2/040755/0/0/..//",
-    "/12/040755/0/0/etc//",
-    "/13/120777/0/0/bin/7/",
-    'debugfs: ls -p "/etc"',
-    "/12/040755/0/0/.//",
-    "/2/040755/0/0/..//",
-    "/14/100640/0/42/a b/1234/",
-    "/15/104755/0/0/dev-disk\\x2dby.mount/3/",
-    "/16/020666/0/0/null/0/",
-    "",
-  ].join("\n");
-  assert.equal(parseListing(said), [
-    "/etc d 0755 0 0 -",
-    "/bin l 0777 0 0 -",
-    "/etc/a b f 0640 0 42 1234",
-    "/etc/dev-disk\\x2dby.mount f 4755 0 0 3",
-    "/etc/null c 0666 0 0 -",
-  ]);
-});
-
 const layout = layoutOf(image("debian-12", 900e6), usual);
 const esp = ["/EFI/BOOT/BOOTX64.EFI"];
-const files = { "/etc/fstab": "UUID=x / ext4\n" };
+const entry = (path: string, more: Partial<TreeEntry> = {}): TreeEntry => ({
+  ...{ type: "f", mode: "644", uid: 0, gid: 0, size: 0, mtime: 1_700_000_000, content: "", links: "", attributes: "", path },
+  ...more,
+});
+const tree = (): TreeEntry[] => [
+  entry("/etc", { type: "d", mode: "755" }),
+  entry("/etc/machine-id", { mode: "444" }),
+  entry("/etc/passwd"),
+];
 function right(): DiskFacts {
   const at = ({ start, sectors }: { start: number; sectors: number }) => ({ start, size: sectors });
   const { ids } = layout;
-  const entry = listed({ path: "/etc", type: "d", mode: "755", uid: "0", gid: "0", size: "4096" });
   return {
     table: {
       label: "gpt",
@@ -100,12 +84,10 @@ function right(): DiskFacts {
       "Last mounted on": "<not available>",
     },
     esp: ["/EFI/BOOT/BOOTX64.EFI"],
-    files: [entry, "/lost+found d 0700 0 0 -"],
-    tree: [entry],
-    contents: { "/etc/machine-id": "", ...files },
+    root: [...tree(), entry("/lost+found", { type: "d", mode: "700" })],
   };
 }
-const broken = (facts: DiskFacts) => brokenDisk(layout, "amd64", esp, files, facts);
+const broken = (facts: DiskFacts) => brokenDisk(layout, "amd64", esp, tree(), facts);
 
 test("a disk that is right breaks no truth", () => assert.equal(broken(right()), []));
 
@@ -116,11 +98,34 @@ for (const [what, change, pattern] of [
   ["a file system that was in use", (f) => (f.super["Mount count"] = "1"), /how often it was mounted is 1/],
   ["a file system with errors", (f) => (f.super["Filesystem state"] = "clean with errors"), /its state is clean with errors/],
   ["more on the ESP", (f) => f.esp.push("/EFI/x"), /what is on the ESP/],
-  ["a file that is lacking", (f) => f.tree.push("/etc/passwd f 0644 0 0 1000"), /the disk has not: \/etc\/passwd/],
-  ["a file too many", (f) => f.files.push("/etc/ssh/ssh_host_rsa_key f 0600 0 0 2600"), /the image has not: \/etc\/ssh\/ssh_host_rsa_key/],
-  ["an owner of its own", (f) => (f.files[0] = "/etc d 0755 1000 1000 -"), /\/etc d 0755 0 0 -.*\n?.*\/etc d 0755 1000 1000/],
-  ["a machine's id", (f) => (f.contents["/etc/machine-id"] = "abc\n"), /\/etc\/machine-id is not what it must be/],
-  ["no fstab", (f) => delete f.contents["/etc/fstab"], /\/etc\/fstab is not/],
+  ["a file that is lacking", (f) => f.root.splice(2, 1), /the disk has not: \/etc\/passwd f 644 0 0 0 1700000000$/],
+  [
+    "a file too many",
+    (f) => f.root.push(entry("/etc/ssh/ssh_host_rsa_key", { mode: "600", size: 2600 })),
+    /the image has not: \/etc\/ssh\/ssh_host_rsa_key/,
+  ],
+  ...(
+    [
+      ["mode", "640"],
+      ["uid", 1000],
+      ["gid", 1000],
+      ["size", 1],
+      ["mtime", 1],
+      ["content", "0123"],
+      ["links", "/etc/shadow"],
+      ["attributes", "user.x=00"],
+      ["type", "l"],
+    ] as const
+  ).map(([aspect, value]): [string, (facts: DiskFacts) => unknown, RegExp] => [
+    `another ${aspect} of a file`,
+    (f) => f.root.splice(2, 1, entry("/etc/passwd", { [aspect]: value })),
+    /the disk has not: \/etc\/passwd f 644 0 0 0 1700000000\nthe disk has, and the image has not: \/etc\/passwd /,
+  ]),
+  [
+    "a machine's id",
+    (f) => f.root.splice(1, 1, entry("/etc/machine-id", { mode: "444", size: 33 })),
+    /the size of \/etc\/machine-id is 33/,
+  ],
 ] as [string, (facts: DiskFacts) => unknown, RegExp][])
   test(`${what} is said`, () => {
     const facts = right();
