@@ -1,7 +1,7 @@
 #!/bin/bash
 # Sets up what is missing: Debian packages (with sudo when not root), npm packages, dist/. Says what it installs and why; quick when
-# nothing is missing. `--tests`, `--vm` and `--lint` add what those need; `--no-system` leaves the system alone, for tests that need neither root
-# nor machines.
+# nothing is missing. `--tests`, `--vm`, `--arm64` and `--lint` add what those need; `--no-system` leaves the system alone, for tests that need neither
+# root nor machines.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,6 +46,14 @@ for option in "$@"; do
 			"qemu-system-x86 /usr/bin/qemu-system-x86_64 boots machines with a kernel of their own"
 			"qemu-utils /usr/bin/qemu-img makes their disks"
 			"ovmf /usr/share/OVMF/OVMF_CODE_4M.fd boots them by UEFI"
+		)
+		;;
+	--arm64)
+		packages+=(
+			"qemu-user-static /usr/bin/qemu-aarch64-static runs arm64's programs while an image of it is baked"
+			"qemu-system-arm /usr/bin/qemu-system-aarch64 boots its disk"
+			"qemu-utils /usr/bin/qemu-img makes its disk"
+			"qemu-efi-aarch64 /usr/share/AAVMF/AAVMF_CODE.fd boots it by UEFI"
 		)
 		;;
 	--lint) packages+=("shellcheck /usr/bin/shellcheck checks the shell scripts") ;;

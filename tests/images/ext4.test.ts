@@ -15,7 +15,6 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -24,7 +23,7 @@ import { readListing } from "../../images/manifest.ts";
 import { toolFolder } from "../../lib/paths.ts";
 
 const test = suite("ext4");
-const folder = mkdtempSync(join(tmpdir(), "ingot-ext4-"));
+const folder = mkdtempSync("/var/tmp/ingot-ext4-");
 const tree = join(folder, "tree");
 const disk = join(folder, "disk");
 /** Not at its beginning, as on a disk with partitions. */
