@@ -1,6 +1,6 @@
 // The disk of a layer, on which the disks of the images above it are made: all that takes long, and stays the same while files and services are
 // changed. It lies beside the layer's tree, `<store>/layers/<layer>/disk-<image>-<key>.raw`. Called by disk.ts.
-import { readdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { RefusedError } from "../lib/diagnostics.ts";
 import { digestOf, short } from "../lib/digest.ts";
@@ -12,9 +12,12 @@ import { layered } from "./bake.ts";
 import { diskMade } from "./disk-key.ts";
 import { type Layout, partitionTable } from "./disk-layout.ts";
 import { configuration, inFolder, runDiskScript } from "./disk-make.ts";
+import { brokenRoot } from "./disk-truths.ts";
+import { readExt4 } from "./ext4.ts";
 import type { Image } from "./image.ts";
 import { layerAt, layersIn } from "./layers.ts";
 import { type PackageLock, readLock } from "./lock.ts";
+import { readListing, type TreeEntry } from "./manifest.ts";
 import type { Recipe } from "./recipe.ts";
 
 export interface BaseDisk {
@@ -70,6 +73,12 @@ export async function baseDisk(job: BaseJob): Promise<BaseDisk> {
         DISK_ESP_ID: ids.espVolume,
       };
       await runDiskScript("base.sh", { name: image.name, folder, tree: root, date, layout, progress }, values);
+      // Of the topmost folder mke2fs takes nothing.
+      const below = (f: TreeEntry) => f.path !== "/";
+      const wanted = readListing(readFileSync(join(root, "../files"), "utf8")).filter(below);
+      const broken = brokenRoot(wanted, readExt4(join(folder, "disk.raw"), layout.root.start * 512).filter(below));
+      if (broken.length)
+        throw new RefusedError(`the disk of ${image.name} is not what it must be:\n${broken.map((b) => `  ${b}`).join("\n")}`);
       renameSync(join(folder, "disk.raw"), path);
     });
     return { path, root };

@@ -8,6 +8,8 @@ import type { TreeEntry } from "./manifest.ts";
 export interface Patch {
   /** A line each. */
   commands: string[];
+  /** Paths of files whose content it writes. */
+  written: Set<string>;
   /** Values of extended attributes: each is the file of that number in the folder `attributes`. */
   attributes: Buffer[];
 }
@@ -33,11 +35,13 @@ export function patchOf(from: TreeEntry[], to: TreeEntry[], there: { root: strin
   const removed = from.filter((f) => !stays(f, now.get(f.path))).toReversed();
   const commands = removed.map((f) => `${f.type === "d" ? "rmdir" : "rm"} ${quoted(f.path)}`);
   const attributes: Buffer[] = [];
+  const written = new Set<string>();
   for (const f of to) {
     const path = quoted(f.path);
     const was = old.get(f.path);
     const isNew = !stays(was, f);
     if (isNew) commands.push(...create(f, there.root));
+    if (isNew && f.type === "f") written.add(f.path);
     if (isNew && isOther(f)) continue;
     // mke2fs gives the topmost folder what it pleases.
     if (isNew || !sameInode(was, f) || f.path === "/")
@@ -56,7 +60,7 @@ export function patchOf(from: TreeEntry[], to: TreeEntry[], there: { root: strin
       }
     }
   }
-  return { commands, attributes };
+  return { commands, written, attributes };
 }
 
 const sameInode = (one: TreeEntry | undefined, two: TreeEntry): boolean =>

@@ -21,8 +21,11 @@ export interface DiskFacts {
   root: TreeEntry[];
 }
 
-/** @param folder where the disk was made */
-export function readDiskFacts(folder: string): DiskFacts {
+/**
+ * @param folder where the disk was made
+ * @param proven by path the sha256 of what was found on the disk that it was made of, and has not been written since
+ */
+export function readDiskFacts(folder: string, proven: Map<string, string>): DiskFacts {
   const text = (name: string) => readFileSync(join(folder, "facts", name), "utf8");
   const lines = (name: string) => text(name).split("\n").filter(Boolean);
   const table = (JSON.parse(text("table")) as { partitiontable: DiskFacts["table"] }).partitiontable;
@@ -30,7 +33,7 @@ export function readDiskFacts(folder: string): DiskFacts {
     table,
     super: Object.fromEntries(lines("super").flatMap((l) => [/^([^:]+):\s+(.*)$/.exec(l)?.slice(1, 3) ?? []].filter((f) => f.length))),
     esp: lines("esp").flatMap((l) => (l.endsWith("/") ? [] : [l.replace(/^::/, "")])),
-    root: readExt4(join(folder, "disk.raw"), (table.partitions.find((p) => p.node.endsWith(".raw1"))?.start ?? 0) * 512),
+    root: readExt4(join(folder, "disk.raw"), (table.partitions.find((p) => p.node.endsWith(".raw1"))?.start ?? 0) * 512, proven),
   };
 }
 
@@ -67,7 +70,13 @@ export function brokenDisk(layout: Layout, architecture: string, esp: string[], 
 
   is("the size of /etc/machine-id", facts.root.find((f) => f.path === "/etc/machine-id")?.size, 0);
 
-  const found = facts.root.filter((f) => f.path !== "/lost+found").map(said);
+  return [...broken, ...brokenRoot(wanted, facts.root)];
+}
+
+/** As brokenDisk(), of its root alone. */
+export function brokenRoot(wanted: TreeEntry[], there: TreeEntry[]): string[] {
+  const broken: string[] = [];
+  const found = there.filter((f) => f.path !== "/lost+found").map(said);
   const asked = wanted.map(said);
   const some = (list: string[]) => `${list.slice(0, 5).join("; ")}${list.length > 5 ? ` and ${list.length - 5} more` : ""}`;
   const without = (list: string[], others: Set<string>) => list.filter((f) => !others.has(f));

@@ -149,7 +149,7 @@ async function makeRaw(job: BaseJob, path: string): Promise<void> {
     mkdirSync(join(folder, "attributes"));
     const from = readListing(readFileSync(join(base.root, "../files"), "utf8"));
     const to = withFiles(filesOf(image), only, date);
-    const { commands, attributes } = patchOf(from, to, { root: "/mnt/root", attributes: "/mnt/attributes" });
+    const { commands, written, attributes } = patchOf(from, to, { root: "/mnt/root", attributes: "/mnt/attributes" });
     writeFileSync(join(folder, "patch"), commands.map((line) => `${line}\n`).join(""));
     attributes.forEach((value, i) => {
       writeFileSync(join(folder, "attributes", String(i)), value);
@@ -158,7 +158,8 @@ async function makeRaw(job: BaseJob, path: string): Promise<void> {
     writeFileSync(join(folder, "debs"), own.map((p) => `${debPath(project, p)}\n`).join(""));
     const made = { name: image.name, folder, tree: image.root, date, layout, progress };
     await runDiskScript("patch.sh", made, { DISK_BASE: base.path, DISK_ESP_START: layout.esp.start });
-    const broken = brokenDisk(layout, architecture, Object.keys(espFiles(recipe)), to, readDiskFacts(folder));
+    const proven = new Map(to.flatMap((f) => (f.type === "f" && !written.has(f.path) ? [[f.path, f.content] as const] : [])));
+    const broken = brokenDisk(layout, architecture, Object.keys(espFiles(recipe)), to, readDiskFacts(folder, proven));
     if (broken.length)
       throw new RefusedError(`the disk of ${image.name} is not what it must be:\n${broken.map((b) => `  ${b}`).join("\n")}`);
     renameSync(join(folder, "disk.raw"), path);

@@ -27,11 +27,12 @@ interface Extent {
 /**
  * Everything in it, each folder before what is in it, by name.
  * @param offset where it begins in the file, in bytes
+ * @param proven by path the sha256 of files whose content need not be read again
  */
-export function readExt4(path: string, offset: number): TreeEntry[] {
+export function readExt4(path: string, offset: number, proven: Map<string, string> = new Map()): TreeEntry[] {
   const file = openSync(path, "r");
   try {
-    return new Ext4(file, offset).entries();
+    return new Ext4(file, offset).entries(proven);
   } finally {
     closeSync(file);
   }
@@ -64,11 +65,11 @@ class Ext4 {
     );
   }
 
-  entries(): TreeEntry[] {
+  entries(proven: Map<string, string>): TreeEntry[] {
     // Of a file with several names: the first of them, and its content.
     const first = new Map<number, TreeEntry>();
     return [...this.below("", this.inode(2))].map(({ inode, entry }) => {
-      const content = entry.type === "f" ? (first.get(inode.number)?.content ?? this.sum(inode)) : entry.content;
+      const content = entry.type === "f" ? (first.get(inode.number)?.content ?? proven.get(entry.path) ?? this.sum(inode)) : entry.content;
       const several = entry.type !== "d" && inode.bytes.readUInt16LE(0x1a) > 1;
       const links = several ? (first.get(inode.number)?.path ?? entry.path) : "";
       const whole = { ...entry, content, links };

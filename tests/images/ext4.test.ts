@@ -87,6 +87,16 @@ test("every path is there with its content, owner, mode, time, links and attribu
   assert.ok(found.length > 700);
 });
 
+test("what is proven is not read again, and what is not is", () => {
+  const content = "0".repeat(64);
+  const known = readExt4(disk, offset, new Map([["/etc/motd", content]]));
+  assert.is(known.find((f) => f.path === "/etc/motd")?.content, content);
+  assert.equal(
+    known.filter((f) => f.path !== "/etc/motd"),
+    readExt4(disk, offset).filter((f) => f.path !== "/etc/motd"),
+  );
+});
+
 test("what is no ext4 is not read as one", () => {
   assert.throws(() => readExt4(disk, 0), /no ext4 that can be read here/);
 });
