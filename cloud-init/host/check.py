@@ -37,7 +37,8 @@ def patience():
         return int(os.environ.get("INGOT_PATIENCE", 1))
 
 
-TIMEOUT = 10 * patience()
+PATIENCE = patience()
+TIMEOUT = 10 * PATIENCE
 CHECKS = {}
 
 
@@ -1175,10 +1176,11 @@ def one(entry):
     function = CHECKS.get(name)
     if not function:
         return {**result, "ok": False, "message": f"there is no check {name!r}"}
-    within = arguments.pop("within", 0) if name in WAITING else 0
+    within = PATIENCE * arguments.pop("within", 0) if name in WAITING else 0
     parameters = inspect.signature(function).parameters
-    if "timeout" not in parameters:
-        arguments.pop("timeout", None)
+    asked = arguments.pop("timeout", None)
+    if asked is not None and "timeout" in parameters:
+        arguments["timeout"] = PATIENCE * asked
     unknown = [key for key in arguments if key not in parameters]
     missing = [key for key, value in parameters.items() if value.default is inspect.Parameter.empty and key not in arguments]
     if unknown or missing:
@@ -1204,7 +1206,8 @@ def limit(entry):
     """Seconds that a check has in all."""
     arguments = entry.get("args") or {}
     try:
-        return float(arguments.get("timeout", SECONDS.get(entry.get("check"), TIMEOUT))) + float(arguments.get("within", 0))
+        own = PATIENCE * float(arguments["timeout"]) if "timeout" in arguments else SECONDS.get(entry.get("check"), TIMEOUT)
+        return own + PATIENCE * float(arguments.get("within", 0))
     except (TypeError, ValueError):
         return TIMEOUT
 

@@ -95,7 +95,12 @@ export const exportKind: Kind<Export> = kind({
       shared: sharedFolders,
       files: [
         own,
-        { path: configuration, mode: "0644", content: `[nfsd]\nhost=${host.address}\nport=${port}\ntcp=y\nudp=n\nvers3=n\nvers4=y\n` },
+        {
+          path: configuration,
+          mode: "0644",
+          // Without version 2, which the kernel has no more, rpc.mountd would still listen for it at ports of its own.
+          content: `[nfsd]\nhost=${host.address}\nport=${port}\ntcp=y\nudp=n\nvers2=n\nvers3=n\nvers4=y\n`,
+        },
         ...masked.map((unit) => ({ path: `/etc/systemd/system/${unit}`, mode: "0644" as const, content: "" })),
       ],
       steps: [

@@ -57,7 +57,7 @@ export const mount: Kind<Mount> = kind({
   key: "mounts",
   shape: "many",
   summary:
-    "A directory that another host of the stack exports, mounted here by its path. It waits for that host for as long as it takes, at boot too, without holding up anything but the programs that name a path in it: in their command, their environment, or below `writable:`. Owners there must be users here, with the same number.",
+    "A directory that another host of the stack exports, mounted here by its path. It waits for that host for as long as it takes, at boot too, without holding up anything but the programs that name a path in it: in their command, their environment, or below `writable:`. Powered off while that host is away, it takes six minutes over the unmounting. Owners there must be users here, with the same number.",
   names: absolutePath,
   schema,
   examples: [

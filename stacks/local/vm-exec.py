@@ -125,6 +125,8 @@ def pump(connection, coming, asked):
             for kind, data in coming.take():
                 if kind == b"X":
                     return int(data)
+                if kind == b"H":  # somebody else's: of the machine's next boot
+                    raise Lost("the machine has rebooted, and the command went with it")
                 if kind in outputs:
                     write(outputs[kind], data)
 

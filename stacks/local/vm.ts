@@ -134,6 +134,7 @@ export function vmTarget(project: Project, progress: Progress, options: VmOption
         } finally {
           rmSync(staging, { recursive: true, force: true });
         }
+        writeRecord(folder, { ...found.record, shared: input.plan.shared });
         for (const { sha256: sum, path } of input.plan.artifacts) {
           if ((await connection.exec(["test", "-e", `/run/ingot/artifacts/${sum}`])).code === 0) continue;
           // As on EC2: /run has no room for it, and fetch.py takes it away once it has been unpacked.
@@ -183,7 +184,7 @@ async function prepare(
   for (const [i, input] of hosts.entries()) {
     const { plan } = input;
     const made = await recordOf(project, stack, input, addresses.get(plan.host) ?? "", taken);
-    const record: MachineRecord = { ...made, target: "vm", vm: how };
+    const record: MachineRecord = { ...made, target: "vm", vm: how, ...(plan.shared && { shared: plan.shared }) };
     launches.push({ input, record, folder: machineFolder(project, stack, plan.host), tap: `tap${i}` });
   }
   const folder = join(project.machines, stack);
@@ -349,28 +350,30 @@ async function* firstBoot({ input, record, folder }: Launch, bootSeconds: number
 }
 
 function machineOf(ledger: Ledger, folder: string, record: MachineRecord): Machine {
-  const { name: _, network: __, target: ___, vm: ____, activated, ...machine } = record;
+  const { name: _, network: __, target: ___, vm: ____, shared: _____, activated, ...machine } = record;
   const entry = ledger.find(entryId(record.stack));
   const living = holderOf(dirname(folder)) !== undefined && exitCodeOf(folder) === undefined;
   const state = !living ? "stopped" : entry?.state === "begun" ? "starting" : activated === "done" ? "running" : "failed";
   return { ...machine, state };
 }
 
-/** Powers machines off in order; those that are still there after `seconds` are killed by whoever undoes them, or here. */
-async function powerOff(machines: { folder: string }[], seconds: number): Promise<void> {
-  await Promise.all(
-    machines.map(async ({ folder }) => {
-      if (!holderOf(dirname(folder)) || exitCodeOf(folder) !== undefined) return;
-      const asked = await tryRun(["python3", script("vm-exec.py"), folder, "20", "--", "systemctl", "poweroff"], {
-        timeoutSeconds: 60,
-        evenWhenCancelled: true,
-      });
-      // Where its answer is lost with the machine, it was asked all the same.
-      if (/nobody in the machine answers/.test(asked.stderr)) return;
-      for (const end = performance.now() + seconds * 1000; exitCodeOf(folder) === undefined && performance.now() < end; )
-        await new Promise((resolve) => setTimeout(resolve, 100));
-    }),
-  );
+/** Powers machines off in order; those that are still there after `seconds` are killed by whoever undoes them, or here. Who has mounted what
+ * another exports goes first: with the other away, its kernel would take minutes over the unmounting. */
+async function powerOff(machines: { folder: string; record: MachineRecord }[], seconds: number): Promise<void> {
+  const mounts = ({ record }: { record: MachineRecord }) => record.shared?.some((s) => s.host !== record.host) ?? false;
+  const off = async ({ folder }: { folder: string }) => {
+    if (!holderOf(dirname(folder)) || exitCodeOf(folder) !== undefined) return;
+    const asked = await tryRun(["python3", script("vm-exec.py"), folder, "20", "--", "systemctl", "poweroff"], {
+      timeoutSeconds: 60,
+      evenWhenCancelled: true,
+    });
+    // Where its answer is lost with the machine, it was asked all the same.
+    if (/nobody in the machine answers/.test(asked.stderr)) return;
+    for (const end = performance.now() + seconds * 1000; exitCodeOf(folder) === undefined && performance.now() < end; )
+      await new Promise((resolve) => setTimeout(resolve, 100));
+  };
+  await Promise.all(machines.filter(mounts).map(off));
+  await Promise.all(machines.filter((m) => !mounts(m)).map(off));
 }
 
 /** Once its machines are off, what holds them ends; what does not is killed. */

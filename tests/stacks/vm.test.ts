@@ -1,6 +1,7 @@
 // The vm target without machines: QEMU's command line, and both ends of the line that commands go by.
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -108,6 +109,29 @@ test("whoever goes takes his program with him", async () => {
   await delay(500);
   assert.is(existsSync(mark), false);
   assert.is(exec(["true"]).code, 0);
+});
+
+test("a command that went with a reboot of the machine ends", async () => {
+  const rebooted = mkdtempSync(join(tmpdir(), "ingot-vm-"));
+  const hello = Buffer.from("H\0\0\0\0");
+  // QEMU stays through it, and the next boot's agent finds whoever was there.
+  const server = createServer((connection) => {
+    connection.once("data", () => connection.write(hello));
+    connection.write(hello);
+  });
+  try {
+    writeFileSync(join(rebooted, "port0.lock"), "");
+    await new Promise<void>((listening) => server.listen(join(rebooted, "port0"), listening));
+    const program = [join(toolFolder, "stacks/local/vm-exec.py"), rebooted, "20", "--", "sleep", "100"];
+    const child = spawn("python3", program, { stdio: ["ignore", "ignore", "pipe"] });
+    let said = "";
+    child.stderr.on("data", (chunk) => (said += chunk));
+    const code = await new Promise((ended) => child.on("close", ended));
+    assert.equal([code, said], [255, "vm-exec: the machine has rebooted, and the command went with it\n"]);
+  } finally {
+    server.close();
+    rmSync(rebooted, { recursive: true, force: true });
+  }
 });
 
 test("where nobody answers, the exit code says so", () => {

@@ -15,6 +15,8 @@ from typing import IO
 
 IMAGE = "inloop-sandbox"
 SECONDS = 10
+# For Docker to start a container, which is not the solution's time.
+START_SECONDS = 60
 OUTPUT_BYTES = 16 * 1024
 LIMITS = [
     "--memory=48m",
@@ -46,7 +48,7 @@ class Outcome:
 def run(solution: bytes, arguments: list[str]) -> Outcome:
     """Run a shell script with these arguments; raises SandboxError."""
     name = f"inloop-{uuid.uuid4()}"
-    script = 'cat >/tmp/solution && exec sh /tmp/solution "$@"'
+    script = 'echo && cat >/tmp/solution && exec sh /tmp/solution "$@"'
     command = [
         "docker",
         "run",
@@ -64,6 +66,8 @@ def run(solution: bytes, arguments: list[str]) -> Outcome:
     ) as process:
         assert process.stdin and process.stdout
         _write(process.stdin, solution)
+        # The script's empty line: the container runs, and the solution's time begins.
+        select.select([process.stdout], [], [], START_SECONDS)
         output, ended = _read(process.stdout, time.monotonic() + SECONDS)
         if ended:
             subprocess.run(["docker", "kill", name], capture_output=True, check=False)
@@ -75,7 +79,7 @@ def run(solution: bytes, arguments: list[str]) -> Outcome:
             # Docker had not come to start it, and then there was nothing to kill.
             process.kill()
             raise
-    said = output[:OUTPUT_BYTES].decode(errors="replace")
+    said = output[:OUTPUT_BYTES].decode(errors="replace").removeprefix("\n")
     if status in _DOCKER_FAILED and not ended:
         raise SandboxError(said.strip() or f"docker ended with {status}")
     if status == 137 and not ended:

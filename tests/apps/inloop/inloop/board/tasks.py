@@ -33,7 +33,7 @@ def inspect_worker(job_id: str) -> dict[str, object]:
 @db_task()
 def judge_sample(job_id: str) -> dict[str, object]:
     """Judge the solution that is right, so that a test sees containers work."""
-    return _finish(job_id, _verdict(SAMPLE))
+    return _finish(job_id, _verdict(SAMPLE, CASES[:1]))
 
 
 @db_task()
@@ -41,7 +41,7 @@ def judge(solution_id: str) -> None:
     """Run what somebody uploaded on every case, and keep the verdict."""
     solution = Solution.objects.get(pk=solution_id)
     with solution.file.open("rb") as file:
-        verdict = _verdict(file.read())
+        verdict = _verdict(file.read(), CASES)
     Solution.objects.filter(pk=solution_id).update(
         verdict=verdict, finished=timezone.now()
     )
@@ -54,8 +54,8 @@ def fetch_repository(name: str, url: str) -> None:
     Checkout.objects.update_or_create(name=name, defaults={"commit": commit})
 
 
-def _verdict(solution: bytes) -> dict[str, object]:
-    for x, y in CASES:
+def _verdict(solution: bytes, cases: list[tuple[int, int]]) -> dict[str, object]:
+    for x, y in cases:
         outcome = sandbox.run(solution, [str(x), str(y)])
         right = outcome.output.strip() == str(x + y) and outcome.status == 0
         if not right or outcome.ended:
@@ -66,7 +66,7 @@ def _verdict(solution: bytes) -> dict[str, object]:
                 "status": outcome.status,
                 "ended": outcome.ended,
             }
-    return {"passed": True, "cases": len(CASES)}
+    return {"passed": True, "cases": len(cases)}
 
 
 def _finish(job_id: str, result: dict[str, object]) -> dict[str, object]:
