@@ -40,7 +40,7 @@ export function lateFiles(recipe: Recipe, lock: PackageLock): TreeFile[] {
   return [
     text("/etc/apt/sources.list", sourcesList(recipe)),
     ...Object.entries(recipe.archives).flatMap(([name, { key }]) => (key === undefined ? [] : [text(keyringOf(name), key)])),
-    ...(has("cloud-init") ? [text("/etc/cloud/cloud.cfg.d/99-ingot.cfg", cloudConfig(recipe))] : []),
+    ...(has("cloud-init") ? [text(cloudConfigPath, cloudConfig(recipe))] : []),
     ...(recipe.locales.length
       ? [text("/etc/locale.gen", recipe.locales.map((l) => `${l} ${l.slice(l.indexOf(".") + 1)}\n`).join(""))]
       : []),
@@ -96,6 +96,8 @@ function sysusers(recipe: Recipe): string {
   ]);
   return `# Owners of data keep their numbers: written by Ingot from the recipe.\n${[...groups, ...users].join("")}`;
 }
+
+export const cloudConfigPath = "/etc/cloud/cloud.cfg.d/99-ingot.cfg";
 
 /** Modules of cloud-init's that run in each of its stages. */
 export const cloudInitModules = {

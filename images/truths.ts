@@ -1,7 +1,7 @@
 // What must be true of every image, held against what is on the finished tree (not against what the cleaning script meant to
 // do). A bake that breaks one of them fails.
 import { sha256 } from "../lib/digest.ts";
-import { enabledUnitsOf, sourcesList, type TreeFile } from "./files.ts";
+import { cloudConfigPath, enabledUnitsOf, lateFiles, sourcesList, type TreeFile } from "./files.ts";
 import { isLeftOut } from "./leave-out.ts";
 import { bytesOf, megabytes, type PackageLock } from "./lock.ts";
 import { type Facts, ownFiles, sizeOf, type TreeEntry } from "./manifest.ts";
@@ -14,6 +14,10 @@ const setuid = [
 ].map((name) => `/usr/bin/${name}`);
 setuid.push("/usr/lib/dbus-1.0/dbus-daemon-launch-helper", "/usr/lib/openssh/ssh-keysign", "/usr/lib/polkit-1/polkit-agent-helper-1");
 setuid.push("/usr/sbin/mount.nfs", "/usr/sbin/pam_extrausers_chkpwd", "/usr/sbin/postdrop", "/usr/sbin/postqueue", "/usr/sbin/unix_chkpwd");
+
+/** Who may log in beside those in `users:`, and what "nobody" is called as a shell. */
+const shells: Record<string, string> = { root: "/bin/bash", sync: "/bin/sync" };
+const noShells = ["/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false"];
 
 /** Folders that are everybody's. */
 const sticky = ["1777 /tmp", "1777 /var/tmp"];
@@ -60,6 +64,9 @@ export function brokenTruths(recipe: Recipe, lock: PackageLock, host: TreeFile[]
     is("/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret", "/var/lib/dbus/machine-id"),
   );
   none("cloud-init has run in the image", below("/var/lib/cloud"));
+  const cloud = lateFiles(recipe, lock).find((f) => f.path === cloudConfigPath);
+  if (cloud && facts.files.find((f) => f.path === cloud.path)?.content !== sha256(cloud.content))
+    broken.push(`${cloud.path}, which says where cloud-init looks for its instance, is not Ingot's`);
   if (facts.privateKeys.length) broken.push(`the image has private keys: ${facts.privateKeys.join(", ")}`);
   if (facts.passwords.length) broken.push(`the image has users with a password or without the need of one: ${facts.passwords.join(", ")}`);
 
@@ -104,6 +111,12 @@ export function brokenTruths(recipe: Recipe, lock: PackageLock, host: TreeFile[]
       !(f.type === "c" && f.path.startsWith("/dev/")) &&
       !sticky.includes(`${f.mode} ${f.path}`),
   );
+  for (const [name, { uid, shell }] of Object.entries(facts.users)) {
+    if (uid === 0 && name !== "root") broken.push(`${name} is root by another name`);
+    const allowed = recipe.users[name]?.shell ?? shells[name];
+    if (shell !== allowed && !noShells.includes(shell))
+      broken.push(`${name} may log in (${shell})${allowed ? `, and not by ${allowed}` : ": `users:` does not say so"}`);
+  }
   const size = sizeOf(facts);
   if (recipe.max_size !== undefined && size > bytesOf(recipe.max_size))
     broken.push(`the image holds ${megabytes(size)}, and \`max_size:\` allows ${recipe.max_size}`);

@@ -1,8 +1,9 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { sourcesList } from "../../images/files.ts";
+import { lateFiles, sourcesList } from "../../images/files.ts";
 import type { Facts, TreeEntry } from "../../images/manifest.ts";
 import { brokenTruths } from "../../images/truths.ts";
+import { sha256 } from "../../lib/digest.ts";
 import { locked, lockOf, recipeOf, smallRecipe } from "./fixtures.ts";
 
 const test = suite("truths about an image");
@@ -55,6 +56,38 @@ for (const [what, path] of Object.entries(leaks))
     assert.is(found.length, 1);
     assert.match(found[0] ?? "", path);
   });
+
+test("who may log in is said in the recipe, and nobody else is root", () => {
+  const user = (uid: number, shell: string) => ({ uid, gid: uid, home: "/", shell });
+  const usual = {
+    root: user(0, "/bin/bash"),
+    sync: user(4, "/bin/sync"),
+    daemon: user(1, "/usr/sbin/nologin"),
+    x: user(101, "/bin/false"),
+  };
+  assert.equal(broken({ users: usual }), []);
+  assert.equal(
+    broken({ users: { ...usual, toor: user(0, "/usr/sbin/nologin"), ops: user(1000, "/bin/sh"), sync: user(4, "/bin/bash") } }),
+    [
+      "sync may log in (/bin/bash), and not by /bin/sync",
+      "toor is root by another name",
+      "ops may log in (/bin/sh): `users:` does not say so",
+    ],
+  );
+  const keeper = recipeOf(`${smallRecipe}users: { keeper: { uid: 650, home: /srv, shell: /bin/bash } }\n`);
+  const facts = { ...right, users: { keeper: user(650, "/bin/bash") } };
+  assert.equal(brokenTruths(keeper, lock, [], facts), []);
+});
+
+test("cloud-init looks where the recipe says", () => {
+  const cloud = lockOf(recipe, [locked("sudo", "1.9"), locked("cloud-init", "22.4")]);
+  const packages = cloud.packages.map(({ name, version }) => ({ state: "ii", name, version }));
+  const file = lateFiles(recipe, cloud).find((f) => f.path.startsWith("/etc/cloud/"));
+  const said = (content: string) =>
+    brokenTruths(recipe, cloud, [], { ...right, packages, files: [{ ...entry(file?.path ?? ""), content: sha256(content) }] });
+  assert.equal(said(String(file?.content)), []);
+  assert.match(said("datasource_list: [ None ]\n").join(), /^\/etc\/cloud\/cloud\.cfg\.d\/99-ingot\.cfg, which says where/);
+});
 
 test("what is to be left out, and is there, fails the bake; copyright files, English, links, and the recipe's own files do not", () => {
   const left = ["/usr/share/man/man1/ls.1.gz", "/usr/share/doc/sudo/README", "/usr/share/locale/de/LC_MESSAGES/sudo.mo"];
