@@ -249,7 +249,7 @@ async function make<T>(
 const tenths = (n: number): number => Math.round(n * 10) / 10;
 
 /** What the scripts read and write beside the tree. */
-const scratch = ["facts", "own", "files.tar", "scripts", "packages"];
+const scratch = ["facts", "own", "files.tar", "scripts", "packages", "sums"];
 
 /** One archive of files without their folders, which so keep owner and mode. */
 async function writeFiles(folder: string, files: TreeFile[], lock: PackageLock): Promise<void> {
@@ -331,9 +331,10 @@ async function runStep(
 
 const atOnce = availableParallelism();
 
-/** Bytes of memory that a step may take, or 0 when there is too little and the disk must do. A tree is about 4.5 times its .debs. */
+/** Bytes of memory that a step may take, or 0 when there is too little and the disk must do. A tree is about 4.5 times its .debs, and half of
+ * them lie beside it without compression while they are unpacked. */
 function memoryFor(packages: LockedPackage[]): number {
-  const needed = packages.reduce((sum, p) => sum + p.size, 0) * 4.5 + 200e6;
+  const needed = packages.reduce((sum, p) => sum + p.size, 0) * 7 + 200e6;
   const available = Number(/^MemAvailable:\s+(\d+) kB/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1] ?? 0) * 1024;
   // The others that are at it may take as much.
   const share = available / Math.max(2, atOnce);

@@ -30,9 +30,9 @@ export interface Layer {
 
 /** What images/provision/ has for every layer, and what it has for one kind of them. */
 const scripts = {
-  all: ["bake.sh", "layer.sh", "merge.py", "times.sh", "listing.py"],
+  all: ["bake.sh", "layer.sh", "keep.py", "clean.sh", "times.sh", "listing.py"],
   "base.sh": ["base.sh", "setup.sh"],
-  "packages.sh": ["packages.sh", "enter.sh", "nothing.sh", "py3compile.sh"],
+  "packages.sh": ["packages.sh", "plain.py", "enter.sh", "nothing.sh", "py3compile.sh"],
 };
 
 /**

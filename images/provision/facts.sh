@@ -1,11 +1,12 @@
 #!/bin/sh
 # Looks at a finished tree and writes down what is in it, for the manifest and for images/truths.ts, which may run as somebody
-# who cannot read all of it. Reads only. Called by layer.sh with the layer below in $BAKE_BELOW.
+# who cannot read all of it. Reads only. Called by layer.sh with the layer below in $BAKE_BELOW,
+# and in the file sums what keep.py has read.
 set -eu
 root=$1
 facts=$2
 
-python3 -B "$(dirname "$0")/listing.py" "$root" "$BAKE_BELOW" "$BAKE_BELOW/../files" >"$facts/files" &
+python3 -B "$(dirname "$0")/listing.py" "$root" "$BAKE_BELOW" "$BAKE_BELOW/../files" sums >"$facts/files" &
 listing=$!
 
 # shellcheck disable=SC2016 # dpkg-query's own format

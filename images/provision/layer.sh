@@ -18,6 +18,7 @@ mkdir work/root
 
 if [ -z "$BAKE_BELOW" ]; then
 	"$here/$BAKE_STEP" work/root
+	"$here/clean.sh" work/root
 	"$here/times.sh" work/root
 	echo "ingot: phase store"
 	cp --archive --reflink=never work/root root
@@ -26,15 +27,18 @@ else
 	# By a name without the comma or colon that would end it among the options; read-only, whoever writes.
 	mount --bind "$BAKE_BELOW" work/below
 	mount -o remount,bind,ro work/below
+	cp --archive --link "$BAKE_BELOW" root
+	python3 -B "$here/keep.py" work/upper root work/unpacked work/finished >work/sums &
+	keeping=$!
 	mount -t overlay -o lowerdir=work/below,upperdir=work/upper,workdir=work/overlay,redirect_dir=off,metacopy=off,index=off ingot-layer work/root
 	unshare --mount --propagation private "$here/enter.sh" work/root "$BAKE_STEP"
-	[ "$BAKE_STEP" != configure.sh ] || "$here/clean.sh" work/root
+	"$here/clean.sh" work/root
 	"$here/times.sh" work/root
 	umount work/root
 	echo "ingot: phase store"
-	cp --archive --link "$BAKE_BELOW" root
-	python3 -B "$here/merge.py" work/upper root
-	cp --archive --remove-destination --reflink=never --no-target-directory work/upper root
+	: >work/finished
+	wait "$keeping"
+	mv work/sums sums
 	umount work/below
 fi
 [ "$BAKE_TMPFS" = 0 ] || umount work
@@ -43,5 +47,5 @@ if [ "$BAKE_STEP" = configure.sh ]; then
 	echo "ingot: phase look"
 	"$here/facts.sh" root facts
 else
-	python3 -B "$here/listing.py" root ${BAKE_BELOW:+"$BAKE_BELOW" "$BAKE_BELOW/../files"} >files
+	python3 -B "$here/listing.py" root ${BAKE_BELOW:+"$BAKE_BELOW" "$BAKE_BELOW/../files" sums} >files
 fi

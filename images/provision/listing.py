@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Lists a tree, one line a path, so that two trees are the same when their listings are: `listing.py <root> [<below> <its listing>]`.
+"""Lists a tree, one line a path, so that two trees are the same when their listings are: `listing.py <root> [<below> <its listing> <sums>]`.
 
 Fields, separated by tabs: type (as find(1) has it), mode, uid, gid, size, mtime, content, links, attributes, path. `content` is a
 file's sha256, a link's target, a device's numbers; `links` the first of the paths that are the same file by hard links; `attributes`
 are the extended ones, ACLs and capabilities included. A folder's size is its file system's own and left out, and so is the label of
 a security module, which belongs to the computer. What is the same file in the tree below, by a hard link, has the content that its
-listing says, and is not read again. Called by facts.sh, layer.sh and images/verify.ts; reads only.
+listing says, a file whose inode is in <sums> what that says, and neither is read again. Called by facts.sh, layer.sh and images/verify.ts; reads only.
 """
 
 import hashlib
@@ -36,14 +36,18 @@ def sha256(path):
     return digest.hexdigest().encode()
 
 
-def known(root, there, below, listing):
-    """By path: the sha256 of each file that is one with a file below."""
+def known(root, there, below, listing, copied):
+    """By path: the sha256 of each file that is one with a file below, and of those that keep.py has copied."""
+    with open(copied, "rb") as lines:
+        inodes = {int(inode): sum for inode, sum in map(bytes.split, lines)}
     with open(listing, "rb") as lines:
         sums = {fields[9]: fields[6] for fields in (line.rstrip(b"\n").split(b"\t") for line in lines) if fields[0] == b"f"}
     found = {}
     for path, status in there:
         name = path[len(root) :]
-        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and (sum := sums.get(escaped(name))):
+        if stat.S_ISREG(status.st_mode) and status.st_ino in inodes:
+            found[path] = inodes[status.st_ino]
+        elif stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and (sum := sums.get(escaped(name))):
             try:
                 same = os.lstat(below + name)
             except OSError:
@@ -93,14 +97,14 @@ def line(path, status, first, root, sums):
     )
 
 
-def main(root, below=None, listing=None):
+def main(root, below=None, listing=None, copied=None):
     there = [(path, os.lstat(path)) for path in [root, *paths(root)]]
     names = {}
     for path, status in there:
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
             names.setdefault(status.st_ino, []).append(path)
     first = {path: same[0] for same in names.values() if len(same) > 1 for path in same}
-    sums = known(root, there, below, listing) if below else {}
+    sums = known(root, there, below, listing, copied) if below else {}
     new = [path for path, status in there if stat.S_ISREG(status.st_mode) and path not in sums]
     # Hashing lets go of the interpreter: as many at a time as there are processors.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
