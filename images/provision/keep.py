@@ -14,6 +14,9 @@ import stat
 import sys
 import time
 
+# Nanoseconds: what changes a file twice within a tick of the kernel's clock leaves the same time twice.
+RACY = 10**8
+
 
 def remove(path):
     if os.path.isdir(path) and not os.path.islink(path):
@@ -76,23 +79,25 @@ class Keeper:
         for entry in list(os.scandir(upper)):
             if os.path.exists(finished):
                 return
-            path = os.path.join(tree, entry.name)
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)) or opaque(entry.path):
-                    continue
-                if not os.path.lexists(path):
-                    os.mkdir(path)
-                    self.made.append((entry.path, path))
-                self.ahead(entry.path, path, finished)
-            elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-                try:
-                    remove(path)
-                    self.made.append((entry.path, path))
-                    self.copy(entry.path, path, status)
-                except FileNotFoundError:
-                    # The step has removed it meanwhile.
-                    continue
+            try:
+                self.one_ahead(entry, os.path.join(tree, entry.name), finished)
+            except (FileNotFoundError, NotADirectoryError):
+                # The step has removed it meanwhile.
+                continue
+
+    def one_ahead(self, entry, path, finished):
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)) or opaque(entry.path):
+                return
+            if not os.path.lexists(path):
+                os.mkdir(path)
+                self.made.append((entry.path, path))
+            self.ahead(entry.path, path, finished)
+        elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and time.time_ns() - status.st_ctime_ns > RACY:
+            remove(path)
+            self.made.append((entry.path, path))
+            self.copy(entry.path, path, status)
 
     def is_kept(self, source, path, status):
         if source not in self.copied or not os.path.lexists(path):
