@@ -29,6 +29,17 @@ export interface BakeOptions {
   /** Fails where the lock is missing, out of date, or no longer to be had, instead of locking anew. */
   locked?: true;
   progress: Progress;
+  /** Begun when the layers are there, and done before the image is: what else can be made of them while the configuration is put on top. */
+  beside?: (below: LayersMade) => Promise<void>;
+}
+
+export interface LayersMade {
+  recipe: Recipe;
+  lock: PackageLock;
+  /** Their keys, the lowest first. */
+  layers: string[];
+  /** What is in the topmost. */
+  listing: string;
 }
 
 export interface Baked {
@@ -42,7 +53,7 @@ export interface Baked {
  * The image of a recipe: found in the store, or baked.
  * @throws InputError when the recipe is wrong, RefusedError when it cannot be locked or baked, Cancelled
  */
-export async function bake(project: Project, name: string, { locked, progress }: BakeOptions): Promise<Baked> {
+export async function bake(project: Project, name: string, { locked, progress, beside }: BakeOptions): Promise<Baked> {
   const began = performance.now();
   const since = () => (performance.now() - began) / 1000;
   await undoAbandoned(project, progress);
@@ -67,7 +78,11 @@ export async function bake(project: Project, name: string, { locked, progress }:
       if (steps.every((s) => s.seconds !== undefined))
         progress.say(`baking ${name}: about ${secondsOf(steps).toFixed(0)} s, by the last bakes`);
       await fetchDebs(project, recipe, { ...lock, packages }, progress);
-      return { image: await makeImage({ project, recipe, lock, host, digests, layers, progress, since }), baked: true, seconds: since() };
+      return {
+        image: await makeImage({ project, recipe, lock, host, digests, layers, progress, since, beside }),
+        baked: true,
+        seconds: since(),
+      };
     } catch (error) {
       if (!(error instanceof GoneError)) throw error;
       if (locked)
@@ -128,6 +143,7 @@ interface Job extends LayerJob {
   digests: Digests;
   layers: Layer[];
   since: () => number;
+  beside: BakeOptions["beside"];
 }
 
 /** A layer that is there: made just now, or found and not yet proven. */
@@ -139,7 +155,7 @@ interface Below {
 }
 
 async function makeImage(job: Job): Promise<Image> {
-  const { project, recipe, lock, host, digests, layers } = job;
+  const { project, recipe, lock, host, digests, layers, beside } = job;
   const { digest } = digests;
   const final = join(project.store, digest);
   const manifest = await make(job, { what: `bake of ${recipe.image}`, key: digest, final, layers }, async (folder, below) => {
@@ -147,11 +163,18 @@ async function makeImage(job: Job): Promise<Image> {
     mkdirSync(join(folder, "facts"));
     await writeFiles(folder, [...host, ...lateFiles(recipe, lock)], lock);
     writeScripts(folder, recipe, lock);
-    await runStep(job, folder, below, "configure.sh", [], {
-      BAKE_DISABLED: recipe.disabled.join(" "),
-      BAKE_ENABLED: [...enabledUnitsOf(host), ...recipe.enabled].join(" "),
-      BAKE_MASKED_IF_PRESENT: maskedIfPresent.join(" "),
-    });
+    const keys = layers.map((l) => l.key);
+    // Whatever fails of it is made again, and said, by whoever needs it.
+    const other = below && beside?.({ recipe, lock, layers: keys, listing: join(below.root, "../files") }).catch(() => undefined);
+    try {
+      await runStep(job, folder, below, "configure.sh", [], {
+        BAKE_DISABLED: recipe.disabled.join(" "),
+        BAKE_ENABLED: [...enabledUnitsOf(host), ...recipe.enabled].join(" "),
+        BAKE_MASKED_IF_PRESENT: maskedIfPresent.join(" "),
+      });
+    } finally {
+      await other;
+    }
     const facts = readFacts(join(folder, "facts"));
     proveTruths(recipe, lock, host, facts);
     renameSync(join(folder, "facts/files"), join(folder, "files"));
@@ -159,7 +182,7 @@ async function makeImage(job: Job): Promise<Image> {
       baked: new Date().toISOString(),
       bakeSeconds: tenths(job.since()),
       configureSeconds: tenths((performance.now() - began) / 1000),
-      layers: layers.map((l) => l.key),
+      layers: keys,
     });
     writeFileSync(join(folder, "manifest.json"), `${JSON.stringify(made, null, 1)}\n`);
     return made;

@@ -14,7 +14,6 @@ import { type Layout, partitionTable } from "./disk-layout.ts";
 import { configuration, inFolder, runDiskScript } from "./disk-make.ts";
 import { brokenRoot } from "./disk-truths.ts";
 import { readExt4 } from "./ext4.ts";
-import type { Image } from "./image.ts";
 import { layerAt, layersIn } from "./layers.ts";
 import { type PackageLock, readLock } from "./lock.ts";
 import { readListing, type TreeEntry } from "./manifest.ts";
@@ -30,7 +29,8 @@ export interface BaseDisk {
 export interface BaseJob {
   project: Project;
   recipe: Recipe;
-  image: Image;
+  /** Of the image, the lowest first, by their keys. */
+  layers: string[];
   layout: Layout;
   /** Of what makes disks. */
   tools: PackageLock;
@@ -41,20 +41,20 @@ export interface BaseJob {
 
 /** Found, or made: of the first of the image's layers that has packages. */
 export async function baseDisk(job: BaseJob): Promise<BaseDisk> {
-  const { project, recipe, image, layout, tools, date, progress } = job;
+  const { project, recipe, layout, tools, date, progress } = job;
   const { key: layer, root } = await layerBelow(job);
   const sums = tools.packages.map((p) => p.sha256);
-  const name = `disk-${image.name}-${short(digestOf({ ...diskMade(), layer, layout, tools: sums, date }))}.raw`;
+  const name = `disk-${recipe.image}-${short(digestOf({ ...diskMade(), layer, layout, tools: sums, date }))}.raw`;
   const path = join(dirname(root), name);
-  const turn = await lockWhenFree(`disk ${realpathSync(dirname(root))}`, `disk of ${image.name}`, (holder) =>
+  const turn = await lockWhenFree(`disk ${realpathSync(dirname(root))}`, `disk of ${recipe.image}`, (holder) =>
     progress.say(`waiting for the ${holder}`),
   );
   try {
     // Whoever writes to it changes its time.
     if (Math.floor((statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0) / 1000) === date) return { path, root };
     // Of this image as it was once.
-    for (const file of readdirSync(dirname(root)).filter((f) => f.startsWith(`disk-${image.name}-`))) rmSync(join(dirname(root), file));
-    await inFolder(project, { key: short(layer), name: image.name }, async (folder) => {
+    for (const file of readdirSync(dirname(root)).filter((f) => f.startsWith(`disk-${recipe.image}-`))) rmSync(join(dirname(root), file));
+    await inFolder(project, { key: short(layer), name: recipe.image }, async (folder) => {
       const { ids, sectors, bios, esp } = layout;
       writeFileSync(join(folder, "grub-esp.cfg"), configuration("grub-esp.cfg", layout));
       const lines = Object.entries(espFiles(recipe)).map(([to, from]) => `${from}\t${to}\n`);
@@ -72,13 +72,13 @@ export async function baseDisk(job: BaseJob): Promise<BaseDisk> {
         DISK_HASH_SEED: ids.hashSeed,
         DISK_ESP_ID: ids.espVolume,
       };
-      await runDiskScript("base.sh", { name: image.name, folder, tree: root, date, layout, progress }, values);
+      await runDiskScript("base.sh", { name: recipe.image, folder, tree: root, date, layout, progress }, values);
       // Of the topmost folder mke2fs takes nothing.
       const below = (f: TreeEntry) => f.path !== "/";
       const wanted = readListing(readFileSync(join(root, "../files"), "utf8")).filter(below);
       const broken = brokenRoot(wanted, readExt4(join(folder, "disk.raw"), layout.root.start * 512).filter(below));
       if (broken.length)
-        throw new RefusedError(`the disk of ${image.name} is not what it must be:\n${broken.map((b) => `  ${b}`).join("\n")}`);
+        throw new RefusedError(`the disk of ${recipe.image} is not what it must be:\n${broken.map((b) => `  ${b}`).join("\n")}`);
       renameSync(join(folder, "disk.raw"), path);
     });
     return { path, root };
@@ -88,8 +88,8 @@ export async function baseDisk(job: BaseJob): Promise<BaseDisk> {
 }
 
 /** The first with more than the essential packages: it is the largest by far, and what is on top of it changes most. */
-async function layerBelow({ project, recipe, image, progress }: BaseJob): Promise<{ key: string; root: string }> {
-  const key = image.manifest.layers[1] ?? image.manifest.layers[0] ?? "";
+async function layerBelow({ project, recipe, layers: keys, progress }: BaseJob): Promise<{ key: string; root: string }> {
+  const key = keys[1] ?? keys[0] ?? "";
   const there = layerAt(project, key);
   if (there) return { key, root: there.root };
   const lock = readLock(project, recipe.image);
@@ -97,8 +97,8 @@ async function layerBelow({ project, recipe, image, progress }: BaseJob): Promis
   const at = layers.findIndex((l) => l.key === key);
   if (!lock || at < 0)
     throw new RefusedError(
-      `the layer that ${image.name} ${short(image.digest)} was made on is not there any more, and the recipe comes to another`,
-      `bake it as it is now: ingot bake ${image.name}`,
+      `the layer that ${recipe.image} was made on is not there any more, and the recipe comes to another`,
+      `bake it as it is now: ingot bake ${recipe.image}`,
     );
   const made = await layered({ project, recipe, lock, progress }, layers.slice(0, at + 1));
   return { key, root: made?.root ?? "" };

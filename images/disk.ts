@@ -9,7 +9,7 @@ import type { Project } from "../lib/paths.ts";
 import { during, type Progress } from "../lib/progress.ts";
 import { run } from "../lib/run.ts";
 import { debPath, fetchDebs, GoneError, solve } from "./archive.ts";
-import { bake } from "./bake.ts";
+import { bake, type LayersMade } from "./bake.ts";
 import { type BaseJob, baseDisk, espFiles } from "./disk-base.ts";
 import { diskKey, hasToolsLock, toolsFor, toolsLockOf, toolsName, toolsRecipe } from "./disk-key.ts";
 import { type Layout, layoutOf, leastOf } from "./disk-layout.ts";
@@ -18,7 +18,7 @@ import { patchOf, withFiles } from "./disk-patch.ts";
 import { brokenDisk, readDiskFacts } from "./disk-truths.ts";
 import type { Image } from "./image.ts";
 import { bytesOf, lockPath, lockText, megabytes, type PackageLock } from "./lock.ts";
-import { readListing } from "./manifest.ts";
+import { readListing, sizeOf } from "./manifest.ts";
 import { loadRecipe, placeOf, type Recipe } from "./recipe.ts";
 import { filesOf } from "./store.ts";
 
@@ -55,7 +55,16 @@ export async function makeDisk(
   format: DiskFormat,
   { locked, progress }: { locked?: true; progress: Progress },
 ): Promise<Disk> {
-  const { image } = await bake(project, name, { locked, progress });
+  // The part of it that is the packages' is made while the image is: as large as they suggest, and again if that was wrong.
+  const beside = async ({ recipe, lock, layers, listing }: LayersMade) => {
+    const tools = toolsLockOf(project, recipe);
+    if (!tools || !lock.packages.some((p) => p.name.startsWith("linux-image-"))) return;
+    const size = sizeOf(readListing(readFileSync(listing, "utf8")));
+    const layout = layoutOf({ name, manifest: { size } }, recipe.disk);
+    await fetchDebs(project, toolsRecipe(recipe), tools, progress);
+    await baseDisk({ project, recipe, layers, layout, tools, date: lock.date, progress });
+  };
+  const { image } = await bake(project, name, { locked, progress, beside });
   return diskOf(project, image, format, { locked, progress });
 }
 
@@ -86,7 +95,7 @@ export async function diskOf(
         await fetchDebs(project, toolsRecipe(recipe), lock, progress);
         // Of the image: the bake has written it when it was through.
         const date = Math.floor(statSync(join(image.root, "etc/.updated")).mtimeMs / 1000);
-        await makeRaw({ project, recipe, image, layout, tools: lock, date, progress }, path);
+        await makeRaw({ project, recipe, layers: image.manifest.layers, layout, tools: lock, date, progress }, image, path);
       }
       if (!existsSync(wanted)) await convert(project, image, path, wanted, progress);
       return { image, format, path: wanted, size: layout.sectors * 512, made: !there, seconds: (performance.now() - began) / 1000 };
@@ -135,8 +144,8 @@ function assertRoom(project: Project, { image: name, disk }: Recipe, image: Imag
   throw new InputError([diagnostic("ING1712", range, message, { hint, fix: { range, text: least } })], sources);
 }
 
-async function makeRaw(job: BaseJob, path: string): Promise<void> {
-  const { project, recipe, image, layout, tools, date, progress } = job;
+async function makeRaw(job: BaseJob, image: Image, path: string): Promise<void> {
+  const { project, recipe, layout, tools, date, progress } = job;
   const { architecture } = image.manifest;
   const base = await baseDisk(job);
   await inFolder(project, { key: short(image.digest), name: image.name }, async (folder) => {

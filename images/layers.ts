@@ -32,7 +32,7 @@ export interface Layer {
 const scripts = {
   all: ["bake.sh", "layer.sh", "keep.py", "clean.sh", "times.sh", "listing.py"],
   "base.sh": ["base.sh", "setup.sh"],
-  "packages.sh": ["packages.sh", "plain.py", "enter.sh", "nothing.sh", "py3compile.sh"],
+  "packages.sh": ["packages.sh", "plain.py", "early.py", "enter.sh", "nothing.sh", "py3compile.sh"],
 };
 
 /**

@@ -101,7 +101,7 @@ export const ownFiles = (files: TreeEntry[]): Record<string, string> =>
   );
 
 /** Bytes of files: a folder is as large as its file system makes it. */
-export const sizeOf = (facts: Facts): number => facts.files.reduce((sum, f) => sum + (f.type === "f" ? f.size : 0), 0);
+export const sizeOf = (files: TreeEntry[]): number => files.reduce((sum, f) => sum + (f.type === "f" ? f.size : 0), 0);
 
 export function manifestOf(
   recipe: Recipe,
@@ -120,7 +120,7 @@ export function manifestOf(
     architecture: recipe.architecture,
     ...how,
     tree: facts.tree,
-    size: sizeOf(facts),
+    size: sizeOf(facts.files),
     packages,
     debs: debsOf(lock),
     security: lock.packages.filter((p) => p.security).map((p) => p.name),

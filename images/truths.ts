@@ -117,7 +117,7 @@ export function brokenTruths(recipe: Recipe, lock: PackageLock, host: TreeFile[]
     if (shell !== allowed && !noShells.includes(shell))
       broken.push(`${name} may log in (${shell})${allowed ? `, and not by ${allowed}` : ": `users:` does not say so"}`);
   }
-  const size = sizeOf(facts);
+  const size = sizeOf(facts.files);
   if (recipe.max_size !== undefined && size > bytesOf(recipe.max_size))
     broken.push(`the image holds ${megabytes(size)}, and \`max_size:\` allows ${recipe.max_size}`);
 

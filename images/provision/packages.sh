@@ -47,26 +47,38 @@ if [ -e "$root/usr/bin/py3compile" ]; then
 fi
 # Keys of a host are made at its first boot.
 [ ! -e "$root/usr/bin/ssh-keygen" ] || mount --bind "$BAKE_PROVISION/nothing.sh" "$root/usr/bin/ssh-keygen"
-# One initramfs at the end instead of one for each package that asks. INITRD=No is read by the kernel package's hook
-# (/etc/kernel/postinst.d/initramfs-tools); without a first one the trigger has none to update.
-INITRD=No chroot "$root" dpkg --status-fd 3 --configure --pending 3>&1
-[ ! -e "$root/usr/bin/ssh-keygen" ] || umount "$root/usr/bin/ssh-keygen"
-
-echo "ingot: phase finish"
-# Of a kernel that has none yet: one that is there was made anew if a package asked for it.
+# INITRD=No is read by the kernel package's hook (/etc/kernel/postinst.d/initramfs-tools), which would make an initramfs before all that goes into it
+# is configured; and without a first one the trigger has none to update.
+configure() {
+	INITRD=No chroot "$root" dpkg --status-fd 3 --configure "$@" 3>&1
+}
+# The kernels that have none yet: one that is there is made anew if a package asks for it.
+new=
+for kernel in "$root"/boot/vmlinuz-*; do
+	[ ! -e "$kernel" ] || [ -e "$root/boot/initrd.img-${kernel##*/vmlinuz-}" ] || new="$new ${kernel##*/vmlinuz-}"
+done
+[ -x "$root/usr/sbin/update-initramfs" ] || new=
 initramfs() {
-	[ -x "$root/usr/sbin/update-initramfs" ] || return 0
-	for kernel in "$root"/boot/vmlinuz-*; do
-		version=${kernel##*/vmlinuz-}
-		[ ! -e "$root/boot/initrd.img-$version" ] || continue
+	for version in $new; do
 		chroot "$root" update-initramfs -c -k "$version"
 		# /vmlinuz and /initrd.img, which the kernel's package links only when both files are there.
 		rm -f "$root/vmlinuz" "$root/vmlinuz.old"
-		chroot "$root" linux-update-symlinks install "$version" "/boot/${kernel##*/}"
+		chroot "$root" linux-update-symlinks install "$version" "/boot/vmlinuz-$version"
 	done
 }
-initramfs &
-initramfs=$!
+if [ -n "$new" ]; then
+	# What it is made of comes first, so that it is made while the others are configured.
+	early=$(python3 -B "$BAKE_PROVISION/early.py" "$root")
+	# shellcheck disable=SC2086 # a list of packages
+	[ -z "$early" ] || configure $early
+	initramfs &
+	initramfs=$!
+	log=$(wc -l <"$root/var/log/dpkg.log")
+fi
+configure --pending
+[ ! -e "$root/usr/bin/ssh-keygen" ] || umount "$root/usr/bin/ssh-keygen"
+
+echo "ingot: phase finish"
 # The package asks debconf for its locales and makes none. What a layer below has made already is the same list.
 if [ -n "$BAKE_LOCALES" ] && [ -x "$root/usr/sbin/locale-gen" ]; then
 	for locale in $BAKE_LOCALES; do
@@ -78,7 +90,11 @@ if [ -n "$BAKE_LOCALES" ] && [ -x "$root/usr/sbin/locale-gen" ]; then
 	fi
 	rm "$root/tmp/locale.gen"
 fi
-wait "$initramfs"
+if [ -n "$new" ]; then
+	wait "$initramfs"
+	# A package that was not among them may have asked for another.
+	if tail -n "+$((log + 1))" "$root/var/log/dpkg.log" | grep -q ' trigproc initramfs-tools'; then chroot "$root" update-initramfs -u -k all; fi
+fi
 if [ -p "$root/tmp/py3compile" ]; then
 	exec 4>&-
 	wait "$compiling"

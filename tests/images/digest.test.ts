@@ -77,7 +77,7 @@ test("every script makes the image another, and is known by what it makes", () =
   assert.is(before.length, 2);
   // How many layers each of them makes: what no layer is made by (0) is part of the configuration alone.
   const made = { "base.sh": 2, "setup.sh": 2, "layer.sh": 2, "keep.py": 2, "clean.sh": 2, "times.sh": 2, "bake.sh": 2, "listing.py": 2 };
-  const packages = { "packages.sh": 1, "plain.py": 1, "enter.sh": 1, "nothing.sh": 1, "py3compile.sh": 1 };
+  const packages = { "packages.sh": 1, "plain.py": 1, "early.py": 1, "enter.sh": 1, "nothing.sh": 1, "py3compile.sh": 1 };
   const configuration = { "configure.sh": 0, "facts.sh": 0, "scripts.sh": 0 };
   const all = { ...made, ...packages, ...configuration };
   assert.equal(readdirSync(join(toolFolder, "images/provision")).sort(), Object.keys(all).sort());
