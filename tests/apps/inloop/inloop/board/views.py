@@ -33,7 +33,7 @@ from inloop.board.tasks import inspect_worker, judge_sample
 HELLO = "Hello from INLOOP's protected directory.\n"
 LATEST = 20
 # gunicorn kills a worker that has not answered for 30 s.
-MAX_WAIT_SECONDS = 20
+MAX_WAIT_SECONDS = 25
 
 
 class EntryForm(forms.ModelForm):
