@@ -4,6 +4,7 @@ import type { TestProject } from "./project.ts";
 
 export interface UpResult {
   ok: boolean;
+  hosts: { steps: { step: string; outcome: string }[] }[];
   checks: { id: string; ok: boolean; message: string }[];
   machines: { host: string; forwards: Record<string, string> }[];
 }
@@ -14,6 +15,10 @@ export async function launched(project: TestProject, stack: string, firmware: "u
   const began = performance.now();
   const up = (await project.json(["up", stack])) as UpResult;
   console.log(`${stack} by ${firmware}: up in ${((performance.now() - began) / 1000).toFixed(0)} s, ${up.checks.length} checks`);
+  assert.equal(
+    up.hosts.flatMap((h) => h.steps).filter((s) => s.outcome !== "changed" && s.outcome !== "unchanged"),
+    [],
+  );
   assert.equal(
     up.checks.filter((c) => !c.ok),
     [],
