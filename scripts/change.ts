@@ -54,7 +54,7 @@ export async function changing<T>(extent: Extent, io: Io, work: (change: Change)
   const meant = declared.hosts.filter((h) => extent.host === undefined || h.name === extent.host);
   const named = extent.named?.(declared, meant);
   const hosts = meant.filter((h) => !named || named.has(h.name));
-  for (const host of hosts) await machineOf(target, declared.name, host.name);
+  for (const host of hosts) await machineOf(io, target, declared.name, host.name);
   const held = await target.hold(declared.name, extent.what);
   try {
     const machines = new Map<string, Machine>();
@@ -62,7 +62,7 @@ export async function changing<T>(extent: Extent, io: Io, work: (change: Change)
     const parts = new Map<string, ReadonlySet<string>>();
     const pinned: Record<string, string> = {};
     for (const host of hosts) {
-      const machine = await machineOf(target, declared.name, host.name);
+      const machine = await machineOf(io, target, declared.name, host.name);
       if (machine.state === "stopped")
         throw new RefusedError(`${declared.name}/${host.name} is powered off`, `\`ingot start ${declared.name}\` powers it on`);
       machines.set(host.name, machine);

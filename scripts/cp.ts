@@ -25,7 +25,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   const { machine, path } = (source ?? goal) as Remote;
   const given = splitName(machine);
   const target = await targetOf(io, given.stack);
-  const connection = target.connect(await machineOf(target, given.stack, given.host));
+  const connection = target.connect(await machineOf(io, target, given.stack, given.host));
   if (source) {
     if (!existsSync(to)) throw new RefusedError(`there is no folder ${to}`);
     await connection.fetch(path, resolve(to));

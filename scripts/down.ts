@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { during } from "../lib/progress.ts";
 import { choicesOf, guardOptions, type Io } from "./command.ts";
-import { machinesUp, targetOf } from "./machines.ts";
+import { machinesUp, notUp, targetOf } from "./machines.ts";
 import { only } from "./stack.ts";
 
 export const help = `Ends a stack's machines: an orderly power-off, then everything of them goes, except their data volumes and secrets. \`ingot up\`
@@ -21,6 +21,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   const given = only(positionals, "stack", "ingot down <stack>");
   const target = await targetOf(io, given, choicesOf(values));
   const { stack, machines } = await machinesUp(given, target, io);
+  const { message, hint, elsewhere } = notUp(io, stack);
   const released = values["yes-delete-volume"]?.length;
   if (machines.length || released) await during(io.progress, `${stack} down`, () => target.down(stack));
   if (io.json) io.print(JSON.stringify({ stack, ended: machines.map((m) => m.host) }, null, 2));
@@ -30,7 +31,9 @@ export async function main(args: string[], io: Io): Promise<number> {
         ? `${stack} is down; its ${released ? "other " : ""}data and secrets stay`
         : released
           ? `the volumes are gone`
-          : `${stack} is not up`,
+          : elsewhere
+            ? `${message}; ${hint}`
+            : message,
     );
   return 0;
 }

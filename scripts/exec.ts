@@ -28,7 +28,7 @@ export async function main(args: string[], io: Io): Promise<number> {
     all.map((m) => m.stack),
     io,
   );
-  const connection = target.connect(await machineOf(target, stack, given.host));
+  const connection = target.connect(await machineOf(io, target, stack, given.host));
   const interactive = process.stdin.isTTY && process.stdout.isTTY && !io.json;
   const result = await connection.exec(argv, interactive ? { interactive: true } : { input: await piped() });
   if (io.json) io.print(JSON.stringify(result, null, 2));

@@ -29,7 +29,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   const { plan } = load(stack, io);
   const hostPlan = hostOf(plan, host);
   const target = await targetOf(io, stack);
-  const connection = target.connect(await machineOf(target, plan.stack, hostPlan.host));
+  const connection = target.connect(await machineOf(io, target, plan.stack, hostPlan.host));
   if (values.console) {
     const lines = (await connection.console()).trimEnd().split("\n").slice(-Number(values.lines));
     io.print(io.json ? JSON.stringify({ stack: plan.stack, host: hostPlan.host, console: lines }, null, 2) : lines.join("\n"));

@@ -7,6 +7,7 @@ import { sleep } from "../lib/cancel.ts";
 import { format, nearest, RefusedError, UsageError } from "../lib/diagnostics.ts";
 import { failures, type HostOutcome, succeeded } from "../stacks/launch.ts";
 import { containerTarget } from "../stacks/local/container.ts";
+import { records } from "../stacks/local/machine.ts";
 import { undoAbandoned } from "../stacks/local/stack.ts";
 import type { Machine, Target } from "../stacks/target.ts";
 import { type CheckResult, verifyHost } from "../stacks/verify.ts";
@@ -46,16 +47,30 @@ export async function machinesUp(given: string, target: Target, io: Io): Promise
   return { stack, machines: all.filter((m) => m.stack === stack) };
 }
 
+/** That a stack is not up, or none; where the other target of this computer has one, that it is there. */
+export function notUp(io: Pick<Io, "project" | "on">, stack?: string): { message: string; hint: string; elsewhere: boolean } {
+  const { on } = io;
+  const other = records(io.project, stack).find(({ record }) => (record.target ?? "container") !== on)?.record;
+  const message = stack ? `${stack} is not up` : "nothing is up";
+  const elsewhere = other !== undefined && on !== "aws";
+  if (!elsewhere) return { message, hint: `launch ${stack ? "it" : "a stack"}: ingot up ${stack ?? "<stack>"}`, elsewhere };
+  const there = other.target ?? "container";
+  return { message: `${message} on ${on}`, hint: `${other.stack} is up on ${there}: add \`--on ${there}\``, elsewhere };
+}
+
 /**
  * The machine of a host, of a fleet the first one; of a stack with one host its name may be left out.
  * @throws RefusedError with what to do
  */
-export async function machineOf(target: Target, stack: string, host: string | undefined, there?: Machine[]): Promise<Machine> {
+export async function machineOf(io: Io, target: Target, stack: string, host: string | undefined, there?: Machine[]): Promise<Machine> {
   const machines = there ?? (await target.find(stack));
   const names = [...new Set(machines.map((m) => m.host))];
   const machine = host === undefined ? (names.length === 1 ? machines[0] : undefined) : machines.find((m) => m.host === host);
   if (machine) return machine;
-  if (!machines.length) throw new RefusedError(`${stack} is not up`, `launch it: ingot up ${stack}`);
+  if (!machines.length) {
+    const { message, hint } = notUp(io, stack);
+    throw new RefusedError(message, hint);
+  }
   const near = host === undefined ? undefined : nearest(host, names);
   throw new RefusedError(
     host === undefined ? `${stack} has several machines` : `${stack} has no machine \`${host}\``,
@@ -66,7 +81,7 @@ export async function machineOf(target: Target, stack: string, host: string | un
 /** @param within seconds in which what fails is asked again: programs of a machine that has just been powered on come in their own time */
 export async function verifyAll(plan: StackPlan, target: Target, io: Io, within = 0): Promise<CheckResult[]> {
   const machines = await target.find(plan.stack);
-  for (const host of plan.hosts) await machineOf(target, plan.stack, host.host, machines);
+  for (const host of plan.hosts) await machineOf(io, target, plan.stack, host.host, machines);
   const end = performance.now() + within * 1000;
   const results = await Promise.all(
     machines.flatMap((machine) => {

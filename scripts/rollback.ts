@@ -46,7 +46,7 @@ export async function main(args: string[], io: Io): Promise<number> {
 export async function machinesOf(given: string, host: string | undefined, target: Target, io: Io): Promise<[Machine, ...Machine[]]> {
   const { stack, machines } = await machinesUp(given, target, io);
   const [first, ...others] = machines;
-  return host !== undefined || !first ? [await machineOf(target, stack, host, machines)] : [first, ...others];
+  return host !== undefined || !first ? [await machineOf(io, target, stack, host, machines)] : [first, ...others];
 }
 
 /** The generation before the present one, or the one whose digest begins so. @throws RefusedError */

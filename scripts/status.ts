@@ -7,7 +7,7 @@ import { InputError, RefusedError } from "../lib/diagnostics.ts";
 import { short } from "../lib/digest.ts";
 import { publicSshKey, type SecretStore } from "../stacks/secrets.ts";
 import { type Io, table } from "./command.ts";
-import { targetOf } from "./machines.ts";
+import { notUp, targetOf } from "./machines.ts";
 import { only, stackName } from "./stack.ts";
 
 export const help = `Says which machines there are: state, image, generation, address, and where their ports answer on this computer; and the
@@ -45,9 +45,10 @@ export async function main(args: string[], io: Io): Promise<number> {
         2,
       ),
     );
-  else if (!machines.length)
-    io.print(stack ? `${stack} is not up; launch it: ingot up ${stack}` : "nothing is up; launch a stack: ingot up <stack>");
-  else {
+  else if (!machines.length) {
+    const { message, hint } = notUp(io, stack);
+    io.print(`${message}; ${hint}`);
+  } else {
     io.print(
       table([
         ["machine", "state", "image", "generation", "address", "since", "on this computer"],

@@ -13,7 +13,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   const given = only(positionals, "stack", "ingot stop <stack>");
   const target = await targetOf(io, given);
   const { stack, machines } = await machinesUp(given, target, io);
-  if (!machines.length) await machineOf(target, stack, undefined);
+  if (!machines.length) await machineOf(io, target, stack, undefined);
   await target.stop(stack);
   if (io.json) io.print(JSON.stringify({ stack, stopped: machines.map((m) => m.host) }, null, 2));
   else io.print(`${stack} is off; power it on: ingot start ${stack}`);
