@@ -1,5 +1,5 @@
 #!/bin/sh
-# A layer of packages: unpacked in one call of dpkg and configured in another, with all that follows from them alone.
+# A layer of packages: unpacked by dpkg, then configured, with all that follows from them alone.
 set -eu
 root=$1
 export DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true LC_ALL=C.UTF-8
@@ -18,9 +18,13 @@ plain=
 	plain=$!
 }
 # --force-depends: dpkg takes the packages in the order given and not in that of their Pre-Depends. Their preinst scripts need
-# no more than the essential packages, and one that did would fail the bake.
-sed 's|^|/ingot-debs/|' packages |
-	chroot "$root" xargs --exit --no-run-if-empty --max-chars=1000000 dpkg --force-depends --status-fd 3 --unpack 3>&1
+# no more than the essential packages, and one that did would fail the bake. In four calls: what lies there without compression goes after each.
+split --number=l/4 packages work/part.
+for part in work/part.*; do
+	sed 's|^|/ingot-debs/|' "$part" |
+		chroot "$root" xargs --exit --no-run-if-empty --max-chars=1000000 dpkg --force-depends --no-triggers --status-fd 3 --unpack 3>&1
+	sed "s|^|$root/ingot-debs/|" "$part" | xargs rm -f
+done
 [ -z "$plain" ] || wait "$plain"
 umount "$root/ingot-debs/cache"
 rm -r "$root/ingot-debs"
@@ -50,7 +54,7 @@ fi
 # INITRD=No is read by the kernel package's hook (/etc/kernel/postinst.d/initramfs-tools), which would make an initramfs before all that goes into it
 # is configured; and without a first one the trigger has none to update.
 configure() {
-	INITRD=No chroot "$root" dpkg --status-fd 3 --configure "$@" 3>&1
+	INITRD=No chroot "$root" dpkg --status-fd 3 --configure "$@" 3>&1 4>&-
 }
 # The kernels that have none yet: one that is there is made anew if a package asks for it.
 new=
@@ -71,7 +75,7 @@ if [ -n "$new" ]; then
 	early=$(python3 -B "$BAKE_PROVISION/early.py" "$root")
 	# shellcheck disable=SC2086 # a list of packages
 	[ -z "$early" ] || configure $early
-	initramfs &
+	initramfs 4>&- &
 	initramfs=$!
 	log=$(wc -l <"$root/var/log/dpkg.log")
 fi
