@@ -28,7 +28,7 @@ else
 	mount --bind "$BAKE_BELOW" work/below
 	mount -o remount,bind,ro work/below
 	cp --archive --link "$BAKE_BELOW" root
-	python3 -B "$here/keep.py" work/upper root work/unpacked work/finished >work/sums &
+	python3 -B "$here/keep.py" work/upper root work/unpacked work/finished >work/sums 2>work/unkept &
 	keeping=$!
 	mount -t overlay -o lowerdir=work/below,upperdir=work/upper,workdir=work/overlay,redirect_dir=off,metacopy=off,index=off ingot-layer work/root
 	unshare --mount --propagation private "$here/enter.sh" work/root "$BAKE_STEP"
@@ -37,7 +37,11 @@ else
 	umount work/root
 	echo "ingot: phase store"
 	: >work/finished
-	wait "$keeping"
+	wait "$keeping" || {
+		# Why, at the end, where it is seen.
+		cat work/unkept
+		exit 1
+	}
 	mv work/sums sums
 	umount work/below
 fi
