@@ -23,7 +23,7 @@ import { removeFolder } from "./prune.ts";
 import { loadRecipe, type Recipe } from "./recipe.ts";
 import { imageAt } from "./store.ts";
 import { brokenTruths } from "./truths.ts";
-import { isSound, proof } from "./verify.ts";
+import { isSound } from "./verify.ts";
 
 export interface BakeOptions {
   /** Fails where the lock is missing, out of date, or no longer to be had, instead of locking anew. */
@@ -212,7 +212,6 @@ export async function layered(job: LayerJob, layers: Layer[]): Promise<Below | u
       await fetchDebs(project, recipe, { ...lock, packages: layer.packages }, progress);
       await writeFiles(folder, layer.files, lock);
       await runStep(job, folder, below, layer.step, layer.packages, { BAKE_LOCALES: layer.locales.join(" ") });
-      writeFileSync(join(folder, proof), "");
       const record: LayerRecord = {
         title: layer.title,
         image: recipe.image,
@@ -248,8 +247,8 @@ async function make<T>(
     try {
       ledger.add(entry, { kind: "folder", path: folder });
       mkdirSync(folder);
-      const soundness = !below || below.proven ? true : isSound(below.root, below.tree);
-      const [sound, made] = await Promise.allSettled([soundness, work(folder, below)]);
+      const proof = !below || below.proven ? true : isSound(below.root, below.tree);
+      const [sound, made] = await Promise.allSettled([proof, work(folder, below)]);
       if (sound.status === "rejected") throw sound.reason;
       if (sound.value) {
         if (made.status === "rejected") throw made.reason;

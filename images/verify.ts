@@ -1,5 +1,4 @@
 // Whether a tree of the store still is what it was when it was made: `ingot image verify`, and every layer before it counts.
-import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sha256, sha256File, short } from "../lib/digest.ts";
 import { toolFolder } from "../lib/paths.ts";
@@ -10,31 +9,21 @@ import type { Image } from "./image.ts";
 import { readListing } from "./manifest.ts";
 import { filesOf } from "./store.ts";
 
-/** Lists a tree anew, all of its contents included; undefined when that cannot be read. @param known see listing.py */
-async function listed(root: string, known: string[] = []): Promise<string | undefined> {
-  const { code, stdout } = await tryRun(asRoot(["python3", "-B", join(toolFolder, "images/provision/listing.py"), root, ...known]));
+/** Lists a tree anew, all of its contents included; undefined when that cannot be read. */
+async function listed(root: string): Promise<string | undefined> {
+  const { code, stdout } = await tryRun(asRoot(["python3", "-B", join(toolFolder, "images/provision/listing.py"), root]));
   return code === 0 ? stdout : undefined;
 }
 
-/** Of a layer, beside its tree: when all of its contents were read. */
-export const proof = "proven";
-const hour = 3_600_000;
-
 /**
- * Whether a layer's tree and its listing are as they were made. Within an hour of a proof a file that has its size and its times still is not read
- * again: whoever writes to it changes them.
+ * Whether a layer's tree and its listing are as they were made.
  * @param tree the sum of its listing then
  */
 export async function isSound(root: string, tree: string): Promise<boolean> {
-  const listing = join(root, "../files");
-  const kept = await sha256File(listing).catch(() => undefined);
+  const kept = await sha256File(join(root, "../files")).catch(() => undefined);
   if (kept !== tree) return false;
-  const proven = join(root, "..", proof);
-  const recent = Date.now() - (statSync(proven, { throwIfNoEntry: false })?.mtimeMs ?? 0) < hour;
-  const now = await listed(root, recent ? [root, listing, "/dev/null"] : []);
-  const sound = now !== undefined && sha256(now) === tree;
-  if (sound && !recent) writeFileSync(proven, "");
-  return sound;
+  const now = await listed(root);
+  return now !== undefined && sha256(now) === tree;
 }
 
 /** `said`: what is not as it was, path by path. */
