@@ -21,7 +21,7 @@ import { type Facts, manifestOf, readFacts } from "./manifest.ts";
 import { provision } from "./provision.ts";
 import { removeFolder } from "./prune.ts";
 import { loadRecipe, type Recipe } from "./recipe.ts";
-import { imageAt } from "./store.ts";
+import { imageAt, listImages } from "./store.ts";
 import { brokenTruths } from "./truths.ts";
 import { isSound } from "./verify.ts";
 
@@ -74,7 +74,7 @@ export async function bake(project: Project, name: string, { locked, progress, b
       const meanwhile = imageAt(project, digest);
       if (meanwhile) return { image: meanwhile, baked: false, seconds: since() };
       const packages = missingOf(project, layers).flatMap((l) => l.packages);
-      const steps = stepsOf(project, recipe, layers);
+      const steps = stepsOf(project, recipe, layers, listImages(project));
       if (steps.every((s) => s.seconds !== undefined))
         progress.say(`baking ${name}: about ${secondsOf(steps).toFixed(0)} s, by the last bakes`);
       await fetchDebs(project, recipe, { ...lock, packages }, progress);

@@ -2,9 +2,9 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Project } from "../lib/paths.ts";
+import type { Image } from "./image.ts";
 import { type Layer, type LayerRecord, layerAt, missingOf } from "./layers.ts";
 import type { Recipe } from "./recipe-schema.ts";
-import { listImages } from "./store.ts";
 
 export interface Step {
   title: string;
@@ -12,10 +12,12 @@ export interface Step {
   seconds?: number;
 }
 
-/** The layers that are not there, and the image on top; each as long as the last one of its kind took. */
-export function stepsOf(project: Project, recipe: Recipe, layers: Layer[]): Step[] {
+/**
+ * The layers that are not there, and the image on top; each as long as the last one of its kind took.
+ * @param images all of the store, the newest first
+ */
+export function stepsOf(project: Project, recipe: Recipe, layers: Layer[], images: Image[]): Step[] {
   const records = recordsOf(project);
-  const images = listImages(project);
   const own = images.find((i) => i.name === recipe.image && i.manifest.configureSeconds !== undefined) ?? images[0];
   return [
     ...missingOf(project, layers).map(({ title }) => ({

@@ -49,7 +49,7 @@ export async function planImage(project: Project, name: string, against?: Image)
     ...(other && { against: { name: other.name, digest: other.digest }, difference: await compared(project, lock, other, image) }),
   };
   if (image) return { ...plan, action: "skip", because: [], steps: [] };
-  const steps = stepsOf(project, recipe, layers);
+  const steps = stepsOf(project, recipe, layers, images);
   return {
     ...plan,
     action: "bake",
