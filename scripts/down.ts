@@ -21,7 +21,6 @@ export async function main(args: string[], io: Io): Promise<number> {
   const given = only(positionals, "stack", "ingot down <stack>");
   const target = await targetOf(io, given, choicesOf(values));
   const { stack, machines } = await machinesUp(given, target, io);
-  const { message, hint, elsewhere } = notUp(io, stack);
   const released = values["yes-delete-volume"]?.length;
   if (machines.length || released) await during(io.progress, `${stack} down`, () => target.down(stack));
   if (io.json) io.print(JSON.stringify({ stack, ended: machines.map((m) => m.host) }, null, 2));
@@ -31,9 +30,13 @@ export async function main(args: string[], io: Io): Promise<number> {
         ? `${stack} is down; its ${released ? "other " : ""}data and secrets stay`
         : released
           ? `the volumes are gone`
-          : elsewhere
-            ? `${message}; ${hint}`
-            : message,
+          : nothing(io, stack),
     );
   return 0;
+}
+
+/** There was none to end, unless on the other target. */
+function nothing(io: Io, stack: string): string {
+  const { message, hint, elsewhere } = notUp(io, stack);
+  return elsewhere ? `${message}; ${hint}` : message;
 }
