@@ -5,14 +5,11 @@ import { dirname, join } from "node:path";
 import { RefusedError } from "../lib/diagnostics.ts";
 import { digestOf, short } from "../lib/digest.ts";
 import { lockWhenFree } from "../lib/lock.ts";
-import type { Project } from "../lib/paths.ts";
-import type { Progress } from "../lib/progress.ts";
-import { debPath } from "./archive.ts";
 import { layered } from "./bake.ts";
 import { diskMade } from "./disk-key.ts";
-import { type Layout, partitionTable } from "./disk-layout.ts";
-import { configuration, inFolder, runDiskScript } from "./disk-make.ts";
-import { brokenRoot } from "./disk-truths.ts";
+import { partitionTable } from "./disk-layout.ts";
+import { configuration, type DiskJob, inFolder, runDiskScript } from "./disk-make.ts";
+import { brokenRoot, refuseBroken } from "./disk-truths.ts";
 import { readExt4 } from "./ext4.ts";
 import { layerAt, layersIn } from "./layers.ts";
 import { type PackageLock, readLock } from "./lock.ts";
@@ -26,17 +23,11 @@ export interface BaseDisk {
 }
 
 /** What a layer's disk is made of. */
-export interface BaseJob {
-  project: Project;
-  recipe: Recipe;
+export interface BaseJob extends DiskJob {
   /** Of the image, the lowest first, by their keys. */
   layers: string[];
-  layout: Layout;
   /** Of what makes disks. */
   tools: PackageLock;
-  /** Every time on the disk that is no file's own. */
-  date: number;
-  progress: Progress;
 }
 
 /** Found, or made: of the first of the image's layers that has packages. */
@@ -52,15 +43,15 @@ export async function baseDisk(job: BaseJob): Promise<BaseDisk> {
   try {
     // Whoever writes to it changes its time.
     if (Math.floor((statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0) / 1000) === date) return { path, root };
-    // Of this image as it was once.
-    for (const file of readdirSync(dirname(root)).filter((f) => f.startsWith(`disk-${recipe.image}-`))) rmSync(join(dirname(root), file));
+    // Of this image as it was once; another's name may begin as its does.
+    const before = readdirSync(dirname(root)).filter((f) => f.startsWith(`disk-${recipe.image}-`) && f.length === name.length);
+    for (const file of before) rmSync(join(dirname(root), file));
     await inFolder(project, { key: short(layer), name: recipe.image }, async (folder) => {
       const { ids, sectors, bios, esp } = layout;
       writeFileSync(join(folder, "grub-esp.cfg"), configuration("grub-esp.cfg", layout));
       const lines = Object.entries(espFiles(recipe)).map(([to, from]) => `${from}\t${to}\n`);
       writeFileSync(join(folder, "esp"), lines.join(""));
       writeFileSync(join(folder, "table"), partitionTable(layout, recipe.architecture));
-      writeFileSync(join(folder, "debs"), tools.packages.map((p) => `${debPath(project, p)}\n`).join(""));
       const values = {
         DISK_BIOS: recipe.architecture === "amd64" ? "yes" : "no",
         DISK_SECTORS: sectors,
@@ -72,13 +63,11 @@ export async function baseDisk(job: BaseJob): Promise<BaseDisk> {
         DISK_HASH_SEED: ids.hashSeed,
         DISK_ESP_ID: ids.espVolume,
       };
-      await runDiskScript("base.sh", { name: recipe.image, folder, tree: root, date, layout, progress }, values);
+      await runDiskScript("base.sh", job, { folder, tree: root, tools: tools.packages }, values);
       // Of the topmost folder mke2fs takes nothing.
       const below = (f: TreeEntry) => f.path !== "/";
       const wanted = readListing(readFileSync(join(root, "../files"), "utf8")).filter(below);
-      const broken = brokenRoot(wanted, readExt4(join(folder, "disk.raw"), layout.root.start * 512).filter(below));
-      if (broken.length)
-        throw new RefusedError(`the disk of ${recipe.image} is not what it must be:\n${broken.map((b) => `  ${b}`).join("\n")}`);
+      refuseBroken(recipe.image, brokenRoot(wanted, readExt4(join(folder, "disk.raw"), layout.root.start * 512).filter(below)));
       renameSync(join(folder, "disk.raw"), path);
     });
     return { path, root };

@@ -1,35 +1,44 @@
 // How a disk is made: by a script of images/disk/, in a folder of its own. Called by disk-base.ts and disk.ts.
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { RefusedError } from "../lib/diagnostics.ts";
 import { ledgerAt } from "../lib/ledger.ts";
 import type { Project } from "../lib/paths.ts";
 import type { Progress, Task } from "../lib/progress.ts";
 import { RunError } from "../lib/run.ts";
+import { debPath } from "./archive.ts";
 import { diskScripts } from "./disk-key.ts";
 import type { Layout } from "./disk-layout.ts";
+import type { LockedPackage } from "./lock.ts";
 import { provision } from "./provision.ts";
+import type { Recipe } from "./recipe.ts";
 
 /** A file of images/disk/ for this layout. */
 export const configuration = (file: string, { ids }: Layout): string =>
   readFileSync(join(diskScripts, file), "utf8").replaceAll("@ROOT@", ids.fileSystem);
 
+/** What a disk is made of. */
+export interface DiskJob {
+  project: Project;
+  recipe: Recipe;
+  layout: Layout;
+  /** Every time on the disk that is no file's own. */
+  date: number;
+  progress: Progress;
+}
+
 /**
  * Runs images/disk/<script>, whose own variables come beside those of inside.sh.
+ * @param tools .debs of what makes it and `tree` has not
  * @throws RefusedError with its last lines
  */
 export async function runDiskScript(
   script: "base.sh" | "patch.sh",
-  {
-    name,
-    folder,
-    tree,
-    date,
-    layout,
-    progress,
-  }: { name: string; folder: string; tree: string; date: number; layout: Layout; progress: Progress },
+  { project, recipe, layout, date, progress }: DiskJob,
+  { folder, tree, tools }: { folder: string; tree: string; tools: LockedPackage[] },
   values: Record<string, string | number>,
 ): Promise<void> {
+  writeFileSync(join(folder, "debs"), tools.map((p) => `${debPath(project, p)}\n`).join(""));
   const environment = {
     DISK_FOLDER: folder,
     DISK_TREE: tree,
@@ -51,7 +60,7 @@ export async function runDiskScript(
   } catch (error) {
     task?.failed();
     if (!(error instanceof RunError)) throw error;
-    throw new RefusedError(`the disk of ${name} could not be made:\n${lines.slice(-15).join("\n")}`);
+    throw new RefusedError(`the disk of ${recipe.image} could not be made:\n${lines.slice(-15).join("\n")}`);
   }
 }
 

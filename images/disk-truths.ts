@@ -2,6 +2,7 @@
 // here path by path, content included, without the programs that wrote it. A disk that breaks one is thrown away.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { RefusedError } from "../lib/diagnostics.ts";
 import { type Layout, partitionTypes } from "./disk-layout.ts";
 import { readExt4 } from "./ext4.ts";
 import type { TreeEntry } from "./manifest.ts";
@@ -71,6 +72,11 @@ export function brokenDisk(layout: Layout, architecture: string, esp: string[], 
   is("the size of /etc/machine-id", facts.root.find((f) => f.path === "/etc/machine-id")?.size, 0);
 
   return [...broken, ...brokenRoot(wanted, facts.root)];
+}
+
+/** @throws RefusedError with what is not true */
+export function refuseBroken(name: string, broken: string[]): void {
+  if (broken.length) throw new RefusedError(`the disk of ${name} is not what it must be:\n${broken.map((b) => `  ${b}`).join("\n")}`);
 }
 
 /** As brokenDisk(), of its root alone. */

@@ -8,14 +8,14 @@ import { lockWhenFree } from "../lib/lock.ts";
 import type { Project } from "../lib/paths.ts";
 import { during, type Progress } from "../lib/progress.ts";
 import { run } from "../lib/run.ts";
-import { debPath, fetchDebs, GoneError, solve } from "./archive.ts";
+import { fetchDebs, GoneError, solve } from "./archive.ts";
 import { bake, type LayersMade } from "./bake.ts";
 import { type BaseJob, baseDisk, espFiles } from "./disk-base.ts";
 import { diskKey, hasToolsLock, toolsFor, toolsLockOf, toolsName, toolsRecipe } from "./disk-key.ts";
 import { type Layout, layoutOf, leastOf } from "./disk-layout.ts";
 import { configuration, inFolder, runDiskScript } from "./disk-make.ts";
 import { patchOf, withFiles } from "./disk-patch.ts";
-import { brokenDisk, readDiskFacts } from "./disk-truths.ts";
+import { brokenDisk, readDiskFacts, refuseBroken } from "./disk-truths.ts";
 import type { Image } from "./image.ts";
 import { bytesOf, lockPath, lockText, megabytes, type PackageLock } from "./lock.ts";
 import { readListing, sizeOf } from "./manifest.ts";
@@ -145,7 +145,7 @@ function assertRoom(project: Project, { image: name, disk }: Recipe, image: Imag
 }
 
 async function makeRaw(job: BaseJob, image: Image, path: string): Promise<void> {
-  const { project, recipe, layout, tools, date, progress } = job;
+  const { project, recipe, layout, tools, date } = job;
   const { architecture } = image.manifest;
   const base = await baseDisk(job);
   await inFolder(project, { key: short(image.digest), name: image.name }, async (folder) => {
@@ -163,14 +163,10 @@ async function makeRaw(job: BaseJob, image: Image, path: string): Promise<void> 
     attributes.forEach((value, i) => {
       writeFileSync(join(folder, "attributes", String(i)), value);
     });
-    const own = toolsFor(tools, image);
-    writeFileSync(join(folder, "debs"), own.map((p) => `${debPath(project, p)}\n`).join(""));
-    const made = { name: image.name, folder, tree: image.root, date, layout, progress };
-    await runDiskScript("patch.sh", made, { DISK_BASE: base.path, DISK_ESP_START: layout.esp.start });
+    const made = { folder, tree: image.root, tools: toolsFor(tools, image) };
+    await runDiskScript("patch.sh", job, made, { DISK_BASE: base.path, DISK_ESP_START: layout.esp.start });
     const proven = new Map(to.flatMap((f) => (f.type === "f" && !written.has(f.path) ? [[f.path, f.content] as const] : [])));
-    const broken = brokenDisk(layout, architecture, Object.keys(espFiles(recipe)), to, readDiskFacts(folder, proven));
-    if (broken.length)
-      throw new RefusedError(`the disk of ${image.name} is not what it must be:\n${broken.map((b) => `  ${b}`).join("\n")}`);
+    refuseBroken(image.name, brokenDisk(layout, architecture, Object.keys(espFiles(recipe)), to, readDiskFacts(folder, proven)));
     renameSync(join(folder, "disk.raw"), path);
   });
 }

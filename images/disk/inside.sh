@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sourced by base.sh and patch.sh, inside the namespaces that provision/bake.sh makes: no loop device, and no mount outside of them. Every program
 # that writes to a disk is its tree's own or one of the disk's locked packages, so that the same tree gives the same bytes on every computer.
-# Called by images/disk.ts. Environment of both:
+# Called by images/disk-make.ts. Environment of both:
 #   DISK_FOLDER   where it is made; there is: debs (list of .debs)
 #   DISK_TREE     the root tree that is put on it
 #   DISK_DATE     seconds since 1970: every time on the disk that is no file's own

@@ -10,17 +10,7 @@ copying=$!
 # shellcheck source=images/disk/inside.sh
 . "$(dirname "$0")/inside.sh"
 
-# What only a disk has, over the image's root: folders that are in both stay as they are there.
-chown -R 0:0 files
-chmod -R u=rwX,go=rX files
-find files -exec touch --date="@$DISK_DATE" {} +
-(cd files && find . -depth -type d) | while read -r folder; do
-	[ ! -d "$DISK_TREE/$folder" ] || {
-		chown --reference="$DISK_TREE/$folder" "files/$folder"
-		chmod --reference="$DISK_TREE/$folder" "files/$folder"
-		touch --reference="$DISK_TREE/$folder" "files/$folder"
-	}
-done
+# What only a disk has, over the image's root: debugfs takes contents from here, and everything else from the patch.
 mount -t overlay -o ro,noatime,lowerdir="files:$DISK_TREE" ingot-root chroot/mnt/root
 
 mv patch attributes work/

@@ -54,9 +54,7 @@ def opaque(folder):
 
 
 class Keeper:
-    def __init__(self, upper, tree):
-        self.upper = upper
-        self.tree = tree
+    def __init__(self):
         # By the file's path: which state of it was copied, and the copy's inode.
         self.copied = {}
         self.made = []
@@ -142,7 +140,7 @@ class Keeper:
 
 
 def main(upper, tree, unpacked, finished):
-    keeper = Keeper(upper, tree)
+    keeper = Keeper()
     ahead = False
     while not os.path.exists(finished):
         if not ahead and os.path.exists(unpacked):

@@ -10,7 +10,7 @@ echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/ingot-bake"
 mkdir "$root/ingot-debs" "$root/ingot-debs/cache"
 mount --bind "$BAKE_DEBS" "$root/ingot-debs/cache"
 mount -o remount,bind,ro "$root/ingot-debs/cache"
-sed "s|.*|cache/&\t$root/ingot-debs/&|" packages | while read -r target link; do ln -s "$target" "$link"; done
+sed 's|^|cache/|' packages | xargs --no-run-if-empty ln --symbolic --target-directory="$root/ingot-debs"
 plain=
 # Where the tree is in memory, and there is a processor for it.
 [ "$BAKE_TMPFS" = 0 ] || [ "$(nproc)" = 1 ] || {
