@@ -38,6 +38,7 @@ for option in "$@"; do
 			"wrk /usr/bin/wrk loads a site while it gets another release"
 			"gpg /usr/bin/gpg signs an archive of packages in a test"
 			"git /usr/bin/git keeps sources that tests deploy"
+			"packer /usr/bin/packer makes AMIs by a builder instance"
 			"python3-venv /usr/share/doc/python3-venv/copyright holds moto, the emulator of AWS"
 		)
 		;;

@@ -1,7 +1,9 @@
 // The SDK's clients: made when first asked for, since each takes its time to load. Credentials, profile, region and endpoint come from
 // the SDK's default chain; AWS_ENDPOINT_URL leads all of them elsewhere.
 import type { AutoScalingClient } from "@aws-sdk/client-auto-scaling";
+import type { EBSClient } from "@aws-sdk/client-ebs";
 import type { EC2Client } from "@aws-sdk/client-ec2";
+import type { KMSClient } from "@aws-sdk/client-kms";
 import type { S3Client } from "@aws-sdk/client-s3";
 import type { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import type { SSMClient } from "@aws-sdk/client-ssm";
@@ -12,6 +14,8 @@ import { call } from "./errors.ts";
 export interface Aws {
   region: string;
   ec2(): Promise<EC2Client>;
+  ebs(): Promise<EBSClient>;
+  kms(): Promise<KMSClient>;
   ssm(): Promise<SSMClient>;
   secretsManager(): Promise<SecretsManagerClient>;
   s3(): Promise<S3Client>;
@@ -43,6 +47,8 @@ export async function awsOf(given: string | undefined): Promise<Aws> {
   return {
     region,
     ec2: once(async () => new (await import("@aws-sdk/client-ec2")).EC2Client(settings)),
+    ebs: once(async () => new (await import("@aws-sdk/client-ebs")).EBSClient(settings)),
+    kms: once(async () => new (await import("@aws-sdk/client-kms")).KMSClient(settings)),
     ssm: once(async () => new (await import("@aws-sdk/client-ssm")).SSMClient(settings)),
     secretsManager: once(async () => new (await import("@aws-sdk/client-secrets-manager")).SecretsManagerClient(settings)),
     // Behind another endpoint a bucket is no host name.

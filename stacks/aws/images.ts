@@ -2,9 +2,10 @@
 import type { AwsHostDeclaration } from "../../cloud-init/aws.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { short } from "../../lib/digest.ts";
+import { type Ami, amiOf as amiFrom, findAmis } from "./ami/ami.ts";
 import type { Aws } from "./api.ts";
 import { call, codeOf, isMissing } from "./errors.ts";
-import { type AwsImage, names } from "./shape.ts";
+import type { AwsImage } from "./shape.ts";
 
 /** @throws RefusedError when there is none, or it cannot be booted */
 export async function amiOf(aws: Aws, how: AwsHostDeclaration["image"], recipe: { name: string; digest?: string }): Promise<AwsImage> {
@@ -29,23 +30,18 @@ export async function amiOf(aws: Aws, how: AwsHostDeclaration["image"], recipe: 
 async function byDigest(aws: Aws, { name, digest }: { name: string; digest?: string }): Promise<AwsImage> {
   if (digest === undefined)
     throw new RefusedError(`the recipe ${name} is not locked, so no AMI can be its image`, `ingot image lock ${name}`);
-  const { DescribeImagesCommand } = await import("@aws-sdk/client-ec2");
-  const ec2 = await aws.ec2();
-  const { Images = [] } = await call(`look for the AMI of ${name}`, () =>
-    ec2.send(new DescribeImagesCommand({ Owners: ["self"], Filters: [{ Name: `tag:${names.tags.image}`, Values: [digest] }] })),
-  );
-  const usable = Images.filter((i) => i.State === "available").sort((a, b) => ((a.CreationDate ?? "") < (b.CreationDate ?? "") ? 1 : -1));
-  const [image] = usable;
-  if (image) return described(image);
-  const [pending] = Images;
+  const found = await findAmis(aws, { digest });
+  const usable = found.find((ami) => ami.state === "available");
+  if (usable) return bootable(usable);
+  const [pending] = found;
   if (pending)
     throw new RefusedError(
-      `the AMI of ${name} ${short(digest)}, ${pending.ImageId}, is ${pending.State} in ${aws.region}`,
+      `the AMI of ${name} ${short(digest)}, ${pending.id}, is ${pending.state} in ${aws.region}`,
       "wait until it is available",
     );
   throw new RefusedError(
     `the image ${name} ${short(digest)} has no AMI in ${aws.region}`,
-    `register one that is tagged \`${names.tags.image}=${digest}\`, or name another: \`aws: { image: { ami: … } }\``,
+    `make it: \`ingot bake ${name} --on aws\`; or name another: \`aws: { image: { ami: … } }\``,
   );
 }
 
@@ -55,7 +51,7 @@ async function byId(aws: Aws, id: string, from: string): Promise<AwsImage> {
   try {
     const { Images = [] } = await ec2.send(new DescribeImagesCommand({ ImageIds: [id] }));
     const [image] = Images;
-    if (image?.State === "available") return described(image);
+    if (image?.State === "available") return bootable(amiFrom(image, aws.region));
     throw new RefusedError(`${from}: the AMI is ${image?.State ?? "not there"} in ${aws.region}`);
   } catch (error) {
     if (/^InvalidAMIID/.test(codeOf(error)))
@@ -67,16 +63,5 @@ async function byId(aws: Aws, id: string, from: string): Promise<AwsImage> {
   }
 }
 
-function described(image: {
-  ImageId?: string;
-  Architecture?: string;
-  RootDeviceName?: string;
-  Tags?: { Key?: string; Value?: string }[];
-}): AwsImage {
-  return {
-    id: image.ImageId ?? "",
-    digest: image.Tags?.find((t) => t.Key === names.tags.image)?.Value ?? "",
-    architecture: image.Architecture === "arm64" ? "arm64" : "x86_64",
-    rootDevice: image.RootDeviceName ?? "/dev/xvda",
-  };
-}
+/** What of an AMI a stack's shape keeps. */
+const bootable = ({ id, digest, architecture, rootDevice }: Ami): AwsImage => ({ id, digest, architecture, rootDevice });

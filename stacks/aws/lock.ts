@@ -1,4 +1,5 @@
-// One run at a time changes a stack, on whatever computer: an object in the bucket says who, and is renewed while that run lives.
+// One run at a time changes a stack, or makes an AMI, on whatever computer: an object in the bucket says who, and is renewed while that run
+// lives.
 // Source of the conditional writes: Amazon S3 User Guide, "How to prevent object overwrites with conditional writes".
 import { randomUUID } from "node:crypto";
 import { hostname, userInfo } from "node:os";
@@ -8,7 +9,7 @@ import type { Aws } from "./api.ts";
 import { readObject, removeObject, type Stored, writeObject } from "./object.ts";
 import { names } from "./shape.ts";
 
-export interface StackLock {
+export interface AccountLock {
   release(): Promise<void>;
 }
 
@@ -29,13 +30,26 @@ const lookSeconds = 2;
 /** Who works here, for the others: "ops@laptop". */
 export const whoAmI = (): string => `${userInfo().username}@${hostname()}`;
 
+export const lockStack = (aws: Aws, bucket: string, stack: string, what: string, say: (text: string) => void): Promise<AccountLock> =>
+  lockKey(aws, bucket, { key: names.lock(stack), of: stack, look: `ingot status ${stack} --on aws` }, what, say);
+
+/** The one who makes an AMI of this digest in the region. */
+export const lockAmi = (aws: Aws, bucket: string, image: { name: string; digest: string }, what: string, say: (text: string) => void) =>
+  lockKey(aws, bucket, { key: names.amiLock(image.digest), of: `the AMI of ${image.name}`, look: "ingot image list --on aws" }, what, say);
+
 /**
- * Waits until nobody else changes the stack, and says for whom.
+ * Waits until nobody else has the lock, and says for whom.
+ * @param lock its object's key, what it is of ("shop"), and the command that shows whether all is well
  * @param what "up", "down"
  * @throws Cancelled when the user stops waiting
  */
-export async function lockStack(aws: Aws, bucket: string, stack: string, what: string, say: (text: string) => void): Promise<StackLock> {
-  const key = names.lock(stack);
+async function lockKey(
+  aws: Aws,
+  bucket: string,
+  { key, of, look }: { key: string; of: string; look: string },
+  what: string,
+  say: (text: string) => void,
+): Promise<AccountLock> {
   const id = randomUUID();
   const since = new Date().toISOString();
   const content = () =>
@@ -56,10 +70,10 @@ export async function lockStack(aws: Aws, bucket: string, stack: string, what: s
     if (Date.parse(holder.until) < Date.now()) {
       etag = await writeObject(aws, bucket, key, content(), { etag: there.etag });
       if (etag === undefined) continue;
-      say(`  the run of ${holder.who} (${holder.what} ${stack}, begun ${holder.since}) ended without a word: going on`);
+      say(`  the run of ${holder.who} (${holder.what} ${of}, begun ${holder.since}) ended without a word: going on`);
       break;
     }
-    if (Date.now() - said > 30_000) say(`  waiting: ${holder.who} is at ${stack} (${holder.what}, since ${holder.since})`);
+    if (Date.now() - said > 30_000) say(`  waiting: ${holder.who} is at ${of} (${holder.what}, since ${holder.since})`);
     if (Date.now() - said > 30_000) said = Date.now();
     await sleep(lookSeconds);
   }
@@ -86,10 +100,7 @@ export async function lockStack(aws: Aws, bucket: string, stack: string, what: s
       if (there && (JSON.parse(there.text) as Holder).id === id) await removeObject(aws, bucket, key);
       else lost ??= "somebody else took it";
       if (lost !== undefined)
-        throw new RefusedError(
-          `the lock of ${stack} was lost while ${what} ran: ${lost}`,
-          `look whether all is well: ingot status ${stack} --on aws`,
-        );
+        throw new RefusedError(`the lock of ${of} was lost while ${what} ran: ${lost}`, `look whether all is well: ${look}`);
     },
   };
 }

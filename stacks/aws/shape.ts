@@ -101,6 +101,8 @@ export const names = {
   state: (stack: string) => `stacks/${stack}/terraform.tfstate`,
   inventory: (stack: string) => `stacks/${stack}/inventory.json`,
   lock: (stack: string) => `stacks/${stack}/lock.json`,
+  /** By image digest: `lock.json` and what a run that makes its AMI writes down. */
+  amiLock: (digest: string) => `images/${digest}/lock.json`,
   /** `<instance>.jsonl` is appended by the host. */
   reports: (stack: string, host: string) => `stacks/${stack}/reports/${host}/`,
   artifacts: "artifacts/",
@@ -112,6 +114,10 @@ export const names = {
     host: "ingot:host",
     generation: "ingot:generation",
     image: "ingot:image",
+    /** Of AMIs, their snapshots and what makes them: the recipe, the way (AmiWay), and the run that is to answer for it. */
+    recipe: "ingot:recipe",
+    way: "ingot:way",
+    run: "ingot:run",
     volume: "ingot:volume",
     mount: "ingot:mount",
   },

@@ -5,7 +5,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AutoScalingClient } from "@aws-sdk/client-auto-scaling";
+import { EBSClient } from "@aws-sdk/client-ebs";
 import { EC2Client } from "@aws-sdk/client-ec2";
+import { KMSClient } from "@aws-sdk/client-kms";
 import { ListMultipartUploadsCommand, S3Client } from "@aws-sdk/client-s3";
 import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import { SSMClient } from "@aws-sdk/client-ssm";
@@ -39,6 +41,8 @@ function at(endpoint: string, milliseconds = 30_000): Aws {
   return {
     region,
     ec2: async () => new EC2Client(settings),
+    ebs: async () => new EBSClient(settings),
+    kms: async () => new KMSClient(settings),
     ssm: async () => new SSMClient(settings),
     secretsManager: async () => new SecretsManagerClient(settings),
     s3: async () => new S3Client({ ...settings, forcePathStyle: true }),
