@@ -292,6 +292,7 @@ service_up() { # unit
 	read -r uptime _ </proc/uptime
 	deadline=$((${uptime%.*} + ${ARG_TIMEOUT:-30}))
 	settle=0
+	ended=0
 	case $Type in
 	simple | exec | idle) [ -n "${ARG_READY-}" ] || settle=10 ;;
 	esac
@@ -307,9 +308,16 @@ service_up() { # unit
 			${ARG_LISTENS-}
 		END
 		service_look "$1"
-		case $ActiveState in
-		failed) service_died "$1" "has failed" ;;
-		inactive) [ "$Type" = oneshot ] || service_died "$1" "has ended right after its start" ;;
+		case $ActiveState/$Type in
+		failed/*) service_died "$1" "has failed" ;;
+		inactive/oneshot) ;;
+		# One look is not enough: somebody else may be restarting it, and sshd was seen so on a busy Debian 13 right after a daemon-reload.
+		inactive/*)
+			ended=$((ended + 1))
+			[ $ended -lt 10 ] || service_died "$1" "has ended right after its start"
+			up=false
+			;;
+		*) ended=0 ;;
 		esac
 		[ "$NRestarts" = "$restarts" ] || service_died "$1" "keeps dying right after its start"
 		if $up && [ "$ActiveState" != activating ] && [ $settle -le 0 ]; then break; fi

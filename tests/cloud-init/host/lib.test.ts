@@ -43,6 +43,27 @@ test("a probe that stumbles means work; only fail() means failed", () => {
   assert.is(probe("fail no"), 99);
 });
 
+test("a service that somebody else restarts right after its start has not ended; one that stays away has", () => {
+  // What systemd says is played: no real service can be made to look so on purpose.
+  const bin = join(folder, "bin");
+  mkdirSync(bin);
+  const says = (states: string[]) => {
+    writeFileSync(join(folder, "states"), states.map((state) => `${state}\n`).join(""));
+    const systemctl = `#!/bin/sh\nread -r state <'${folder}/states'\n[ "$(wc -l <'${folder}/states')" -lt 2 ] || sed -i 1d '${folder}/states'
+echo "LoadState=loaded\nType=notify\nNRestarts=0\nActiveState=$state"\n`;
+    writeFileSync(join(bin, "systemctl"), systemctl, { mode: 0o755 });
+    return spawnSync("dash", ["-c", '. "$INGOT/actions/lib.sh"; service_look ssh; service_up ssh; echo up', "action", "apply"], {
+      env: { ...process.env, INGOT: hostFolder, PATH: `${bin}:${process.env.PATH}` },
+      encoding: "utf8",
+    });
+  };
+  const restarted = says(["active", "inactive", "inactive", "activating", "active"]);
+  assert.is(restarted.stdout, "up\n", restarted.stderr);
+  const ended = says(["active", "inactive"]);
+  assert.is(ended.status, 99);
+  assert.match(ended.stderr, /ssh has ended right after its start/);
+});
+
 test("the hash of inputs counts contents and where links lead", () => {
   const file = join(folder, "input");
   const hash = () => shell('hash_of "$2" "$3"', file, join(folder, "current")).stdout;
