@@ -7,7 +7,10 @@ import type { Aws } from "./api.ts";
 import { call, codeOf, isMissing } from "./errors.ts";
 import type { AwsImage } from "./shape.ts";
 
-/** @throws RefusedError when there is none, or it cannot be booted */
+/** The recipe's image has no AMI yet. */
+export class NoAmi extends RefusedError {}
+
+/** @throws NoAmi, RefusedError when it cannot be booted */
 export async function amiOf(aws: Aws, how: AwsHostDeclaration["image"], recipe: { name: string; digest?: string }): Promise<AwsImage> {
   if (how === "recipe") return byDigest(aws, recipe);
   if ("ami" in how) return byId(aws, how.ami, `\`image: { ami: ${how.ami} }\``);
@@ -32,14 +35,14 @@ async function byDigest(aws: Aws, { name, digest }: { name: string; digest?: str
     throw new RefusedError(`the recipe ${name} is not locked, so no AMI can be its image`, `ingot image lock ${name}`);
   const found = await findAmis(aws, { digest });
   const usable = found.find((ami) => ami.state === "available");
-  if (usable) return bootable(usable);
+  if (usable) return { ...bootable(usable), recipe: name };
   const [pending] = found;
   if (pending)
     throw new RefusedError(
       `the AMI of ${name} ${short(digest)}, ${pending.id}, is ${pending.state} in ${aws.region}`,
       "wait until it is available",
     );
-  throw new RefusedError(
+  throw new NoAmi(
     `the image ${name} ${short(digest)} has no AMI in ${aws.region}`,
     `make it: \`ingot bake ${name} --on aws\`; or name another: \`aws: { image: { ami: … } }\``,
   );

@@ -65,8 +65,10 @@ export interface AwsHost {
 }
 
 export interface AwsImage {
-  /** ami-… */
+  /** ami-…; "" in a stack that is only looked at, while the recipe's AMI is still to be made. */
   id: string;
+  /** The recipe that it is made from, where the stack names no AMI of its own. */
+  recipe?: string;
   /** The recipe's digest, when the AMI is tagged with it. */
   digest: string;
   architecture: "x86_64" | "arm64";
@@ -99,6 +101,8 @@ export const names = {
   parameter: (stack: string, secret: string) => `/ingot/${stack}/secrets/${secret}`,
   secret: (stack: string, secret: string) => `ingot/${stack}/${secret}`,
   state: (stack: string) => `stacks/${stack}/terraform.tfstate`,
+  /** Of the stack that makes AMIs (stacks/image.ts). */
+  imageState: "images/terraform.tfstate",
   inventory: (stack: string) => `stacks/${stack}/inventory.json`,
   lock: (stack: string) => `stacks/${stack}/lock.json`,
   /** By image digest: `lock.json` and what a run that makes its AMI writes down. */

@@ -35,6 +35,8 @@ export interface Synthesised {
 export interface SynthOptions {
   /** Data volumes that may be deleted: "host/volume". @default none */
   release?: string[];
+  /** Where artifacts, reports and Terraform's state are. @default nobody knows it yet: Terraform is told when it runs */
+  bucket?: string;
 }
 
 /**
@@ -81,18 +83,35 @@ function withoutMetadata(value: unknown): unknown {
   );
 }
 
-/** The binding asks for the one version that it was made from; any of that major version is right. It knows no `use_lockfile` either. */
-export function finish(json: TerraformJson, { stack, state, region }: AwsStack): TerraformJson {
-  // The bucket and, elsewhere than at AWS, the endpoint are told to `terraform init`.
-  const s3 = { key: names.state(stack), region, encrypt: true, use_lockfile: true };
+/** What of a stack's `terraform` block is looked at. */
+export interface TerraformBlock {
+  required_providers?: Record<string, unknown>;
+  backend?: Record<string, Record<string, unknown>>;
+}
+
+/**
+ * The binding asks for the one version that it was made from; any of that major version is right. It knows no `use_lockfile` either.
+ * @param backend where the state is. @default the stack's place in the bucket, or a file beside what is synthesised
+ */
+export function finish(
+  json: TerraformJson,
+  stack: Pick<AwsStack, "stack" | "state" | "region">,
+  backend = backendOf(stack),
+): TerraformJson {
+  const { required_providers } = (json.terraform ?? {}) as TerraformBlock;
   return {
     ...json,
     terraform: {
       required_version: ">= 1.10",
-      required_providers: { aws: { source: "hashicorp/aws", version: ">= 6.0, < 7.0" } },
-      backend: state === "s3" ? { s3 } : { local: { path: "terraform.tfstate" } },
+      required_providers: { ...required_providers, aws: { source: "hashicorp/aws", version: ">= 6.0, < 7.0" } },
+      backend: backend.s3 ? { s3: { ...backend.s3, use_lockfile: true } } : backend,
     },
   };
+}
+
+/** The bucket and, elsewhere than at AWS, the endpoint are told to `terraform init`. */
+function backendOf({ stack, state, region }: Pick<AwsStack, "stack" | "state" | "region">): Record<string, Record<string, unknown>> {
+  return state === "s3" ? { s3: { key: names.state(stack), region, encrypt: true } } : { local: { path: "terraform.tfstate" } };
 }
 
 /** Everything of the stack, in a TerraformStack of the caller's. */

@@ -4,6 +4,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { HostPlan, StackPlan } from "../../cloud-init/plan.ts";
 import { type UserData, userDataOf } from "../../cloud-init/user-data.ts";
+import { loadRecipe } from "../../images/recipe.ts";
 import { Cancelled, sleep } from "../../lib/cancel.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { sha256, short } from "../../lib/digest.ts";
@@ -11,13 +12,14 @@ import type { Project } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
 import { publicSshKey, type SecretStore, secretsOf } from "../secrets.ts";
 import { activationLimit, type Connection, type HostInput, type Machine, type Target, type TargetEvent } from "../target.ts";
+import { rootDevice } from "./ami/ami.ts";
 import { type Aws, awsOf } from "./api.ts";
 import { upload } from "./artifacts.ts";
 import { bucketOf, ensureBucket, hasBucket } from "./bucket.ts";
 import { connectTo, untilUp } from "./connection.ts";
 import { call } from "./errors.ts";
 import { guard, say, type Verdict } from "./guard.ts";
-import { amiOf } from "./images.ts";
+import { amiOf, NoAmi } from "./images.ts";
 import { type HostRecord, type Inventory, readInventory, stacksIn, writeInventory } from "./inventory.ts";
 import { lockStack } from "./lock.ts";
 import { removeObject } from "./object.ts";
@@ -281,10 +283,22 @@ export async function foresee(
   const bucket = await bucketOf(aws, settings.bucket);
   const hosts = plan.hosts.map((host) => ({ plan: host, userData: userDataOf(host, "spills"), agent: agents.includes(host.host) }));
   const inventory = await readInventory(aws, bucket, plan.stack);
-  const resolved = await resolve(aws, store, plan, hosts, "look");
+  let missing: NoAmi | undefined;
+  const resolved = await resolve(aws, store, plan, hosts, "look", undefined, (host, error) => {
+    missing ??= error;
+    const { architecture } = loadRecipe(project, host.image.name);
+    const { name: recipe, digest = "" } = host.image;
+    return { id: "", recipe, digest, architecture: architecture === "arm64" ? "arm64" : "x86_64", rootDevice };
+  });
   // Before the first launch there is no bucket, and so no state in it.
   const shape: AwsStack = inventory || (await hasBucket(aws, bucket)) ? resolved : { ...resolved, state: "local" };
   const folder = join(project.state, "aws", `${plan.stack}.plan`);
+  if (missing) {
+    // CDKTF can make both, AMI and stack (main.ts); Terraform alone has nothing to plan an instance of.
+    const { synthesise } = await import("./synth.ts");
+    synthesise(shape, "all", folder, { bucket });
+    throw new NoAmi(missing.message, `${missing.hint}\n\`cdktf deploy image ${plan.stack}\` makes the AMI and then the stack`);
+  }
   return (await planned(shape, "all", folder, { bucket, inventory, choices }, progress)).verdict;
 }
 
@@ -302,14 +316,14 @@ async function planned(
   // With `prevent_destroy` Terraform would give up before it says what it would do: here the guard decides, and says it in words. What is
   // left in the folder afterwards is for whoever runs Terraform by hand.
   const all = [...shape.hosts, ...(about.inventory?.shape.hosts ?? [])].flatMap((h) => h.volumes.map((v) => `${h.host}/${v.name}`));
-  synthesise(shape, extent, folder, { release: all });
+  synthesise(shape, extent, folder, { release: all, bucket: about.bucket });
   const own = join(folder, "..", shape.stack);
   const stateFile = own === folder ? undefined : join(own, "terraform.tfstate");
   const terraform = terraformAt(folder, { bucket: about.bucket, state: shape.state, stateFile, region: shape.region }, progress);
   await during(progress, "terraform init", () => terraform.init());
   const again = replace.flatMap((host) => replacedBy(shape, host));
   const plan = await during(progress, `terraform plan of ${shape.stack}`, () => terraform.plan({ replace: again, target: about.target }));
-  synthesise(shape, extent, folder, { release: deleteVolumes });
+  synthesise(shape, extent, folder, { release: deleteVolumes, bucket: about.bucket });
   return { terraform, verdict: guard(plan, { stack: shape, inventory: about.inventory, replace, deleteVolumes }) };
 }
 
@@ -319,7 +333,10 @@ function refuse(verdict: Verdict): void {
     throw new RefusedError(verdict.refused.map((r) => r.words).join("\n"), [...new Set(verdict.refused.map((r) => r.unless))].join("\n"));
 }
 
-/** What of the account the plan stands on: which AMI, which key. `look` makes nothing. */
+/**
+ * What of the account the plan stands on: which AMI, which key. `look` makes nothing.
+ * @param without what stands for an AMI that is still to be made. @default NoAmi is thrown
+ */
 async function resolve(
   aws: Aws,
   store: SecretStore,
@@ -327,13 +344,19 @@ async function resolve(
   hosts: Wanted[],
   how: "make" | "look",
   running?: Inventory,
+  without?: (host: HostPlan, error: NoAmi) => AwsImage,
 ): Promise<AwsStack> {
   const images: Record<string, AwsImage> = {};
   await Promise.all(
     hosts.map(async ({ plan }) => {
       // A running host stays on its image, whether there is another by now or not.
       const record = running?.shape.hosts.find((h) => h.host === plan.host);
-      images[plan.host] = record?.image ?? (await amiOf(aws, plan.aws.image, plan.image));
+      try {
+        images[plan.host] = record?.image ?? (await amiOf(aws, plan.aws.image, plan.image));
+      } catch (error) {
+        if (!(error instanceof NoAmi && without)) throw error;
+        images[plan.host] = without(plan, error);
+      }
     }),
   );
   const secret = { name: names.operatorKey, generate: "ssh-ed25519", resource: "operator" } as const;

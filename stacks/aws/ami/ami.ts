@@ -5,6 +5,9 @@ import type { Aws } from "../api.ts";
 import { call } from "../errors.ts";
 import { names } from "../shape.ts";
 
+/** Device name of the root volume of every AMI that Ingot makes. */
+export const rootDevice = "/dev/xvda";
+
 /** `direct`: its disk was made here and sent block by block. `packer`: an instance was provisioned and its disk taken. */
 export type AmiWay = "direct" | "packer";
 
@@ -78,9 +81,9 @@ export async function findAmis(aws: Aws, of: { digest?: string; recipe?: string 
 export function amiOf(image: Ec2Image, region: string): Ami {
   const tags = Object.fromEntries((image.Tags ?? []).map(({ Key = "", Value = "" }) => [Key, Value]));
   const way = tags[names.tags.way];
-  const rootDevice = image.RootDeviceName ?? "/dev/xvda";
+  const root = image.RootDeviceName ?? rootDevice;
   const disks = (image.BlockDeviceMappings ?? []).filter((d) => d.Ebs?.SnapshotId);
-  const rootFirst = [...disks.filter((d) => d.DeviceName === rootDevice), ...disks.filter((d) => d.DeviceName !== rootDevice)];
+  const rootFirst = [...disks.filter((d) => d.DeviceName === root), ...disks.filter((d) => d.DeviceName !== root)];
   return {
     id: image.ImageId ?? "",
     region,
@@ -92,7 +95,7 @@ export function amiOf(image: Ec2Image, region: string): Ami {
     state: image.State ?? "",
     created: image.CreationDate ?? "",
     architecture: image.Architecture === "arm64" ? "arm64" : "x86_64",
-    rootDevice,
+    rootDevice: root,
     snapshots: rootFirst.map((d) => d.Ebs?.SnapshotId ?? ""),
     encrypted: disks.length > 0 && disks.every((d) => d.Ebs?.Encrypted),
     ...(image.DeprecationTime && { deprecated: image.DeprecationTime }),
