@@ -79,10 +79,19 @@ export const awsHostSchema = object(
       either(
         [
           choice(["recipe"]),
-          object({ channel: text({ description: "An SSM parameter that holds the AMI's id" }) }),
+          object({
+            channel: text({
+              pattern: "^(candidate|stable|/.+|arn:.+)$",
+              description: "`stable` or `candidate` of the recipe, or an SSM parameter that holds the AMI's id",
+              expected: "`stable`, `candidate`, or the name of an SSM parameter such as `/images/stable`",
+            }),
+          }),
           object({ ami: text({ pattern: "^ami-[0-9a-f]{8,17}$", expected: "an AMI's id" }) }),
         ],
-        { description: "`recipe`: the AMI that is tagged with the recipe's digest; or a channel, or an id" },
+        {
+          description:
+            "`recipe`: the AMI that is tagged with the recipe's digest; `{ channel: stable }`: the one that was promoted; `{ ami: … }`: one by its id",
+        },
       ),
       "recipe",
     ),

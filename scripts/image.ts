@@ -36,11 +36,50 @@ Options:
   --format <format>  disk: raw (as it is, sparse) or qcow2 (packed, for QEMU and for carrying about); raw without it
   --locked           bake, disk: fail rather than lock anew when a locked package is gone from the archives
   --yes              prune: remove
-  --json             print the result as JSON`;
+  --json             print the result as JSON
+
+On EC2, an image is an AMI, known by its digest (docs/images-on-aws.md):
+
+       ingot image list [<recipe>] --on aws        the AMIs of the region, and which channels name them
+       ingot image show <image> --on aws           what its tags say, whom it is shared with, who uses it
+       ingot image copy <image> --to <region> [--to …] [--kms <key>|--encrypt] --on aws
+                                                   have it in other regions, once in each
+       ingot image share <image> --with <account|arn> [--with …] [--undo] --on aws
+                                                   let accounts, organisations or their units boot it, or no longer
+       ingot image deprecate <image> [--at <date>] [--undo] --on aws
+                                                   show it to nobody any more; what uses it goes on
+       ingot image prune [<image> …] [--keep <number>] [--yes] --on aws
+                                                   which AMIs nobody uses, or these; --yes removes them with their snapshots
+       ingot image promote <image> <channel> --on aws
+                                                   make it the recipe's candidate or stable, which stacks follow
+       ingot image rollback <recipe> <channel> --on aws
+                                                   make the channel again what it was before
+       ingot image history <recipe> [<channel>] --on aws
+                                                   what channels were, when, and by whom
+
+There an image is said by its recipe, as that stands now, by the beginning of its digest, by the AMI's id, or by \`<recipe>/<channel>\`.
+
+  --region <region>  where; without it the region of the project's stacks, or of AWS_REGION
+  --dry-run          copy, share, deprecate, prune, promote, rollback: look at everything, change nothing
+  --to <region>      copy: where to
+  --kms <key>        copy: encrypt it with this key of the other region, by its id, ARN or alias
+  --encrypt          copy: encrypt it with the account's default key for EBS (AWS's own one cannot be shared)
+  --with <account>   share: an account's number, or the ARN of an organisation or of a unit
+  --at <date>        deprecate: when, in UTC; now without it
+  --undo             share, deprecate: take it back
+  --keep <number>    prune: so many of each recipe stay in any case, the newest (3)`;
 
 const verbs = ["lock", "plan", "bake", "disk", "list", "show", "diff", "verify", "prune"];
 
+/** What is about AMIs with `--on aws`; the others are about this computer wherever machines are. */
+const onAws = ["list", "show", "copy", "share", "deprecate", "prune", "promote", "rollback", "history"];
+
 export async function main(args: string[], io: Io): Promise<number> {
+  const asked = args.find((a) => !a.startsWith("-")) ?? "";
+  if (onAws.includes(asked)) {
+    if (io.on === "aws") return (await import("./image-aws.ts")).main(args, io);
+    if (!verbs.includes(asked)) throw new UsageError(`\`ingot image ${asked}\` is about AMIs`, `ingot image ${asked} … --on aws`);
+  }
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,

@@ -64,6 +64,48 @@ export async function faultyProxy(target: string, at: number, fault: Fault): Pro
   };
 }
 
+export interface Recorder {
+  endpoint: string;
+  /** "DescribeImages", "PutParameter", …; S3's by method: "PUT". */
+  calls: string[];
+  stop(): void;
+}
+
+/** A proxy that writes down which calls are made. */
+export async function recorder(target: string): Promise<Recorder> {
+  const calls: string[] = [];
+  const server = createServer((from, to) => {
+    const chunks: Buffer[] = [];
+    from.on("data", (chunk: Buffer) => chunks.push(chunk));
+    from.on("end", () => {
+      const body = Buffer.concat(chunks);
+      const json = String(from.headers["x-amz-target"] ?? "").split(".")[1];
+      const query = /(?:^|&)Action=(\w+)/.exec(body.toString("latin1"))?.[1];
+      calls.push(json ?? query ?? from.method ?? "");
+      const forward = request(new URL(from.url ?? "/", target), { method: from.method, headers: from.headers }, (back) => {
+        to.writeHead(back.statusCode ?? 500, back.headers);
+        back.pipe(to);
+      });
+      forward.on("error", () => to.destroy());
+      forward.end(body);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  const port = address && typeof address === "object" ? address.port : 0;
+  return {
+    endpoint: `http://127.0.0.1:${port}`,
+    calls,
+    stop() {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+/** Whether a call of recorder()'s only looks. */
+export const looks = (call: string): boolean => /^(Describe|Get|List|Head|Assume|GET|HEAD)/.test(call);
+
 /** In the words of each protocol: S3's XML, the query protocol's (EC2, STS), and JSON's (SSM, Secrets Manager). */
 const codes = {
   throttled: { s3: ["SlowDown", 503], query: ["RequestLimitExceeded", 503], json: ["ThrottlingException", 400] },

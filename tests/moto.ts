@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { toolFolder } from "../lib/paths.ts";
 
 export interface Moto {
@@ -15,12 +15,18 @@ export interface Moto {
   stop(): Promise<void>;
 }
 
-/** The server's program, or undefined where nobody has installed it. */
+/** The server's program, or undefined where nobody has installed it. motoAmis() is the same with more of AMIs. */
 export function motoProgram(): string | undefined {
   const tools = join(toolFolder, ".ingot/tools");
   const found = (existsSync(tools) ? readdirSync(tools) : []).filter((f) => f.startsWith("moto-")).sort();
   const program = join(tools, found.at(-1) ?? "", "bin/moto_server");
   return existsSync(program) ? program : undefined;
+}
+
+/** moto with what it leaves out of AMIs, consoles and roles (tests/moto-amis.py), as a command line. */
+export function motoAmis(): string[] | undefined {
+  const program = motoProgram();
+  return program === undefined ? undefined : [join(dirname(program), "python3"), join(toolFolder, "tests/moto-amis.py")];
 }
 
 export const region = "eu-central-1";
@@ -37,18 +43,23 @@ export const environmentFor = (endpoint: string): Record<string, string> => ({
   CHECKPOINT_DISABLE: "1",
 });
 
+const plain = (): string[] | undefined => {
+  const program = motoProgram();
+  return program === undefined ? undefined : [program];
+};
+
 /**
  * Starts a server of its own and sets this process's environment to it, so that clients made afterwards find it.
  * @throws Error when it is not installed, or does not answer within 30 s
  */
-export async function startMoto(): Promise<Moto> {
-  const program = motoProgram();
+export async function startMoto(command = plain()): Promise<Moto> {
+  const [program, ...rest] = command ?? [];
   if (!program) throw new Error("moto is not installed: bash scripts/setup.sh --tests");
   const port = await freePort();
   const endpoint = `http://127.0.0.1:${port}`;
   const env = environmentFor(endpoint);
   // What moto itself would load of AMIs is not wanted, and takes a second.
-  const child = spawn(program, ["--host", "127.0.0.1", "--port", String(port)], {
+  const child = spawn(program, [...rest, "--host", "127.0.0.1", "--port", String(port)], {
     stdio: "ignore",
     env: {
       ...process.env,

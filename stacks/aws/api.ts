@@ -23,6 +23,8 @@ export interface Aws {
   autoScaling(): Promise<AutoScalingClient>;
   /** The account's number, asked once. */
   account(): Promise<string>;
+  /** The ARN of whose credentials these are, asked once. */
+  caller(): Promise<string>;
 }
 
 // Ingot runs on Node 20; that later versions of the SDK will not is nothing that an operator can do something about.
@@ -33,17 +35,27 @@ const common = { retryMode: "adaptive", maxAttempts: 6 } as const;
 /** Seconds to connect, and to wait for an answer. */
 const limits = { connectionTimeout: 10_000, requestTimeout: 60_000, throwOnRequestTimeout: true };
 
-/** @throws RefusedError when nobody says which region */
-export async function awsOf(given: string | undefined): Promise<Aws> {
+/** Keys of a role that was assumed; the SDK asks again when they are about to expire. */
+export type Credentials = () => Promise<{ accessKeyId: string; secretAccessKey: string; sessionToken?: string; expiration?: Date }>;
+
+/**
+ * @param credentials those of the SDK's default chain without it
+ * @throws RefusedError when nobody says which region
+ */
+export async function awsOf(given: string | undefined, credentials?: Credentials): Promise<Aws> {
   const region = given ?? process.env.AWS_REGION ?? process.env.AWS_DEFAULT_REGION ?? (await regionOfProfile());
   if (!region)
     throw new RefusedError("no region is given", "write `aws: { region: eu-central-1 }` into the stack's file, or set AWS_REGION");
-  const settings = { region, requestHandler: limits, ...common };
+  const settings = { region, requestHandler: limits, ...common, ...(credentials && { credentials }) };
   const once = <T>(make: () => Promise<T>): (() => Promise<T>) => {
     let made: Promise<T> | undefined;
     return () => (made ??= make());
   };
   const sts = once(async () => new (await import("@aws-sdk/client-sts")).STSClient(settings));
+  const identity = once(async () => {
+    const [{ GetCallerIdentityCommand }, client] = [await import("@aws-sdk/client-sts"), await sts()];
+    return call("ask whose credentials these are", () => client.send(new GetCallerIdentityCommand({})));
+  });
   return {
     region,
     ec2: once(async () => new (await import("@aws-sdk/client-ec2")).EC2Client(settings)),
@@ -61,11 +73,8 @@ export async function awsOf(given: string | undefined): Promise<Aws> {
     ),
     sts,
     autoScaling: once(async () => new (await import("@aws-sdk/client-auto-scaling")).AutoScalingClient(settings)),
-    account: once(async () => {
-      const [{ GetCallerIdentityCommand }, client] = [await import("@aws-sdk/client-sts"), await sts()];
-      const { Account } = await call("ask whose credentials these are", () => client.send(new GetCallerIdentityCommand({})));
-      return Account ?? "";
-    }),
+    account: async () => (await identity()).Account ?? "",
+    caller: async () => (await identity()).Arn ?? "",
   };
 }
 

@@ -3,8 +3,9 @@ import type { AwsHostDeclaration } from "../../cloud-init/aws.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { short } from "../../lib/digest.ts";
 import { type Ami, amiOf as amiFrom, findAmis } from "./ami/ami.ts";
+import { parameterOf, readChannel } from "./ami/channel.ts";
 import type { Aws } from "./api.ts";
-import { call, codeOf, isMissing } from "./errors.ts";
+import { call, codeOf } from "./errors.ts";
 import type { AwsImage } from "./shape.ts";
 
 /** The recipe's image has no AMI yet. */
@@ -14,20 +15,17 @@ export class NoAmi extends RefusedError {}
 export async function amiOf(aws: Aws, how: AwsHostDeclaration["image"], recipe: { name: string; digest?: string }): Promise<AwsImage> {
   if (how === "recipe") return byDigest(aws, recipe);
   if ("ami" in how) return byId(aws, how.ami, `\`image: { ami: ${how.ami} }\``);
-  const { GetParameterCommand } = await import("@aws-sdk/client-ssm");
-  const ssm = await aws.ssm();
-  let id: string | undefined;
-  try {
-    id = (await ssm.send(new GetParameterCommand({ Name: how.channel }))).Parameter?.Value;
-  } catch (error) {
-    if (!isMissing(error)) return call(`read the channel ${how.channel}`, () => Promise.reject(error));
+  const parameter = parameterOf(how.channel, recipe.name);
+  const id = await readChannel(aws, parameter);
+  if (id === undefined)
     throw new RefusedError(
-      `there is no channel ${how.channel} in ${aws.region}`,
-      `\`aws ssm put-parameter --name ${how.channel} --type String --value ami-…\` makes it`,
+      `there is no channel ${how.channel}${parameter === how.channel ? "" : ` of ${recipe.name}`} in ${aws.region}`,
+      parameter === how.channel
+        ? `\`aws ssm put-parameter --name ${parameter} --type String --value ami-…\` makes it`
+        : `make it: \`ingot image promote ${recipe.name} ${how.channel} --on aws\``,
     );
-  }
-  if (!/^ami-[0-9a-f]+$/.test(id ?? "")) throw new RefusedError(`the channel ${how.channel} holds no AMI's id but \`${id}\``);
-  return byId(aws, id ?? "", `the channel ${how.channel}`);
+  if (!/^ami-[0-9a-f]+$/.test(id)) throw new RefusedError(`the channel ${parameter} holds no AMI's id but \`${id}\``);
+  return byId(aws, id, `the channel ${parameter}`);
 }
 
 async function byDigest(aws: Aws, { name, digest }: { name: string; digest?: string }): Promise<AwsImage> {

@@ -1,5 +1,5 @@
 // Where a stack is on EC2, read from its file whether the rest of the file is right or not: commands on machines that are there need no more.
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { overridesOf, stackNames } from "../../cloud-init/model.ts";
 import { withVariables } from "../../cloud-init/variables.ts";
@@ -30,14 +30,51 @@ export function settingsOf(project: Project, stack: string | undefined): AwsSett
   return places[0] ?? all[0] ?? read("", undefined);
 }
 
-function read(file: string, chosen: Chosen | undefined): AwsSettings {
-  let content: string | undefined;
+/** What a host of the project says of its image on EC2, in each environment of its stack; as it stands, right or wrong. */
+export interface DeclaredImage {
+  stack: string;
+  host: string;
+  recipe: string;
+  image: "recipe" | { channel: string } | { ami: string };
+}
+
+export function imagesDeclared(project: Project): DeclaredImage[] {
+  const files = readdirSync(project.stacks);
+  return stackNames(project).flatMap((stack) => {
+    const variants = files.flatMap((f) => (f.startsWith(`${stack}.`) ? (/^[^.]+\.([^.]+)\.yaml$/.exec(f)?.[1] ?? []) : []));
+    return [undefined, ...variants].flatMap((environment): DeclaredImage[] => {
+      const value = saidIn(join(project.stacks, `${stack}.yaml`), environment === undefined ? project.chosen : { environment, set: [] });
+      const hosts = valueAt(value, ["hosts"]);
+      return Object.keys(hosts && typeof hosts === "object" ? hosts : {}).flatMap((host) => {
+        const recipe = valueAt(value, ["hosts", host, "image"]);
+        const [channel, ami] = ["channel", "ami"].map((key) => valueAt(value, ["hosts", host, "aws", "image", key]));
+        const image = typeof channel === "string" ? { channel } : typeof ami === "string" ? { ami } : "recipe";
+        return typeof recipe === "string" ? [{ stack, host, recipe, image }] : [];
+      });
+    });
+  });
+}
+
+/** Buckets that stacks of the project name, where they are in this region or say of none. */
+export const bucketsNamed = (project: Project, region: string): string[] =>
+  stackNames(project)
+    .map((name) => read(join(project.stacks, `${name}.yaml`), undefined))
+    .flatMap((s) => (s.bucket !== undefined && (s.region ?? region) === region ? [s.bucket] : []));
+
+/** undefined: there is no such file, or nothing that can be read in it. */
+function saidIn(file: string, chosen: Chosen | undefined): unknown {
+  let content: string;
   try {
     content = readFileSync(file, "utf8");
   } catch {
-    // no such file: the region comes from the environment
+    return undefined;
   }
-  const value = content === undefined ? undefined : withVariables(parseYaml(file, content), overridesOf(file, chosen), []).value;
+  return withVariables(parseYaml(file, content), overridesOf(file, chosen), []).value;
+}
+
+function read(file: string, chosen: Chosen | undefined): AwsSettings {
+  // Without a file the region comes from the environment.
+  const value = saidIn(file, chosen);
   const text = (at: unknown): string | undefined => (typeof at === "string" ? at : undefined);
   const hosts = valueAt(value, ["hosts"]);
   const regions = Object.keys(hosts && typeof hosts === "object" ? hosts : {}).map((host) =>

@@ -107,6 +107,9 @@ export const names = {
   lock: (stack: string) => `stacks/${stack}/lock.json`,
   /** By image digest: `lock.json` and what a run that makes its AMI writes down. */
   amiLock: (digest: string) => `images/${digest}/lock.json`,
+  /** SSM parameter that holds the id of a recipe's AMI; all of them are below `channels`. */
+  channel: (recipe: string, channel: string) => `/ingot/images/${recipe}/${channel}`,
+  channels: "/ingot/images/",
   /** `<instance>.jsonl` is appended by the host. */
   reports: (stack: string, host: string) => `stacks/${stack}/reports/${host}/`,
   artifacts: "artifacts/",
@@ -122,6 +125,8 @@ export const names = {
     recipe: "ingot:recipe",
     way: "ingot:way",
     run: "ingot:run",
+    /** Of an AMI: when an instance of it was seen to be right (ISO 8601). */
+    smoke: "ingot:smoke",
     volume: "ingot:volume",
     mount: "ingot:mount",
   },

@@ -49,6 +49,7 @@ function at(endpoint: string, milliseconds = 30_000): Aws {
     sts: async () => new STSClient(settings),
     autoScaling: async () => new AutoScalingClient(settings),
     account: async () => "123456789012",
+    caller: async () => "arn:aws:sts::123456789012:user/moto",
   };
 }
 

@@ -1,0 +1,240 @@
+"""moto's server, with what its model of AMIs leaves out: a program for tests/moto.ts and tests/ec2/ec2.ts, run by moto's own Python.
+
+moto's own AMI has one snapshot of its own making and neither tags, architecture nor block devices from RegisterImage; CopyImage forgets
+tags, encryption and the client token, CreateSnapshot the volume's key; EnableImageDeprecation is not there; every instance has the same console; AssumeRole takes any role.
+Here these are as the Amazon EC2 API Reference and the AWS STS API Reference have them; everything else is moto's.
+
+INGOT_CONSOLES: a folder with <instance id>/console.log; without one GetConsoleOutput has moto's canned text.
+"""
+import os
+import sys
+from datetime import datetime, timezone
+
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.amis import Ami
+from moto.ec2.models.elastic_block_store import EBSBackend
+from moto.ec2.responses.amis import AmisResponse
+from moto.ec2.responses.general import General
+from moto.kms.models import KmsBackend
+from moto.server import main
+from moto.sts.responses import TokenResponse
+
+if not hasattr(General, "get_console_output"):
+    sys.exit("moto is not as this was written for")
+
+
+def tags_of(response, kind):
+    specifications = response._get_param("TagSpecifications", [])
+    return {t["Key"]: t["Value"] for s in specifications if s["ResourceType"] == kind for t in s.get("Tags", [])}
+
+
+def disks(ami):
+    """Its own one, until it is told of others."""
+    return ami.__dict__.get("ingot_disks") or [{"DeviceName": ami.root_device_name, "snapshot": ami.ebs_snapshot}]
+
+
+def mappings(ami):
+    return [
+        {
+            "DeviceName": d["DeviceName"],
+            "Ebs": {
+                "SnapshotId": d["snapshot"].id,
+                "VolumeSize": d["snapshot"].volume.size,
+                "DeleteOnTermination": True,
+                "VolumeType": d.get("type", "gp3"),
+                "Encrypted": bool(d["snapshot"].encrypted),
+            },
+        }
+        for d in disks(ami)
+    ]
+
+
+Ami.block_device_mappings = property(mappings)
+
+
+def users_of(backend, snapshot):
+    return [a.id for a in backend.amis.values() if any(d["snapshot"].id == snapshot for d in disks(a))]
+
+
+delete_snapshot = EBSBackend.delete_snapshot
+
+
+def delete_unused(self, snapshot_id):
+    users = users_of(self, snapshot_id)
+    if users:
+        raise EC2ClientError("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently in use by {users[0]}")
+    snapshot = self.snapshots.get(snapshot_id)
+    if snapshot:
+        snapshot.from_ami = None
+    return delete_snapshot(self, snapshot_id)
+
+
+EBSBackend.delete_snapshot = delete_unused
+
+
+create_snapshot = EBSBackend.create_snapshot
+
+
+def create_snapshot_with_key(self, volume_id, *args, **kwargs):
+    snapshot = create_snapshot(self, volume_id, *args, **kwargs)
+    if snapshot.encrypted:
+        snapshot.kms_key_id = getattr(snapshot.volume, "kms_key_id", None) or self._create_default_encryption_key()
+    return snapshot
+
+
+EBSBackend.create_snapshot = create_snapshot_with_key
+
+
+def unique(backend, name):
+    for ami in backend.amis.values():
+        if ami.name == name and ami.owner_id == backend.account_id:
+            raise EC2ClientError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {ami.id}")
+
+
+def drop_own(backend, ami):
+    backend.snapshots.pop(ami.ebs_snapshot.id, None)
+
+
+def register_image(self):
+    self.error_on_dryrun()
+    backend, name = self.ec2_backend, self._get_param("Name")
+    unique(backend, name)
+    given = [m for m in self._get_param("BlockDeviceMappings", []) if m.get("Ebs", {}).get("SnapshotId")]
+    found = [{"DeviceName": m["DeviceName"], "snapshot": backend.get_snapshot(m["Ebs"]["SnapshotId"])} for m in given]
+    ami = backend.register_image(name, self._get_param("Description", ""))
+    ami.architecture = self._get_param("Architecture") or "i386"
+    ami.virtualization_type = self._get_param("VirtualizationType") or "paravirtual"
+    ami.root_device_name = self._get_param("RootDeviceName") or ami.root_device_name
+    ami.root_device_type = "ebs"
+    ami.ena_support = bool(self._get_param("EnaSupport"))
+    ami.imds_support = self._get_param("ImdsSupport")
+    ami.boot_mode = self._get_param("BootMode")
+    ami.add_tags(tags_of(self, "image"))
+    if found:
+        ami.ingot_disks = found
+        drop_own(backend, ami)
+    return ActionResult({"ImageId": ami.id})
+
+
+def copy_image(self):
+    from moto.ec2.models import ec2_backends
+
+    self.error_on_dryrun()
+    backend, name, token = self.ec2_backend, self._get_param("Name"), self._get_param("ClientToken")
+    known = backend.__dict__.setdefault("ingot_copies", {})
+    if token and known.get(token) in backend.amis:
+        return ActionResult({"ImageId": known[token]})
+    unique(backend, name)
+    wanted, region = self._get_param("SourceImageId"), self._get_param("SourceRegion")
+    # Another account's may be copied where it is shared.
+    for account in ec2_backends:
+        source = ec2_backends[account][region].amis.get(wanted)
+        if source:
+            break
+    else:
+        raise EC2ClientError("InvalidAMIID.NotFound", f"The image id '[{wanted}]' does not exist")
+    shared = [p.get("UserId") for p in source.launch_permissions]
+    granted = all(backend.account_id in d["snapshot"].create_volume_permission_userids for d in disks(source))
+    if source.owner_id != backend.account_id and not (backend.account_id in shared and granted):
+        raise EC2ClientError("InvalidRequest", "You do not have permission to access the storage of this ami")
+    ami = backend.register_image(name, self._get_param("Description", ""))
+    for attribute in ("architecture", "virtualization_type", "root_device_name", "root_device_type", "boot_mode"):
+        setattr(ami, attribute, getattr(source, attribute))
+    if self._get_param("CopyImageTags") and source.owner_id == backend.account_id:
+        ami.add_tags({t["key"]: t["value"] for t in source.get_tags() if not t["key"].startswith("aws:")})
+    ami.add_tags(tags_of(self, "image"))
+    encrypted = bool(self._get_param("Encrypted"))
+    key = self._get_param("KmsKeyId") or (backend._create_default_encryption_key() if encrypted else None)
+    found = []
+    for disk in disks(source):
+        volume = backend.create_volume(size=disk["snapshot"].volume.size, zone_name=f"{self.region}a")
+        snapshot = backend.create_snapshot(volume.id, f"Copied for {ami.id} from {wanted}", backend.account_id)
+        snapshot.encrypted = encrypted or disk["snapshot"].encrypted
+        snapshot.kms_key_id = key or (backend._create_default_encryption_key() if snapshot.encrypted else None)
+        snapshot.add_tags(tags_of(self, "snapshot"))
+        backend.delete_volume(volume.id)
+        found.append({"DeviceName": disk["DeviceName"], "snapshot": snapshot})
+    ami.ingot_disks = found
+    drop_own(backend, ami)
+    known[token] = ami.id
+    return ActionResult({"ImageId": ami.id})
+
+
+def enable_image_deprecation(self):
+    self.error_on_dryrun()
+    [ami] = self.ec2_backend.describe_images(ami_ids=[self._get_param("ImageId")])
+    at = self._get_param("DeprecateAt")
+    moment = at if isinstance(at, datetime) else datetime.fromisoformat(str(at).replace("Z", "+00:00"))
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    if moment < datetime.now(timezone.utc):
+        raise EC2ClientError("InvalidParameterValue", "DeprecateAt must be in the future")
+    ami.deprecation_time = moment.strftime("%Y-%m-%dT%H:%M:00.000Z")
+    return ActionResult({"Return": True})
+
+
+def disable_image_deprecation(self):
+    self.error_on_dryrun()
+    [ami] = self.ec2_backend.describe_images(ami_ids=[self._get_param("ImageId")])
+    ami.deprecation_time = None
+    return ActionResult({"Return": True})
+
+
+AmisResponse.register_image = register_image
+AmisResponse.copy_image = copy_image
+AmisResponse.enable_image_deprecation = enable_image_deprecation
+AmisResponse.disable_image_deprecation = disable_image_deprecation
+
+canned_console = General.get_console_output
+
+
+def get_console_output(self):
+    from base64 import b64encode
+
+    folder = os.environ.get("INGOT_CONSOLES")
+    if folder is None:
+        return canned_console(self)
+    instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+    try:
+        with open(os.path.join(folder, instance.id, "console.log"), "rb") as file:
+            # EC2 keeps the last 64 KiB.
+            output = file.read()[-65536:]
+    except FileNotFoundError:
+        output = b""
+    return ActionResult({"InstanceId": instance.id, "Timestamp": datetime.now(timezone.utc), "Output": b64encode(output).decode()})
+
+
+General.get_console_output = get_console_output
+
+create_alias = KmsBackend.create_alias
+
+
+def create_managed_alias(self, target_key_id, alias_name):
+    if alias_name.startswith("alias/aws/"):
+        self.keys[self.get_key_id(target_key_id)].key_manager = "AWS"
+    return create_alias(self, target_key_id, alias_name)
+
+
+KmsBackend.create_alias = create_managed_alias
+
+assume_role = TokenResponse.assume_role
+
+
+def assume_known_role(self):
+    """A role that is not there may not be assumed, in AWS's words for it."""
+    from moto.core.exceptions import ServiceException
+    from moto.iam.models import iam_backends
+
+    arn = self._get_param("RoleArn")
+    account, name = arn.split(":")[4], arn.split("/")[-1]
+    roles = iam_backends[account][self.partition].roles.values()
+    if not any(r.name == name for r in roles):
+        who = f"arn:aws:iam::{self.current_account}:user/test"
+        raise ServiceException("AccessDenied", f"User: {who} is not authorized to perform: sts:AssumeRole on resource: {arn}")
+    return assume_role(self)
+
+
+TokenResponse.assume_role = assume_known_role
+
+if __name__ == "__main__":
+    main()
