@@ -290,7 +290,8 @@ listening() { # address:port or path
 service_up() { # unit
 	restarts=$NRestarts
 	read -r uptime _ </proc/uptime
-	deadline=$((${uptime%.*} + ${ARG_TIMEOUT:-30}))
+	patience=$((${ARG_TIMEOUT:-30} * ${INGOT_PATIENCE:-1}))
+	deadline=$((${uptime%.*} + patience))
 	settle=0
 	ended=0
 	case $Type in
@@ -323,7 +324,7 @@ service_up() { # unit
 		if $up && [ "$ActiveState" != activating ] && [ $settle -le 0 ]; then break; fi
 		! $up || settle=$((settle - 1))
 		read -r uptime _ </proc/uptime
-		[ "${uptime%.*}" -lt "$deadline" ] || service_died "$1" "is not up after ${ARG_TIMEOUT:-30} s${waiting:+: nothing listens on $waiting}"
+		[ "${uptime%.*}" -lt "$deadline" ] || service_died "$1" "is not up after $patience s${waiting:+: nothing listens on $waiting}"
 		sleep 0.1
 	done
 	[ -z "${ARG_READY-}" ] || while read -r address; do
