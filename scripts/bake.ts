@@ -1,19 +1,87 @@
-// ingot bake: the short form of `ingot image bake`.
+// ingot bake: the short form of `ingot image bake`; with --on aws, an AMI of the image.
 import { parseArgs } from "node:util";
-import type { Io } from "./command.ts";
+import { RefusedError, UsageError } from "../lib/diagnostics.ts";
+import { short } from "../lib/digest.ts";
+import { type Io, size } from "./command.ts";
 import { bakeCommand, only } from "./image.ts";
 
 export const help = `Bake a recipe's image, unless it is there already.
 
 Usage: ingot bake [recipe] [--locked]
+       ingot bake [recipe] --on aws [--direct] [--encrypt | --kms-key <arn>] [--locked]
 
 The recipe's name is that of its file, images/<name>.yaml; it may be left out where there is but one.
 
+With --on aws the result is an AMI, known by the digest of the image: one that the account has in the region is found, and nothing is
+done. It is made by Packer, on an instance that goes away again, or, with --direct, of the disk that is made here, which is uploaded
+block by block: an upload that was stopped goes on where it was when the same command is given again.
+
 Options:
-  --locked   fail rather than lock anew when a locked package is gone from the archives
-  --json     print the result as JSON`;
+  --locked         fail rather than lock anew when a locked package is gone from the archives
+  --direct         upload the disk that is made here, in place of provisioning an instance
+  --encrypt        encrypt the AMI with the account's default key
+  --kms-key <arn>  encrypt the AMI with this key
+  --json           print the result as JSON`;
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { locked: { type: "boolean" } } });
-  return bakeCommand(positionals[0] ?? only(io.project, "bake"), values.locked, io);
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      locked: { type: "boolean" },
+      direct: { type: "boolean" },
+      encrypt: { type: "boolean" },
+      "kms-key": { type: "string" },
+    },
+  });
+  if (positionals.length > 1) throw new UsageError("bake takes one recipe", "ingot bake --help");
+  const name = positionals[0] ?? only(io.project, "bake");
+  if (io.on === "aws") return bakeAmi(name, values, io);
+  const foreign = (["direct", "encrypt", "kms-key"] as const).find((o) => values[o] !== undefined);
+  if (foreign) throw new UsageError(`--${foreign} is about AMIs`, `ingot bake ${name} --on aws --${foreign}`);
+  return bakeCommand(name, values.locked, io);
+}
+
+interface Wanted {
+  locked?: boolean;
+  direct?: boolean;
+  encrypt?: boolean;
+  "kms-key"?: string;
+}
+
+async function bakeAmi(name: string, wanted: Wanted, { json, project, progress, print }: Io): Promise<number> {
+  const [{ awsOf }, { bucketOf }, { makeAmi }, { settingsOf }] = await Promise.all([
+    import("../stacks/aws/api.ts"),
+    import("../stacks/aws/bucket.ts"),
+    import("../stacks/aws/ami/make.ts"),
+    import("../stacks/aws/settings.ts"),
+  ]);
+  const key = wanted["kms-key"];
+  if (key !== undefined && !/^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(key|alias)\/.+/.test(key))
+    throw new RefusedError(
+      `\`${key}\` is no ARN of a key`,
+      "it looks like arn:aws:kms:eu-central-1:123456789012:key/…: `aws kms list-keys`",
+    );
+  const settings = settingsOf(project, undefined);
+  const aws = await awsOf(settings.region);
+  const { ami, made, seconds, upload } = await makeAmi(project, aws, name, {
+    way: wanted.direct ? "direct" : "packer",
+    bucket: await bucketOf(aws, settings.bucket),
+    encryption: key !== undefined ? { key } : wanted.encrypt ? "default" : "account",
+    locked: wanted.locked ? true : undefined,
+    progress,
+  });
+  if (json) print(JSON.stringify({ image: name, made, seconds, ami, ...(upload && { upload }) }, null, 2));
+  else {
+    const done = made ? `made in ${seconds.toFixed(1)} s` : "is there already: nothing to do";
+    print(`${name} ${short(ami.digest)}: ${ami.id} in ${ami.region} ${done}`);
+    if (upload) {
+      const { sent, resumed } = upload.blocks;
+      const before = resumed ? `, ${resumed} were there from a run before` : "";
+      print(
+        `  ${upload.snapshot}: ${sent} blocks (${size(sent * 524_288)}) sent${before}${upload.parent ? `, on top of ${upload.parent}` : ""}`,
+      );
+    }
+  }
+  return 0;
 }

@@ -34,6 +34,8 @@ process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= "true";
 const common = { retryMode: "adaptive", maxAttempts: 6 } as const;
 /** Seconds to connect, and to wait for an answer. */
 const limits = { connectionTimeout: 10_000, requestTimeout: 60_000, throwOnRequestTimeout: true };
+/** Options of Node's http.Agent. */
+const blockSockets = { keepAlive: true, maxSockets: 64 };
 
 /** Keys of a role that was assumed; the SDK asks again when they are about to expire. */
 export type Credentials = () => Promise<{ accessKeyId: string; secretAccessKey: string; sessionToken?: string; expiration?: Date }>;
@@ -59,7 +61,14 @@ export async function awsOf(given: string | undefined, credentials?: Credentials
   return {
     region,
     ec2: once(async () => new (await import("@aws-sdk/client-ec2")).EC2Client(settings)),
-    ebs: once(async () => new (await import("@aws-sdk/client-ebs")).EBSClient(settings)),
+    // Blocks are sent many at a time (ami/upload.ts).
+    ebs: once(
+      async () =>
+        new (await import("@aws-sdk/client-ebs")).EBSClient({
+          ...settings,
+          requestHandler: { ...limits, httpAgent: blockSockets, httpsAgent: blockSockets },
+        }),
+    ),
     kms: once(async () => new (await import("@aws-sdk/client-kms")).KMSClient(settings)),
     ssm: once(async () => new (await import("@aws-sdk/client-ssm")).SSMClient(settings)),
     secretsManager: once(async () => new (await import("@aws-sdk/client-secrets-manager")).SecretsManagerClient(settings)),

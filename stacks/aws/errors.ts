@@ -94,7 +94,7 @@ const causes: Cause[] = [
         : "docs/aws.md lists every permission that Ingot needs",
   },
   {
-    code: /^(Throttling|ThrottlingException|ThrottledException|RequestLimitExceeded|TooManyRequestsException|SlowDown|RequestThrottled|ProvisionedThroughputExceededException)$/,
+    code: /^(Throttling|ThrottlingException|ThrottledException|RequestLimitExceeded|TooManyRequestsException|SlowDown|RequestThrottled|RequestThrottledException|ConcurrentLimitExceededException|ProvisionedThroughputExceededException)$/,
     words: () => "AWS still says that this account asks too much, after six tries that waited longer and longer",
     hint: () => "wait some minutes; does something else call the same API without end?",
   },
@@ -126,7 +126,7 @@ const causes: Cause[] = [
     hint: () => "is this computer on the network, is the region's name right, does AWS_ENDPOINT_URL lead where it should?",
   },
   {
-    code: /^(InternalError|InternalFailure|InternalServerError|ServiceUnavailable|Unavailable|500|502|503|504)$/,
+    code: /^(InternalError|InternalFailure|InternalServerError|InternalServerException|ServiceUnavailable|Unavailable|500|502|503|504)$/,
     words: () => "AWS failed six times at it",
     hint: () => "https://health.aws.amazon.com says whether the region is unwell; then do it again: what was done is kept",
   },

@@ -110,6 +110,8 @@ export const names = {
   /** SSM parameter that holds the id of a recipe's AMI; all of them are below `channels`. */
   channel: (recipe: string, channel: string) => `/ingot/images/${recipe}/${channel}`,
   channels: "/ingot/images/",
+  /** Digests of the blocks of a snapshot that was uploaded (ami/parent.ts). */
+  amiBlocks: (digest: string, snapshot: string) => `images/${digest}/blocks/${snapshot}.json`,
   /** `<instance>.jsonl` is appended by the host. */
   reports: (stack: string, host: string) => `stacks/${stack}/reports/${host}/`,
   artifacts: "artifacts/",

@@ -11,11 +11,12 @@ import { dirname, join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { isBelow } from "../../cloud-init/kind.ts";
 import type { MachineFacts, SharedFolder } from "../../cloud-init/plan.ts";
+import type { Firmware } from "../../images/disk-boots.ts";
 import { canonicalJson } from "../../lib/digest.ts";
 import { startOf } from "../../lib/ledger.ts";
 import type { Project } from "../../lib/paths.ts";
 import type { HostInput, Machine } from "../target.ts";
-import type { Acceleration, Firmware } from "./qemu.ts";
+import type { Acceleration } from "./qemu.ts";
 
 /** What is known of a machine from its launch. */
 export interface MachineRecord extends Omit<Machine, "state"> {

@@ -1,12 +1,11 @@
 // QEMU's command line for one machine of the `vm` target, and by what it runs: KVM where a kernel has spoken under it, else TCG.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Firmware } from "../../images/disk-boots.ts";
 import { digestOf, short } from "../../lib/digest.ts";
 import type { Project } from "../../lib/paths.ts";
 import { tryRun } from "../../lib/run.ts";
 
-export type Firmware = "uefi" | "bios";
-export const firmwares: readonly Firmware[] = ["uefi", "bios"];
 export type Acceleration = "kvm" | "tcg";
 
 export const qemu = "qemu-system-x86_64";

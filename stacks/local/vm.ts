@@ -3,6 +3,7 @@
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { diskOf } from "../../images/disk.ts";
+import { type Firmware, firmwares, noteBoot } from "../../images/disk-boots.ts";
 import { sleep } from "../../lib/cancel.ts";
 import { RefusedError, UsageError } from "../../lib/diagnostics.ts";
 import { sha256 } from "../../lib/digest.ts";
@@ -24,7 +25,7 @@ import {
   writeRecord,
 } from "./machine.ts";
 import { entryId } from "./names.ts";
-import { type Acceleration, accelerationOf, type Firmware, firmwares, ovmf, qemu, qemuArguments } from "./qemu.ts";
+import { type Acceleration, accelerationOf, ovmf, qemu, qemuArguments } from "./qemu.ts";
 import { localSecrets } from "./secrets.ts";
 import { alone, end, forwardLines, hold, keptAsLaunched, launch, mark, needPrograms, needVolumes, recordOf, startedText } from "./stack.ts";
 import { connectToVm, firstReport, patience, ports, untilUp } from "./vm-connection.ts";
@@ -86,7 +87,12 @@ export function vmTarget(project: Project, progress: Progress, options: VmOption
           const by = acceleration === "kvm" ? "KVM" : `TCG, many times slower than a real machine: ${why}`;
           yield { event: "machine", host: record.host, text: startedText(record, began, `${firmware.toUpperCase()}, ${by}`) };
         }
-        yield* watch(launches, bootSeconds);
+        const digestsOf = new Map(launches.map(({ input, record }) => [record.host, input.image.digest]));
+        for await (const event of watch(launches, bootSeconds)) {
+          // Whatever becomes of its steps: it has booted.
+          if (event.event === "activated") noteBoot(disks.get(digestsOf.get(event.host) ?? "") ?? "", firmware);
+          yield event;
+        }
       });
     },
 

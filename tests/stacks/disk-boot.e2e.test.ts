@@ -5,10 +5,11 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type Disk, makeDisk } from "../../images/disk.ts";
+import { firmwares } from "../../images/disk-boots.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { run, tryRun } from "../../lib/run.ts";
-import { accelerationOf, firmwares, ovmf, qemu, qemuArguments } from "../../stacks/local/qemu.ts";
+import { accelerationOf, ovmf, qemu, qemuArguments } from "../../stacks/local/qemu.ts";
 
 const test = suite("boot of the disk");
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;
