@@ -35,6 +35,8 @@ interface Options {
   undo: boolean;
   keep?: string;
   yes: boolean;
+  type?: string;
+  subnet?: string;
 }
 
 interface Verb {
@@ -52,7 +54,7 @@ const verbs: Record<string, Verb> = {
   share: { names: [1, 1], usage: "<image> --with <account>", options: ["with", "undo", "dry-run"], run: share },
   deprecate: { names: [1, 1], usage: "<image>", options: ["at", "undo", "dry-run"], run: deprecate },
   prune: { names: [0, 1000], usage: "[<image> …]", options: ["keep", "yes", "dry-run"], run: prune },
-  promote: { names: [2, 2], usage: "<image> <channel>", options: ["dry-run"], run: promote },
+  promote: { names: [2, 2], usage: "<image> <channel>", options: ["type", "subnet", "dry-run"], run: promote },
   rollback: { names: [2, 2], usage: "<recipe> <channel>", options: ["dry-run"], run: rollbackCommand },
   history: { names: [1, 2], usage: "<recipe> [<channel>]", options: [], run: history },
 };
@@ -71,6 +73,8 @@ export async function main(args: string[], io: Io): Promise<number> {
       undo: { type: "boolean" },
       keep: { type: "string" },
       yes: { type: "boolean" },
+      type: { type: "string" },
+      subnet: { type: "string" },
       "dry-run": { type: "boolean" },
     },
   });
@@ -315,10 +319,30 @@ async function promote(work: Work, [said = "", to = ""]: string[]): Promise<numb
   const channel = channelCalled(to);
   const { point } = await import("../stacks/aws/ami/channel.ts");
   const ami = await amiCalled(aws, said, recipes);
-  const pointed = await point(aws, ami, channel, "promoted", mode);
-  if (io.json) json(work, pointed);
-  else io.print(pointedWords(ami, channel, pointed));
+  const planned = await point(aws, ami, channel, "promoted", "plan");
+  const smoke = channel === "stable" && planned.outcome !== "already" ? await smoked(work, ami) : undefined;
+  const pointed = mode === "plan" ? planned : await point(aws, ami, channel, "promoted", "do");
+  if (io.json) json(work, { ...pointed, ...(smoke && { smoke }) });
+  else {
+    if (smoke?.passed === undefined && smoke) io.print(`an instance of ${amiWords(ami)} would be booted and looked at first`);
+    io.print(pointedWords(ami, channel, pointed));
+  }
   return 0;
+}
+
+/** Nothing becomes stable that was not seen to boot. */
+async function smoked({ io, aws, given, mode }: Work, ami: Ami): Promise<{ passed?: string; instance?: string; seconds?: number }> {
+  const [{ passedAt, smokeBoot }, { promisedOf }] = await Promise.all([
+    import("../stacks/aws/ami/smoke.ts"),
+    import("../images/promised.ts"),
+  ]);
+  const passed = passedAt(ami);
+  if (passed !== undefined) return { passed };
+  const promised = promisedOf(io.project, ami.recipe, ami.digest);
+  if (mode === "plan") return {};
+  const { settingsOf } = await import("../stacks/aws/settings.ts");
+  const bucket = given.region === undefined ? settingsOf(io.project, undefined).bucket : undefined;
+  return smokeBoot(aws, ami, promised, { type: given.type, subnet: given.subnet, bucket }, io.progress);
 }
 
 function pointedWords(ami: Ami, channel: Channel, { outcome, from }: { outcome: string; from?: string }): string {

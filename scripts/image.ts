@@ -51,7 +51,8 @@ On EC2, an image is an AMI, known by its digest (docs/images-on-aws.md):
        ingot image prune [<image> …] [--keep <number>] [--yes] --on aws
                                                    which AMIs nobody uses, or these; --yes removes them with their snapshots
        ingot image promote <image> <channel> --on aws
-                                                   make it the recipe's candidate or stable, which stacks follow
+                                                   make it the recipe's candidate or stable, which stacks follow; what is to be
+                                                   stable is booted once before, and looked at
        ingot image rollback <recipe> <channel> --on aws
                                                    make the channel again what it was before
        ingot image history <recipe> [<channel>] --on aws
@@ -67,6 +68,8 @@ There an image is said by its recipe, as that stands now, by the beginning of it
   --with <account>   share: an account's number, or the ARN of an organisation or of a unit
   --at <date>        deprecate: when, in UTC; now without it
   --undo             share, deprecate: take it back
+  --type <type>      promote: the instance's that is booted; t3.micro or t4g.micro without it
+  --subnet <subnet>  promote: where it is, in an account without a default VPC; it needs no way out
   --keep <number>    prune: so many of each recipe stay in any case, the newest (3)`;
 
 const verbs = ["lock", "plan", "bake", "disk", "list", "show", "diff", "verify", "prune"];

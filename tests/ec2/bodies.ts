@@ -142,9 +142,9 @@ class Bodies {
   async #write(folder: string, id: string, instance: Instance): Promise<void> {
     for (const part of ["seed", "facts/secrets", "artifacts"]) mkdirSync(join(folder, part), { recursive: true });
     const { UserData } = await this.#ec2.send(new DescribeInstanceAttributeCommand({ InstanceId: id, Attribute: "userData" }));
-    const { KeyPairs = [] } = await this.#ec2.send(
-      new DescribeKeyPairsCommand({ KeyNames: [instance.KeyName ?? ""], IncludePublicKey: true }),
-    );
+    const { KeyName } = instance;
+    const { KeyPairs = [] } =
+      KeyName === undefined ? {} : await this.#ec2.send(new DescribeKeyPairsCommand({ KeyNames: [KeyName], IncludePublicKey: true }));
     writeFileSync(join(folder, "seed/user-data"), Buffer.from(UserData?.Value ?? "", "base64"));
     writeFileSync(
       join(folder, "seed/meta-data"),

@@ -5,7 +5,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writ
 import { join } from "node:path";
 import { toolFolder } from "../../lib/paths.ts";
 import { terraformConfiguration } from "../aws.ts";
-import { environmentFor, motoProgram } from "../moto.ts";
+import { environmentFor, motoAmis, motoProgram } from "../moto.ts";
 import type { BodiesSettings } from "./bodies.ts";
 
 export interface Outcome {
@@ -25,7 +25,8 @@ export class Ec2 {
   #moto?: ChildProcess;
   #bodies?: ChildProcess;
 
-  constructor() {
+  /** @param moto `with AMIs`: tests/moto-amis.py, where an instance's console is that of its body */
+  constructor(readonly moto: "as it is" | "with AMIs" = "as it is") {
     this.folder = mkdtempSync("/var/tmp/ingot-ec2-");
     this.#network = `ingot-ec2-${process.pid}`;
     this.env = { ...environmentFor(this.endpoint), ...this.#terraform?.env, INGOT_LOOK_SECONDS: "0.3" };
@@ -48,10 +49,12 @@ export class Ec2 {
 
   async start(): Promise<void> {
     const program = motoProgram();
-    if (!program) throw new Error("moto is not installed: bash scripts/setup.sh --tests");
+    const command = this.moto === "with AMIs" ? motoAmis() : program && [program];
+    if (!command) throw new Error("moto is not installed: bash scripts/setup.sh --tests");
     execFileSync("sh", [join(toolFolder, "stacks/local/network.sh"), this.#network, `${gateway}/16`]);
     execFileSync("ip", ["-n", this.#network, "addr", "add", "10.1.255.254/16", "dev", "br0"]);
-    this.#moto = this.begin([program, "--host", "0.0.0.0", "--port", String(port)], {
+    this.#moto = this.begin([...command, "--host", "0.0.0.0", "--port", String(port)], {
+      INGOT_CONSOLES: join(this.folder, "ec2"),
       MOTO_EC2_LOAD_DEFAULT_AMIS: "false",
       MOTO_IAM_LOAD_MANAGED_POLICIES: "true",
     }).child;
@@ -65,7 +68,7 @@ export class Ec2 {
       network: this.#network,
       endpoint: this.endpoint,
       folder: join(this.folder, "ec2"),
-      store: join(toolFolder, ".ingot/images"),
+      store: join(this.folder, ".ingot/images"),
     };
     mkdirSync(settings.folder);
     writeFileSync(join(this.folder, "bodies.json"), JSON.stringify(settings));
@@ -88,7 +91,7 @@ export class Ec2 {
       stdio: ["ignore", output, output],
     });
     // Nothing here takes so long, and nothing waits for ever.
-    const timer = output === "pipe" && !argv[0]?.endsWith("moto_server") ? setTimeout(() => child.kill("SIGTERM"), 240_000) : undefined;
+    const timer = output === "pipe" && !argv.includes("--host") ? setTimeout(() => child.kill("SIGTERM"), 240_000) : undefined;
     child.on("close", () => clearTimeout(timer));
     const out: Buffer[] = [];
     const err: Buffer[] = [];
