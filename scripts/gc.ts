@@ -10,7 +10,9 @@ half-made images. Running machines stay. Every other command does the same befor
   ingot gc
   ingot gc --on aws [--yes] [--yes-delete-volume <volume id>]
 
-On EC2 it shows what would go: what bears Ingot's tags and belongs to no stack, and what is in the bucket that a run began and never ended.
+On EC2 it shows what would go: what bears Ingot's tags and belongs to no stack, what runs left that made AMIs (snapshots without an AMI,
+AMIs that failed, builder instances with their keys and groups), and what is in the bucket that a run began and never ended. A snapshot
+that an upload from this computer can go on with is shown as well, and says so.
 What somebody works on now is left alone. --yes removes it; a data volume goes only when it is named.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
@@ -25,7 +27,8 @@ export async function main(args: string[], io: Io): Promise<number> {
 }
 
 async function onAws(how: "show" | "remove", volumes: string[], io: Io): Promise<number> {
-  const [{ awsOf }, { bucketOf }, { leftovers, removeLeftovers }, { settingsOf }] = await Promise.all([
+  const [{ resumable }, { awsOf }, { bucketOf }, { leftovers, removeLeftovers }, { settingsOf }] = await Promise.all([
+    import("../stacks/aws/ami/journal.ts"),
     import("../stacks/aws/api.ts"),
     import("../stacks/aws/bucket.ts"),
     import("../stacks/aws/gc.ts"),
@@ -34,7 +37,7 @@ async function onAws(how: "show" | "remove", volumes: string[], io: Io): Promise
   const settings = settingsOf(io.project, undefined);
   const aws = await awsOf(settings.region);
   const bucket = await bucketOf(aws, settings.bucket);
-  const found = await leftovers(aws, bucket);
+  const found = await leftovers(aws, bucket, resumable(io.project, aws.region));
   const gone = how === "remove" ? await removeLeftovers(aws, bucket, found, volumes, io.progress) : [];
   if (io.json) io.print(JSON.stringify({ found, removed: gone }, null, 2));
   else if (!found.length) io.print("nothing was left behind");

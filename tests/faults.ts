@@ -106,22 +106,40 @@ export async function recorder(target: string): Promise<Recorder> {
 /** Whether a call of recorder()'s only looks. */
 export const looks = (call: string): boolean => /^(Describe|Get|List|Head|Assume|GET|HEAD)/.test(call);
 
-/** In the words of each protocol: S3's XML, the query protocol's (EC2, STS), and JSON's (SSM, Secrets Manager). */
+/** In the words of each protocol: S3's XML, the query protocol's (EC2, STS), JSON's (SSM, Secrets Manager), and EBS's, which is JSON by REST. */
 const codes = {
-  throttled: { s3: ["SlowDown", 503], query: ["RequestLimitExceeded", 503], json: ["ThrottlingException", 400] },
-  broken: { s3: ["InternalError", 500], query: ["InternalError", 500], json: ["InternalServerError", 500] },
-  denied: { s3: ["AccessDenied", 403], query: ["UnauthorizedOperation", 403], json: ["AccessDeniedException", 400] },
+  throttled: {
+    s3: ["SlowDown", 503],
+    query: ["RequestLimitExceeded", 503],
+    json: ["ThrottlingException", 400],
+    ebs: ["RequestThrottledException", 400],
+  },
+  broken: {
+    s3: ["InternalError", 500],
+    query: ["InternalError", 500],
+    json: ["InternalServerError", 500],
+    ebs: ["InternalServerException", 500],
+  },
+  denied: {
+    s3: ["AccessDenied", 403],
+    query: ["UnauthorizedOperation", 403],
+    json: ["AccessDeniedException", 400],
+    ebs: ["AccessDeniedException", 403],
+  },
 } as const;
 
 function say(from: IncomingMessage, to: ServerResponse, fault: keyof typeof codes): void {
   const type = String(from.headers["content-type"]);
-  const protocol = from.headers["x-amz-target"] ? "json" : type.includes("x-www-form-urlencoded") ? "query" : "s3";
+  const ebs = /^\/snapshots(\/|\?|$)/.test(from.url ?? "");
+  const protocol = ebs ? "ebs" : from.headers["x-amz-target"] ? "json" : type.includes("x-www-form-urlencoded") ? "query" : "s3";
   const [code, status] = codes[fault][protocol];
   const message =
     fault === "denied" ? "User: arn:aws:iam::123456789012:user/ops is not authorized to perform: some:Action on resource: it" : "no";
   const error = `<Error><Code>${code}</Code><Message>${message}</Message></Error>`;
-  to.writeHead(status, { "content-type": protocol === "json" ? "application/x-amz-json-1.1" : "text/xml" });
-  if (protocol === "json") to.end(JSON.stringify({ __type: code, message }));
+  if (ebs) to.setHeader("x-amzn-errortype", code);
+  to.writeHead(status, { "content-type": protocol === "json" ? "application/x-amz-json-1.1" : ebs ? "application/json" : "text/xml" });
+  if (ebs) to.end(JSON.stringify({ Message: message }));
+  else if (protocol === "json") to.end(JSON.stringify({ __type: code, message }));
   else if (protocol === "query") to.end(`<?xml version="1.0"?><Response><Errors>${error}</Errors><RequestID>r-1</RequestID></Response>`);
   else to.end(from.method === "HEAD" ? undefined : `<?xml version="1.0"?>${error}`);
 }

@@ -1,7 +1,11 @@
 // What interrupted runs left in the account: found by Ingot's tags and by what is in the bucket, shown, and removed when that is asked for.
+import { sleep } from "../../lib/cancel.ts";
 import type { Progress } from "../../lib/progress.ts";
+import { amiLeftovers } from "./ami/gc.ts";
+import { deregister } from "./ami/register.ts";
+import { removeSnapshot } from "./ami/snapshot.ts";
 import type { Aws } from "./api.ts";
-import { call, isMissing } from "./errors.ts";
+import { call, codeOf, isMissing } from "./errors.ts";
 import { stacksIn } from "./inventory.ts";
 import type { Holder } from "./lock.ts";
 import { keysBelow, readObject, removeObject } from "./object.ts";
@@ -9,8 +13,20 @@ import { generated } from "./secrets.ts";
 import { names } from "./shape.ts";
 
 export interface Leftover {
-  kind: "instance" | "volume" | "address" | "parameter" | "secret" | "upload" | "lock";
-  /** i-…, vol-…, eipalloc-…, the name of a parameter or secret, an object's key. */
+  kind:
+    | "instance"
+    | "volume"
+    | "address"
+    | "parameter"
+    | "secret"
+    | "upload"
+    | "lock"
+    | "snapshot"
+    | "AMI"
+    | "key pair"
+    | "security group"
+    | "object";
+  /** i-…, vol-…, eipalloc-…, snap-…, ami-…, sg-…, the name of a parameter, secret or key pair, an object's key. */
   name: string;
   stack?: string;
   why: string;
@@ -18,12 +34,16 @@ export interface Leftover {
   data: boolean;
 }
 
-/** Everything of Ingot's that belongs to no stack which is up, or was begun by a run that is over. */
-export async function leftovers(aws: Aws, bucket: string): Promise<Leftover[]> {
+/**
+ * Everything of Ingot's that belongs to no stack which is up, or was begun by a run that is over.
+ * @param resumable snapshots that this computer can go on with (ami/journal.ts): they are said to be
+ */
+export async function leftovers(aws: Aws, bucket: string, resumable: ReadonlyMap<string, number> = new Map()): Promise<Leftover[]> {
   const known = await stacksIn(aws, bucket);
   const states = (await keysBelow(aws, bucket, "stacks/")).flatMap((key) => /^stacks\/([^/]+)\/terraform\.tfstate$/.exec(key)?.[1] ?? []);
   const held = await holders(aws, bucket);
-  const busy = held.filter((h) => h.alive).map((h) => h.stack);
+  const busy = held.flatMap((h) => (h.alive && h.stack !== undefined ? [h.stack] : []));
+  const digests = new Set(held.flatMap((h) => (h.alive && h.image !== undefined ? [h.image] : [])));
   const owned = new Set([...known, ...states, ...busy]);
   const found = await Promise.all([
     instances(aws, owned),
@@ -33,6 +53,7 @@ export async function leftovers(aws: Aws, bucket: string): Promise<Leftover[]> {
     secrets(aws, owned),
     uploads(aws, bucket, busy.length > 0),
     held.flatMap((h): Leftover[] => (h.alive ? [] : [{ kind: "lock", name: h.key, stack: h.stack, why: h.why, data: false }])),
+    amiLeftovers(aws, bucket, digests, resumable),
   ]);
   return found.flat();
 }
@@ -133,15 +154,28 @@ async function uploads(aws: Aws, bucket: string, busy: boolean): Promise<Leftove
   }
 }
 
-/** Who is, or was, at which stack. */
-async function holders(aws: Aws, bucket: string): Promise<{ key: string; stack: string; alive: boolean; why: string }[]> {
-  const keys = (await keysBelow(aws, bucket, "stacks/")).filter((key) => key.endsWith("/lock.json"));
+interface Held {
+  key: string;
+  /** What it is the lock of: a stack, or an image by its digest. */
+  stack?: string;
+  image?: string;
+  alive: boolean;
+  why: string;
+}
+
+/** Who is, or was, at which stack, and at which image's AMI. */
+async function holders(aws: Aws, bucket: string): Promise<Held[]> {
+  const all = await Promise.all([keysBelow(aws, bucket, "stacks/"), keysBelow(aws, bucket, "images/")]);
+  const keys = all.flat().filter((key) => key.endsWith("/lock.json"));
   const stored = await Promise.all(keys.map(async (key) => ({ key, text: (await readObject(aws, bucket, key))?.text })));
-  return stored.flatMap(({ key, text }) => {
+  return stored.flatMap(({ key, text }): Held[] => {
     if (text === undefined) return []; // let go between the two calls
     const { until, who, what } = JSON.parse(text) as Holder;
     const alive = Date.parse(until) >= Date.now();
-    return [{ key, stack: key.split("/")[1] ?? "", alive, why: `of a run that ended without a word: ${what} by ${who}` }];
+    const [kind, of = ""] = key.split("/");
+    return [
+      { key, ...(kind === "stacks" ? { stack: of } : { image: of }), alive, why: `of a run that ended without a word: ${what} by ${who}` },
+    ];
   });
 }
 
@@ -154,7 +188,9 @@ export async function removeLeftovers(
   progress: Progress,
 ): Promise<Leftover[]> {
   const gone: Leftover[] = [];
-  for (const one of found.filter((l) => !l.data || named.includes(l.name))) {
+  // An AMI before its snapshot, an instance before its group.
+  const last = (l: Leftover) => Number(l.kind === "snapshot" || l.kind === "security group");
+  for (const one of found.filter((l) => !l.data || named.includes(l.name)).sort((a, b) => last(a) - last(b))) {
     await remove(aws, bucket, one);
     progress.say(`  removed ${one.kind} ${one.name}`);
     gone.push(one);
@@ -199,7 +235,35 @@ async function remove(aws: Aws, bucket: string, { kind, name }: Leftover): Promi
       await call(what, () => s3.send(new AbortMultipartUploadCommand({ Bucket: bucket, Key, UploadId })));
       return;
     }
+    case "snapshot":
+      await removeSnapshot(aws, name);
+      return;
+    case "AMI":
+      await deregister(aws, name);
+      return;
+    case "key pair":
+      await call(what, () => ec2.send(new sdk.DeleteKeyPairCommand({ KeyName: name })));
+      return;
+    case "security group":
+      await removeGroup(aws, name);
+      return;
     case "lock":
+    case "object":
       await removeObject(aws, bucket, name);
+  }
+}
+
+/** It cannot go before the instance that it is of has ended. */
+async function removeGroup(aws: Aws, name: string): Promise<void> {
+  const { DeleteSecurityGroupCommand } = await import("@aws-sdk/client-ec2");
+  const ec2 = await aws.ec2();
+  for (const end = performance.now() + 180_000; ; await sleep(5)) {
+    try {
+      await ec2.send(new DeleteSecurityGroupCommand({ GroupId: name }));
+      return;
+    } catch (error) {
+      if (codeOf(error) !== "DependencyViolation" || performance.now() > end)
+        await call(`remove security group ${name}`, () => Promise.reject(error));
+    }
   }
 }

@@ -18,6 +18,7 @@ import { BlockDigests, type BlockDisk, blockBytes, digestOfBlock, digestOfZeros,
 import { beginJournal, type Encryption, type Journal, type JournalHead, journalPath, readJournal, type Snapshot } from "./journal.ts";
 import { findParent, type Parent, parentAt, rememberBlocks } from "./parent.ts";
 import { type PutBlock, putter } from "./put.ts";
+import { removeSnapshot, snapshotState } from "./snapshot.ts";
 
 export interface UploadJob {
   project: Project;
@@ -95,7 +96,7 @@ async function goOn(job: UploadJob, disk: BlockDisk, path: string, encrypted: bo
   const { head, snapshot } = journal;
   const same =
     head.disk === identityOf(job.disk) && head.gib === disk.gib && JSON.stringify(head.encryption) === JSON.stringify(job.encryption);
-  const state = snapshot && (await stateOf(aws, snapshot.id)).state;
+  const state = snapshot && (await snapshotState(aws, snapshot.id)).state;
   const alive = state === undefined ? snapshot === undefined : journal.sealed ? state !== "error" : state === "pending";
   const parent = head.parent && (await parentAt(aws, bucket, head.parent.digest, head.parent.snapshot, disk.count));
   // An account that has begun to encrypt takes no unencrypted parent, and then no part of it is enough.
@@ -306,7 +307,7 @@ function passes(error: unknown): boolean {
 async function complete(aws: Aws, id: string, journal: Journal): Promise<Error | undefined> {
   const { CompleteSnapshotCommand } = await import("@aws-sdk/client-ebs");
   const again = journal.sealed;
-  if (again && (await stateOf(aws, id)).state === "completed") return undefined;
+  if (again && (await snapshotState(aws, id)).state === "completed") return undefined;
   journal.seal();
   const ebs = await aws.ebs();
   try {
@@ -333,36 +334,12 @@ async function complete(aws: Aws, id: string, journal: Journal): Promise<Error |
 async function untilCompleted(aws: Aws, id: string, doubt: { error: Error; seconds: number } | undefined): Promise<void> {
   const began = performance.now();
   for (let i = 0; ; i++) {
-    const { state, message } = await stateOf(aws, id);
+    const { state, message } = await snapshotState(aws, id);
     if (state === "completed") return;
     if (state !== "pending")
       throw new RefusedError(`${id} is ${state ?? "gone"}${message ? `: ${message}` : ""}`, "the same command begins another one");
     if (doubt && performance.now() - began > doubt.seconds * 1000) throw doubt.error;
     await sleep(Math.min(0.5 * 1.5 ** i, 10));
-  }
-}
-
-/** EC2's word for it ("pending", "completed", "error"); undefined when there is no such snapshot. */
-async function stateOf(aws: Aws, id: string): Promise<{ state?: string; message?: string }> {
-  const { DescribeSnapshotsCommand } = await import("@aws-sdk/client-ec2");
-  const ec2 = await aws.ec2();
-  try {
-    const { Snapshots = [] } = await ec2.send(new DescribeSnapshotsCommand({ SnapshotIds: [id] }));
-    return { state: Snapshots[0]?.State, message: Snapshots[0]?.StateMessage };
-  } catch (error) {
-    if (/^InvalidSnapshot/.test(codeOf(error))) return {};
-    return call(`look at ${id}`, () => Promise.reject(error));
-  }
-}
-
-/** What is not there any more is fine. */
-export async function removeSnapshot(aws: Aws, id: string): Promise<void> {
-  const { DeleteSnapshotCommand } = await import("@aws-sdk/client-ec2");
-  const ec2 = await aws.ec2();
-  try {
-    await ec2.send(new DeleteSnapshotCommand({ SnapshotId: id }));
-  } catch (error) {
-    if (!/^InvalidSnapshot\.NotFound$/.test(codeOf(error))) await call(`remove the snapshot ${id}`, () => Promise.reject(error));
   }
 }
 

@@ -1,21 +1,20 @@
 // An AMI made directly by the command, against moto behind a front that holds to the documented API (tests/aws-front.ts): registered, tagged,
 // found again, taken by a stack; and what becomes of it when a run is killed or stopped, when two run at once, and when it is there already.
-import { type ChildProcess, spawn } from "node:child_process";
-import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { noteBoot } from "../../../../images/disk-boots.ts";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
-import { toolFolder } from "../../../../lib/paths.ts";
 import { silent } from "../../../../lib/progress.ts";
-import { type Ami, findAmis } from "../../../../stacks/aws/ami/ami.ts";
+import { type Ami, amiTags, findAmis, tagList } from "../../../../stacks/aws/ami/ami.ts";
 import { makeAmi } from "../../../../stacks/aws/ami/make.ts";
 import { bootModeOf } from "../../../../stacks/aws/ami/register.ts";
 import type { Uploaded } from "../../../../stacks/aws/ami/upload.ts";
 import { type Aws, awsOf } from "../../../../stacks/aws/api.ts";
-import { bucketOf } from "../../../../stacks/aws/bucket.ts";
+import { bucketOf, ensureBucket } from "../../../../stacks/aws/bucket.ts";
+import { type Leftover, leftovers, removeLeftovers } from "../../../../stacks/aws/gc.ts";
 import { amiOf } from "../../../../stacks/aws/images.ts";
-import { readObject, writeObject } from "../../../../stacks/aws/object.ts";
+import { lockAmi } from "../../../../stacks/aws/lock.ts";
+import { readObject } from "../../../../stacks/aws/object.ts";
 import { names } from "../../../../stacks/aws/shape.ts";
 import { type AwsFront, awsFront } from "../../../aws-front.ts";
 import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
@@ -50,28 +49,13 @@ test.after.each(() => {
   tiny?.remove();
 });
 
-interface Outcome {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
 interface Result {
   made: boolean;
   ami: Ami;
   upload?: Uploaded;
 }
 
-/** The built command in the project, as a user has it. */
-function begin(args: string[], endpoint = front.endpoint): { child: ChildProcess; ended: Promise<Outcome> } {
-  const child = spawn(process.execPath, [join(toolFolder, "dist/ingot.js"), ...args], {
-    cwd: tiny.project.folder,
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, ...moto.env, AWS_ENDPOINT_URL: endpoint },
-  });
-  const said = { stdout: "", stderr: "" };
-  for (const stream of ["stdout", "stderr"] as const) child[stream]?.on("data", (chunk: Buffer) => (said[stream] += chunk.toString()));
-  return { child, ended: new Promise((resolve) => child.on("close", (code) => resolve({ code, ...said }))) };
-}
+const begin = (args: string[], endpoint = front.endpoint) => tiny.begin(args, endpoint);
 const bake = ["bake", "small", "--on", "aws", "--direct", "--json"];
 
 async function result(args = bake, endpoint?: string): Promise<Result> {
@@ -86,14 +70,6 @@ const until = async (holds: () => boolean | Promise<boolean>): Promise<void> => 
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 };
-
-/** As if the lease of a run that is over had ended: nobody waits a minute for it here. */
-async function expire(): Promise<void> {
-  const key = names.amiLock(tiny.digest);
-  const there = await readObject(aws, bucket, key);
-  const text = JSON.stringify({ ...JSON.parse(there?.text ?? "{}"), until: new Date(0).toISOString() });
-  if (there) await writeObject(aws, bucket, key, text, "anything");
-}
 
 one("bake --on aws --direct ends in an AMI that is registered, tagged, found again, and taken by a stack", async () => {
   const { made, ami, upload } = await result();
@@ -156,16 +132,16 @@ one("moto alone, which overlooks tags, names and blocks: the same command ends i
 });
 
 one("killed in the middle: the next run goes on where it stopped, and sends no block again that was taken", async () => {
-  front.ebs.delay = 150;
+  front.ebs.trouble = ({ index }) => (index >= 200 ? "silent" : undefined);
   const { child, ended } = begin(bake);
   await until(() => front.ebs.puts.length > 100);
   child.kill("SIGKILL");
   await ended;
-  front.ebs.delay = 0;
+  front.ebs.trouble = () => undefined;
   await new Promise((resolve) => setTimeout(resolve, 300));
   const taken = front.ebs.puts.length;
   assert.ok(taken < 300, String(taken));
-  await expire();
+  await tiny.expire(aws);
   const { upload } = await result();
   assert.ok(upload);
   assert.is(upload.blocks.sent + upload.blocks.resumed, 300);
@@ -176,13 +152,96 @@ one("killed in the middle: the next run goes on where it stopped, and sends no b
   assert.is(front.ebs.snapshots.size, 1);
 });
 
+one("gc shows what a killed run left, and who can go on with it; nothing of a run that lives; --yes removes it", async () => {
+  // Later blocks get no answer: the run lives on.
+  front.ebs.trouble = ({ index }) => (index >= 200 ? "silent" : undefined);
+  const { child, ended } = begin(bake);
+  await until(() => front.ebs.puts.length > 100);
+  const gc = async (args: string[] = []) => {
+    const { code, stdout, stderr } = await begin(["gc", "--on", "aws", "--json", ...args]).ended;
+    assert.is(code, 0, stderr);
+    return JSON.parse(stdout) as { found: Leftover[]; removed: Leftover[] };
+  };
+  assert.equal((await gc()).found, []);
+  child.kill("SIGKILL");
+  await ended;
+  front.ebs.trouble = () => undefined;
+  // Its lease has not ended: it may be alive.
+  assert.equal((await gc()).found, []);
+  await tiny.expire(aws);
+  const [id = ""] = front.ebs.snapshots.keys();
+  const { found } = await gc();
+  assert.equal(found.map((l) => l.kind).sort(), ["lock", "snapshot"]);
+  const snapshot = found.find((l) => l.kind === "snapshot");
+  assert.is(snapshot?.name, id);
+  assert.match(snapshot?.why ?? "", /its upload has not ended; `ingot bake --on aws --direct` goes on with its \d+ blocks/);
+  // Another computer knows nothing of the journal.
+  assert.is((await leftovers(aws, bucket)).find((l) => l.kind === "snapshot")?.why, "its upload has not ended");
+  assert.is((await gc(["--yes"])).removed.length, 2);
+  assert.is(front.ebs.snapshots.size, 0);
+  assert.equal((await gc()).found, []);
+  const { upload } = await result();
+  assert.equal(upload?.blocks, { sent: 300, resumed: 0, written: 300 });
+  assert.equal((await gc()).found, []);
+});
+
+one("gc finds what a killed builder left, by its run, and AMIs that failed", async () => {
+  const sdk = await import("@aws-sdk/client-ec2");
+  const ec2 = await aws.ec2();
+  const Tags = tagList(amiTags({ name: "small", digest: tiny.digest }, "packer", "r-1"));
+  const { GroupId = "" } = await ec2.send(
+    new sdk.CreateSecurityGroupCommand({
+      GroupName: "packer_1",
+      Description: "temporary",
+      TagSpecifications: [{ ResourceType: "security-group", Tags }],
+    }),
+  );
+  await ec2.send(new sdk.CreateKeyPairCommand({ KeyName: "packer_1", TagSpecifications: [{ ResourceType: "key-pair", Tags }] }));
+  const { Instances = [] } = await ec2.send(
+    new sdk.RunInstancesCommand({
+      ImageId: "ami-12345678",
+      MinCount: 1,
+      MaxCount: 1,
+      SecurityGroupIds: [GroupId],
+      TagSpecifications: [{ ResourceType: "instance", Tags }],
+    }),
+  );
+  const { VolumeId = "" } = await ec2.send(
+    new sdk.CreateVolumeCommand({ AvailabilityZone: `${region}a`, Size: 1, TagSpecifications: [{ ResourceType: "volume", Tags }] }),
+  );
+  front.nextState = "failed";
+  const { ImageId = "" } = await ec2.send(
+    new sdk.RegisterImageCommand({ Name: "ingot/x", TagSpecifications: [{ ResourceType: "image", Tags }] }),
+  );
+  const found = await leftovers(aws, bucket);
+  assert.equal(
+    found.map((l) => [l.kind, l.name]).sort(),
+    [
+      ["AMI", ImageId],
+      ["instance", Instances[0]?.InstanceId],
+      ["key pair", "packer_1"],
+      ["security group", GroupId],
+      ["volume", VolumeId],
+    ].sort(),
+  );
+  await removeLeftovers(aws, bucket, found, [], silent);
+  assert.equal(await leftovers(aws, bucket), []);
+  // Nothing of it is touched while somebody is at the image.
+  await ec2.send(new sdk.CreateKeyPairCommand({ KeyName: "packer_2", TagSpecifications: [{ ResourceType: "key-pair", Tags }] }));
+  await ensureBucket(aws, bucket);
+  const lock = await lockAmi(aws, bucket, { name: "small", digest: tiny.digest }, "bake by Packer", () => {});
+  assert.equal(await leftovers(aws, bucket), []);
+  await lock.release();
+  assert.is((await leftovers(aws, bucket)).length, 1);
+});
+
 one("stopped by Ctrl-C: it says what is kept, and the next run goes on", async () => {
-  front.ebs.delay = 150;
+  front.ebs.trouble = ({ index }) => (index >= 200 ? "silent" : undefined);
   const { child, ended } = begin(bake.filter((a) => a !== "--json"));
   await until(() => front.ebs.puts.length > 100);
   child.kill("SIGINT");
   const { code, stderr } = await ended;
-  front.ebs.delay = 0;
+  front.ebs.trouble = () => undefined;
   assert.is(code, 130, stderr);
   assert.match(stderr, /stopped; what EC2 has taken is kept for a day: the same command goes on/);
   assert.is(await readObject(aws, bucket, names.amiLock(tiny.digest)), undefined);
@@ -235,7 +294,7 @@ one("one that is on its way is waited for", async () => {
   await until(() => front.images.length === 1);
   first.child.kill("SIGKILL");
   await first.ended;
-  await expire();
+  await tiny.expire(aws);
   setTimeout(() => {
     for (const image of front.images) image.state = "available";
   }, 3000);

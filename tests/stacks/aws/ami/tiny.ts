@@ -1,4 +1,5 @@
 // A project whose one recipe, `small`, counts as baked, with a disk of a few blocks: what an AMI is made of, without a bake.
+import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { imageDigests } from "../../../../images/digest.ts";
@@ -7,9 +8,13 @@ import type { Manifest } from "../../../../images/image.ts";
 import { lockPath, lockText } from "../../../../images/lock.ts";
 import { loadRecipe } from "../../../../images/recipe.ts";
 import { imageAt } from "../../../../images/store.ts";
-import type { Project } from "../../../../lib/paths.ts";
+import { type Project, toolFolder } from "../../../../lib/paths.ts";
+import type { Aws } from "../../../../stacks/aws/api.ts";
+import { bucketOf } from "../../../../stacks/aws/bucket.ts";
+import { keysBelow, readObject, writeObject } from "../../../../stacks/aws/object.ts";
 import { blockBytes } from "../../../ebs-server.ts";
 import { locked, lockOf, smallRecipe, temporaryProject } from "../../../images/fixtures.ts";
+import { environmentFor } from "../../../moto.ts";
 
 export interface Tiny {
   project: Project;
@@ -18,7 +23,17 @@ export interface Tiny {
   disk: string;
   /** Another version of the recipe, whose disk differs in its first block; gives its digest. */
   change(motd: string): string;
+  /** Runs the built command in the project, as a user has it. */
+  begin(args: string[], endpoint: string): { child: ChildProcess; ended: Promise<Outcome> };
+  /** As if the lease of a run that is over had ended: nobody waits a minute for it here. */
+  expire(aws: Aws): Promise<void>;
   remove(): void;
+}
+
+export interface Outcome {
+  code: number | null;
+  stdout: string;
+  stderr: string;
 }
 
 /** @param blocks of data, on a disk of 3 GiB */
@@ -32,6 +47,24 @@ export function tinyProject(blocks: number): Tiny {
     change(motd) {
       writeFileSync(join(project.images, "small.yaml"), smallRecipe.replace("hello", motd));
       return bake(project, blocks, motd.length).digest;
+    },
+    begin(args, endpoint) {
+      const child = spawn(process.execPath, [join(toolFolder, "dist/ingot.js"), ...args], {
+        cwd: project.folder,
+        stdio: ["ignore", "pipe", "pipe"],
+        env: { ...process.env, ...environmentFor(endpoint) },
+      });
+      const said = { stdout: "", stderr: "" };
+      for (const stream of ["stdout", "stderr"] as const) child[stream]?.on("data", (chunk: Buffer) => (said[stream] += chunk.toString()));
+      return { child, ended: new Promise((resolve) => child.on("close", (code) => resolve({ code, ...said }))) };
+    },
+    async expire(aws) {
+      const bucket = await bucketOf(aws, undefined);
+      for (const key of (await keysBelow(aws, bucket, "images/")).filter((k) => k.endsWith("/lock.json"))) {
+        const there = await readObject(aws, bucket, key);
+        const text = JSON.stringify({ ...JSON.parse(there?.text ?? "{}"), until: new Date(0).toISOString() });
+        if (there) await writeObject(aws, bucket, key, text, "anything");
+      }
     },
     remove,
   };
