@@ -1,5 +1,6 @@
 // Every capability by the name that recipes call it by.
 import type { Capability } from "../capability.ts";
+import { backup } from "./backup.ts";
 import { certbot } from "./certbot.ts";
 import { clock } from "./clock.ts";
 import { cloudInit } from "./cloud-init.ts";
@@ -44,4 +45,5 @@ export const capabilities = {
   getmail,
   nfs,
   git,
+  backup,
 } satisfies Record<string, Capability>;
