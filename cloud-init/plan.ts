@@ -186,6 +186,8 @@ export interface MachineFacts {
   volumes: Record<string, string>;
   /** So many times longer than elsewhere a step may take: a processor that is computed by a program (QEMU's TCG) is slow. */
   patience?: number;
+  /** The machine takes a lost one's place: what its backups hold is restored wherever there is nothing yet. */
+  restore?: Restore;
   /** Where the secrets are, on the machine: a folder with a file for each. On EC2 an SSM path ("ssm:/ingot/inloop/") or a prefix in
    * Secrets Manager ("secretsmanager:ingot/inloop/") that the secret's name is appended to. */
   secrets: string;
@@ -195,6 +197,12 @@ export interface MachineFacts {
   files?: string;
   /** On EC2: "s3://bucket/prefix/"; `<instance>.jsonl` is appended. The host writes its steps.jsonl there as it grows. */
   report?: string;
+}
+
+/** What is restored: all of it, as late as can be, or as it was at a time. */
+export interface Restore {
+  /** ISO 8601, to the second. */
+  at?: string;
 }
 
 /** The part of the facts that Ingot's side knows on EC2: JSON in an SSM parameter, made by Terraform (volume ids) and readable to the host. */

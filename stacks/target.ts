@@ -1,5 +1,5 @@
 // Where hosts run, behind one interface. A target is one file below stacks/; commands never ask which one they have.
-import type { HostPlan, Limits, StackPlan } from "../cloud-init/plan.ts";
+import type { HostPlan, Limits, Restore, StackPlan } from "../cloud-init/plan.ts";
 import type { UserData } from "../cloud-init/user-data.ts";
 import type { Image } from "../images/image.ts";
 import type { SecretStore } from "./secrets.ts";
@@ -11,6 +11,8 @@ export interface HostInput {
   userData: UserData;
   /** Values by name; a target hands them to the machine by its own safe way, never in user-data or argv. */
   secrets: Record<string, string>;
+  /** It takes a lost machine's place. */
+  restore?: Restore;
 }
 
 export interface Machine {

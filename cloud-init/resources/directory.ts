@@ -2,6 +2,7 @@
 import { choice, flag, list, object, optional, ref, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, isBelow, kind, onlyOne, owned, type Problem, pkg } from "../kind.ts";
 import { absolutePath, modeSchema } from "../names.ts";
+import { backup } from "./backup.ts";
 import { exportKind } from "./export.ts";
 import { file } from "./file.ts";
 import { volume } from "./volume.ts";
@@ -76,7 +77,11 @@ export const directory = kind({
     'directories:\n  /srv/shared: { owner: backup, mode: "0750", acl: [{ user: www-data, may: rx, inherited: true }, { group: adm, may: r }] }\n',
     'directories:\n  /srv/data: {}\n  /srv/data/inbox: { owner: www-data, mode: "2750", contents: { mode: "0750" } }\n',
   ],
-  after: ({ name }, host) => foldersAbove(name, host),
+  // What is restored is there first, and gets owner and mode as they are declared.
+  after: ({ name }, host) => [
+    ...foldersAbove(name, host),
+    ...host.all(backup).flatMap((b) => (b.value.directories.some((d) => isBelow(name, d) || isBelow(d, name)) ? [b.id] : [])),
+  ],
   needs: ({ value }) => (value.acl.length ? [pkg("acl")] : []),
   problems: ({ name, value }, host) => [
     ...value.acl.flatMap((entry, i): Problem[] => {

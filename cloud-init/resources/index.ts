@@ -3,6 +3,7 @@
 import type { Kind } from "../kind.ts";
 import { application } from "./application.ts";
 import { archive } from "./archive.ts";
+import { backup } from "./backup.ts";
 import { certificate } from "./certificate.ts";
 import { check } from "./check.ts";
 import { clock } from "./clock.ts";
@@ -64,6 +65,7 @@ export const kinds: readonly Kind[] = [
   mount,
   archive,
   packageKind,
+  backup,
   postgresql,
   role,
   database,

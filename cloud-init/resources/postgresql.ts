@@ -5,6 +5,7 @@ import { choice, either, flag, integer, list, map, object, ref, text, withDefaul
 import { type Host, inside, isBelow, kind, type Problem, pkg, stranger } from "../kind.ts";
 import { privateProblems } from "../listener.ts";
 import type { Reach } from "../plan.ts";
+import { archiveSettings, backup } from "./backup.ts";
 import { directory, foldersAbove } from "./directory.ts";
 import { volume } from "./volume.ts";
 
@@ -12,6 +13,9 @@ import { volume } from "./volume.ts";
 export const versionIn = (host: Host): string => host.image.postgresql ?? "15";
 /** `data`: where clusters are; each has a folder of its version, as Debian lays them out. */
 const dataOf = (data: string, host: Host): string => `${data}/${versionIn(host)}/main`;
+/** The unit of the host's cluster, and where its data is. */
+export const unitIn = (host: Host): string => `postgresql@${versionIn(host)}-main.service`;
+export const dataIn = (host: Host): string => dataOf(host.get(postgresql)?.value.data ?? "/var/lib/postgresql", host);
 /** The mount point that it lies in, the nearest. */
 const volumeUnder = (data: string, host: Host): string | undefined =>
   host
@@ -108,7 +112,8 @@ export const postgresql = kind({
     "postgresql: { settings: { shared_buffers: 256MB, work_mem: 16MB } }\n",
     "address: 10.1.1.1\npostgresql:\n  listen: private\n  allow: [{ database: shop, role: shop, from: 10.1.1.2/32 }]\n  peers: [{ user: clerk, role: shop }]\nusers:\n  clerk: { system: true }\nroles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\n",
   ],
-  after: ({ value }, host) => foldersAbove(dataOf(value.data, host), host),
+  // A cluster that is restored is there before it is looked for.
+  after: ({ value }, host) => [...foldersAbove(dataOf(value.data, host), host), ...host.all(backup).map((b) => b.id)],
   problems: ({ value }, host): Problem[] => [
     ...host
       .all(directory)
@@ -160,6 +165,7 @@ export const postgresql = kind({
           listen_addresses: value.listen === "private" ? `localhost,${host.address}` : "localhost",
           password_encryption: "scram-sha-256",
           log_timezone: "Etc/UTC",
+          ...archiveSettings(host.get(backup)?.value),
           ...value.settings,
         })
           .map(([k, v]) => `${k} = ${postgresqlSetting(v)}\n`)
@@ -187,7 +193,7 @@ export const postgresql = kind({
       {
         action: "postgresql",
         args: {
-          unit: `postgresql@${versionIn(host)}-main.service`,
+          unit: unitIn(host),
           version: versionIn(host),
           locale: value.locale,
           data: dataOf(value.data, host),
@@ -196,12 +202,13 @@ export const postgresql = kind({
           hba_file: "/etc/ingot/postgresql/pg_hba.conf",
           ident_file: "/etc/ingot/postgresql/pg_ident.conf",
         },
-        timeoutSeconds: 120,
+        // What was archived since a backup takes its time to go through.
+        timeoutSeconds: host.has("backup") ? 21600 : 120,
       },
     ],
   }),
   checks: ({ value }, host) => [
-    inside("unit", { name: `postgresql@${versionIn(host)}-main.service`, active: true, enabled: true }),
+    inside("unit", { name: unitIn(host), active: true, enabled: true }),
     inside("command", { argv: ["psql", "-XAtc", "show data_checksums"], user: "postgres", stdout: "on" }, "checksums"),
     value.listen === "private"
       ? inside("tcp", { host: host.address ?? "", port: 5432, open: true }, "listens")

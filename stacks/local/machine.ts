@@ -70,7 +70,8 @@ export function writeMachine(folder: string, record: MachineRecord, input: HostI
     "network-config": "config: disabled\n",
   };
   for (const [file, content] of Object.entries(seed)) writeFileSync(join(folder, "seed", file), content, { mode: 0o644 });
-  writeFacts(join(folder, "facts"), machineFacts(input.plan, record.instance, record.address), input.secrets);
+  const facts = machineFacts(input.plan, record.instance, record.address);
+  writeFacts(join(folder, "facts"), { ...facts, ...(input.restore && { restore: input.restore }) }, input.secrets);
   addArtifacts(folder, input);
   writeFileSync(join(folder, "console.log"), "");
   writeRecord(folder, record);

@@ -240,7 +240,8 @@ async function makeMachine(
     })}\n`,
   };
   for (const [file, content] of Object.entries(seed)) writeFileSync(join(folder, "seed", file), content);
-  writeFacts(join(folder, "facts"), factsOf(record, input), input.secrets);
+  const restore = input.restore && { restore: input.restore };
+  writeFacts(join(folder, "facts"), { ...factsOf(record, input), ...restore }, input.secrets);
   await makeFacts(folder);
   rmSync(join(folder, "facts"), { recursive: true });
   if (plan.artifacts.length) await makeArtifacts(folder, plan.artifacts);

@@ -1,10 +1,11 @@
 // Data that outlives machines: volumes, a sparse file each, on the machine /dev/disk/by-id/ingot-<name>; and exported directories, a folder
 // each, which the machines of all hosts of an export have at /run/ingot/shared.
-import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, statSync } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, renameSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { SharedFolder, VolumePlan } from "../../cloud-init/plan.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Project } from "../../lib/paths.ts";
+import { tryRun } from "../../lib/run.ts";
 
 export const volumeFile = (project: Project, stack: string, host: string, name: string): string =>
   join(project.volumes, stack, host, `${name}.img`);
@@ -38,4 +39,27 @@ export function ensureShared(project: Project, stack: string, shared: SharedFold
   mkdirSync(dirname(folder), { recursive: true, mode: 0o700 });
   mkdirSync(folder, { recursive: true, mode: 0o755 });
   return folder;
+}
+
+export type Health = "healthy" | "missing" | { broken: string };
+
+/** Whether the disk of a volume that no machine uses has a file system that can be mounted; what its journal holds is brought in. */
+export async function healthOf(file: string): Promise<Health> {
+  if (!existsSync(file)) return "missing";
+  const { stdout: type } = await tryRun(["blkid", "-p", "-o", "value", "-s", "TYPE", file]);
+  if (!type.trim()) return "missing";
+  if (type.trim() === "xfs") {
+    const { code, stderr } = await tryRun(["xfs_repair", "-n", file]);
+    // 2: its journal is to be brought in, which mounting does.
+    return code === 0 || code === 2 ? "healthy" : { broken: stderr.trim() };
+  }
+  const { code, stdout, stderr } = await tryRun(["e2fsck", "-p", file]);
+  return code <= 1 ? "healthy" : { broken: `${stdout}\n${stderr}`.trim().split("\n").slice(-3).join("\n") };
+}
+
+/** Puts a volume's disk out of the way, where nobody takes it for one; gives its new name. */
+export function setAside(file: string, when: string): string {
+  const aside = `${file}.${when.replace(/[^0-9TZ]/g, "")}.aside`;
+  if (existsSync(file)) renameSync(file, aside);
+  return aside;
 }

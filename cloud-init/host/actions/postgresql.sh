@@ -172,6 +172,13 @@ died() {
 	exit 99
 }
 
+# A cluster that was restored goes through what was archived since, and is nobody's to write to until it has.
+until_recovered() {
+	while [ "$(echo 'select pg_is_in_recovery();' | sql postgres)" = t ]; do
+		sleep 0.2
+	done
+}
+
 # What needs a restart is reported here, too, in two ways (guc-file.l); that is no mistake.
 settings_wrong() {
 	sql postgres <<-'SQL'
@@ -211,6 +218,7 @@ apply)
 		systemctl reset-failed "$unit" 2>/dev/null || true
 		systemctl start "$unit" || died "did not start"
 		echo "started"
+		until_recovered
 	else
 		before=
 		if ! config_same; then

@@ -1,0 +1,573 @@
+#!/usr/bin/python3
+"""Backups of this host, by what /etc/ingot/backup/settings.json says (cloud-init/resources/backup.ts). Called by its timers, by the actions
+backup.sh and restore.sh, and by `ingot backup`, `backups` and `rebuild` through exec.
+
+  backup.py run full|differential|directories   makes one; prints what it made as JSON
+  backup.py list                                what there is, up to when a restore would reach, and what is late, as JSON
+  backup.py in-time                             says what is late, and fails when something is
+  backup.py heartbeat                           writes a row every few seconds, for as long as it lives
+  backup.py prepare                             makes the repositories that are not there, and the first backups
+  backup.py restore                             restores what facts.json asks for, where there is nothing yet; prints what it did as JSON
+
+One backup at a time: a second waits. Exit code 1: it failed, and why is on standard error.
+"""
+import calendar
+import datetime
+import fcntl
+import json
+import os
+import pwd
+import re
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import facts  # noqa: E402
+
+SETTINGS = "/etc/ingot/backup/settings.json"
+CONFIG = "/etc/ingot/backup/pgbackrest.conf"
+PASSWORD = "/etc/ingot/backup/password"
+LOCK = "/run/ingot/backup.lock"
+STANZA = "main"
+BEAT = 5
+# In a directory while it is restored.
+RESTORING = ".ingot-restoring"
+# Seconds by which a backup may be later than its time before it is called late.
+GRACE = 3600
+
+
+class Failed(Exception):
+    """What went wrong, for people."""
+
+
+def run(argv, user=None, text=None, env=None, okay=(0,)):
+    """Standard output. Raises Failed."""
+    account = pwd.getpwnam(user) if user else None
+    result = subprocess.run(
+        argv,
+        input=text,
+        stdin=subprocess.DEVNULL if text is None else None,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        user=account.pw_uid if account else None,
+        group=account.pw_gid if account else None,
+        extra_groups=os.getgrouplist(user, account.pw_gid) if account else None,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **(env or {})},
+    )
+    if result.returncode not in okay:
+        raise Failed(f"{argv[0]} {' '.join(a for a in argv[1:] if not a.startswith('--'))}: {(result.stderr or result.stdout).strip()}")
+    return result.stdout
+
+
+def settings():
+    with open(SETTINGS, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def now():
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds_of(stamp):
+    """Of an ISO 8601 stamp, as restic and this program write them: seconds since 1970."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", stamp)
+    if not match:
+        raise Failed(f"no time: {stamp!r}")
+    zone = match[3].replace("Z", "+00:00")
+    return datetime.datetime.fromisoformat(match[1] + zone).timestamp()
+
+
+# --- PostgreSQL ---------------------------------------------------------------------------------------------------------------
+
+
+def psql_program(kept):
+    return f"/usr/lib/postgresql/{kept['version']}/bin/psql"
+
+
+def sql(kept, database, statements, host=None):
+    where = ["-h", host] if host else []
+    argv = [psql_program(kept), *where, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database]
+    return run(argv, user="postgres", text=statements).strip()
+
+
+def pgbackrest(*words):
+    return run(["pgbackrest", f"--config={CONFIG}", f"--stanza={STANZA}", *words], user="postgres")
+
+
+def quoted(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
+def table_name(table):
+    schema, _, name = table.rpartition(".")
+    return f"{quoted(schema or 'public')}.{quoted(name)}"
+
+
+def sums(table):
+    """Rows, and a sum over them in which their order does not count, as one line of JSON."""
+    return (
+        "select json_build_object('rows', count(*), 'sum', "
+        "coalesce(sum(('x' || substr(md5(t::text), 1, 15))::bit(60)::bigint), 0)::text) "
+        f"from {table_name(table)} t;"
+    )
+
+
+def marked(kept):
+    """A named point in the log of transactions, and what the declared tables hold just there: writers wait for as long as it takes to count."""
+    point = f"ingot-{datetime.datetime.now(datetime.timezone.utc).strftime('%Y%m%dT%H%M%SZ')}"
+    by_database = {}
+    for entry in kept["tables"]:
+        by_database.setdefault(entry["database"], []).append(entry["table"])
+    if len(by_database) > 1:
+        # A lock is of one database: of several, what is counted first could change before the point is set.
+        raise Failed("tables of several databases cannot be held against one point; declare those of one")
+    rows = {}
+    for database, declared in by_database.items():
+        # One that no migration has made yet has no rows to lose.
+        tables = [t for t in declared if sql(kept, database, f"select to_regclass('{table_name(t)}') is not null;") == "t"]
+        lines = sql(
+            kept,
+            database,
+            "begin; set local lock_timeout = '10s';\n"
+            + "".join(f"lock table {table_name(t)} in share mode;\n" for t in tables)
+            + "".join(f"{sums(t)}\n" for t in tables)
+            + f"select pg_create_restore_point('{point}');\ncommit;\n",
+        ).splitlines()
+        for table, line in zip(tables, lines):
+            rows[f"{database}:{table}"] = json.loads(line)
+    if not by_database:
+        sql(kept, "postgres", f"select pg_create_restore_point('{point}');")
+    sql(kept, "postgres", "select pg_switch_wal();")
+    return point, rows
+
+
+def run_postgresql(kind, kept):
+    began = time.monotonic()
+    pgbackrest("backup", f"--type={ {'full': 'full', 'differential': 'diff'}[kind] }")
+    backup = backups_of()[-1]
+    point, rows = marked(kept)
+    # What is not in the repository is in no backup: the point's own piece of the log, too.
+    pgbackrest("check")
+    pgbackrest("annotate", f"--set={backup['label']}", f"--annotation=point={point}", f"--annotation=rows={json.dumps(rows, separators=(',', ':'))}")
+    return {"what": kind, "label": backup["label"], "point": point, "rows": rows, "seconds": round(time.monotonic() - began, 1)}
+
+
+def backups_of():
+    """Those of PostgreSQL, the oldest first."""
+    found = json.loads(pgbackrest("info", "--output=json"))
+    listed = [b for s in found if s["name"] == STANZA for b in s["backup"]]
+    full = []
+    for b in listed:
+        entry = {
+            "label": b["label"],
+            "type": b["type"],
+            "began": b["timestamp"]["start"],
+            "ended": b["timestamp"]["stop"],
+            "bytes": b["info"]["size"],
+            "stored": b["info"]["repository"].get("delta", 0),
+            "error": bool(b.get("error")),
+        }
+        full.append(entry)
+    return sorted(full, key=lambda b: b["ended"])
+
+
+def annotations_of(label):
+    found = json.loads(pgbackrest("info", "--output=json", f"--set={label}"))
+    for s in found:
+        for b in s["backup"]:
+            if b["label"] == label:
+                said = b.get("annotation") or {}
+                return {"point": said.get("point"), "rows": json.loads(said.get("rows", "{}"))}
+    raise Failed(f"there is no backup {label}")
+
+
+def archive_of(kept):
+    """Up to when a restore of this moment would reach, and what keeps it."""
+    line = sql(
+        kept,
+        "postgres",
+        "select json_build_object('archived', extract(epoch from last_archived_time), 'failed', extract(epoch from last_failed_time), "
+        "'now', extract(epoch from now())) from pg_stat_archiver;",
+    )
+    said = json.loads(line)
+    archived, failed = said["archived"], said["failed"]
+    return {
+        "archived": archived and round(archived),
+        "rpo_seconds": archived and round(said["now"] - archived, 1),
+        "failing": bool(failed and failed > (archived or 0)),
+    }
+
+
+def heartbeat(kept):
+    sql(
+        kept,
+        "postgres",
+        "create schema if not exists ingot;\n"
+        "create table if not exists ingot.heartbeat (one boolean primary key default true check (one), at timestamptz not null);\n"
+        "insert into ingot.heartbeat (at) values (clock_timestamp()) on conflict (one) do nothing;\n",
+    )
+    account = pwd.getpwnam("postgres")
+    os.setgroups(os.getgrouplist("postgres", account.pw_gid))
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    script = f"update ingot.heartbeat set at = clock_timestamp() \\watch {BEAT}\n"
+    reading, writing = os.pipe()
+    os.write(writing, script.encode())
+    os.close(writing)
+    os.dup2(reading, 0)
+    os.execv(psql_program(kept), ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-o", "/dev/null"])
+
+
+# --- Directories --------------------------------------------------------------------------------------------------------------
+
+
+def restic(to, *words, okay=(0,)):
+    env = {"RESTIC_REPOSITORY": f"{to}/files", "RESTIC_PASSWORD_FILE": PASSWORD, "RESTIC_CACHE_DIR": "/var/cache/ingot-restic", "HOME": "/root"}
+    return run(["restic", *words], env=env, okay=okay)
+
+
+def snapshots_of(said):
+    if not said["directories"] or not os.path.exists(f"{said['to']}/files/config"):
+        return []
+    found = json.loads(restic(said["to"], "snapshots", "--json", "--tag=ingot") or "[]") or []
+    return [{"id": s["short_id"], "at": round(seconds_of(s["time"])), "paths": s["paths"]} for s in sorted(found, key=lambda s: s["time"])]
+
+
+def run_directories(said):
+    began = time.monotonic()
+    # What was being written while it was read is in the next one.
+    out = restic(said["to"], "backup", "--json", "--tag=ingot", "--one-file-system", *said["directories"], okay=(0, 3))
+    summary = next((line for line in map(json.loads, out.splitlines()) if line.get("message_type") == "summary"), {})
+    restic(said["to"], "forget", "--tag=ingot", "--group-by=tags", f"--keep-last={said['keep']}", "--prune")
+    return {
+        "what": "directories",
+        "id": summary.get("snapshot_id", "")[:8],
+        "files": summary.get("total_files_processed"),
+        "bytes": summary.get("total_bytes_processed"),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+# --- Commands -----------------------------------------------------------------------------------------------------------------
+
+
+def alone():
+    """Held until this process ends."""
+    os.makedirs(os.path.dirname(LOCK), exist_ok=True)
+    file = open(LOCK, "w", encoding="utf-8")  # noqa: SIM115
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def mounted(to):
+    """A repository beside its volume would fill the root, and go with it."""
+    path = to
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    if path == "/":
+        raise Failed(f"{to} is not on a mounted volume")
+
+
+def run_one(what, said):
+    mounted(said["to"])
+    if what == "directories":
+        return run_directories(said)
+    return run_postgresql(what, said["postgresql"])
+
+
+def prepare(said):
+    """The repositories and the first backups. A repository of another cluster is refused: it is the only way back to that one."""
+    mounted(said["to"])
+    os.makedirs(said["to"], exist_ok=True)
+    made = []
+    if said.get("postgresql"):
+        folder = f"{said['to']}/postgresql"
+        owner = pwd.getpwnam("postgres")
+        os.makedirs(folder, mode=0o750, exist_ok=True)
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        try:
+            pgbackrest("stanza-create")
+        except Failed as error:
+            if "do not match" in str(error) or "system-id" in str(error):
+                raise Failed(
+                    f"{folder} holds the backups of another cluster than the one that this host has made: `ingot rebuild` restores them; "
+                    f"to begin anew, move {folder} away\n{error}"
+                ) from None
+            raise
+        if not any(b["type"] == "full" for b in backups_of()):
+            made.append(run_postgresql("full", said["postgresql"]))
+    if said["directories"]:
+        os.makedirs(f"{said['to']}/files", mode=0o700, exist_ok=True)
+        if not os.path.exists(f"{said['to']}/files/config"):
+            restic(said["to"], "init")
+        if not snapshots_of(said):
+            made.append(run_directories(said))
+    return made
+
+
+def prepared(said):
+    """Whether prepare() would do nothing, told from what lies there: an apply asks at each run."""
+    backups, snapshots = f"{said['to']}/postgresql/backup/{STANZA}", f"{said['to']}/files/snapshots"
+    full = not said.get("postgresql") or (os.path.isdir(backups) and any(re.fullmatch(r"\d+-\d+F", f) for f in os.listdir(backups)))
+    return bool(full and (not said["directories"] or (os.path.isdir(snapshots) and os.listdir(snapshots))))
+
+
+def next_after(calendar_text, stamp):
+    """When a time of systemd's calendar is due next, seconds since 1970."""
+    out = run(["systemd-analyze", "calendar", f"--base-time=@{stamp}", calendar_text], env={"TZ": "UTC"})
+    match = re.search(r"Next elapse: \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", out)
+    return calendar.timegm(time.strptime(match[1], "%Y-%m-%d %H:%M:%S")) if match else None
+
+
+def listed(said):
+    return {
+        "postgresql": backups_of() if said.get("postgresql") else [],
+        "directories": snapshots_of(said),
+    }
+
+
+def late_of(said, found, archive):
+    """What is late, in words."""
+    late = []
+    at = time.time()
+
+    def judge(what, last):
+        if last is None:
+            late.append(f"there is no {what} backup")
+            return
+        due = next_after(said["times"][what], last)
+        if due is not None and due + GRACE < at:
+            late.append(f"the last {what} backup is {round((at - last) / 3600, 1)} h old")
+
+    kept = said.get("postgresql")
+    if kept:
+        full = [b["ended"] for b in found["postgresql"] if b["type"] == "full"]
+        judge("full", max(full, default=None))
+        # A full one is a differential one as well.
+        if full:
+            judge("differential", max(b["ended"] for b in found["postgresql"]))
+        if archive["failing"]:
+            late.append("PostgreSQL's log is not archived: pgBackRest fails at it")
+        elif archive["rpo_seconds"] is None or archive["rpo_seconds"] > 2 * kept["archive_seconds"] + 60:
+            late.append(f"PostgreSQL's log was last archived {archive['rpo_seconds']} s ago")
+        late += [f"the backup {b['label']} is broken" for b in found["postgresql"] if b["error"]]
+    if said["directories"]:
+        judge("directories", max((s["at"] for s in found["directories"]), default=None))
+    return late
+
+
+def list_all(said):
+    found = listed(said)
+    archive = archive_of(said["postgresql"]) if said.get("postgresql") else None
+    return {**found, "archive": archive, "late": late_of(said, found, archive)}
+
+
+# --- Restore ------------------------------------------------------------------------------------------------------------------
+
+
+def wanted():
+    """What facts.json asks to restore: {} is all of it, as late as can be; None: nothing."""
+    return facts.read().get("restore")
+
+
+def is_empty(folder):
+    return not os.path.exists(folder) or not [f for f in os.listdir(folder) if f != "lost+found"]
+
+
+def choose(entries, end, at, what):
+    """The last one that ended before `at` (seconds since 1970), or the last."""
+    fit = [e for e in entries if at is None or end(e) <= at]
+    if not fit:
+        raise Failed(f"there is no backup of {what}{' from before that time' if entries else ''}")
+    return fit[-1]
+
+
+def restore_postgresql(said, request):
+    kept = said["postgresql"]
+    data = kept["data"]
+    if os.path.exists(f"{data}/global/pg_control") and not os.path.exists(f"{data}/recovery.signal"):
+        return {"postgresql": "kept"}
+    begun = os.path.exists(data) and not is_empty(data)
+    # What an interrupted restore left bears pgBackRest's own manifest until it is whole.
+    if begun and not any(os.path.exists(f"{data}/{f}") for f in ("backup.manifest", "recovery.signal")):
+        raise Failed(f"{data} is neither empty nor a cluster; nothing was changed")
+    at = seconds_of(request["at"]) if "at" in request else None
+    backup = choose(backups_of(), lambda b: b["ended"], at, "PostgreSQL")
+    known = annotations_of(backup["label"])
+    os.makedirs(os.path.dirname(data), exist_ok=True)
+    owner = pwd.getpwnam("postgres")
+    os.makedirs(data, mode=0o700, exist_ok=True)
+    os.chown(data, owner.pw_uid, owner.pw_gid)
+    begun_again = ["--delta", "--force"] if begun else []
+    done = {"postgresql": backup["label"], "rows": "not declared"}
+    counted = known["point"] and known["rows"]
+    # Rows are counted at a point after the backup's end, which a restore to a time before it does not reach.
+    reached = counted and (at is None or at >= time_of(known["point"]))
+    first = ["--type=name", f"--target={known['point']}", "--target-action=pause"] if reached else target_of(at)
+    pgbackrest("restore", f"--set={backup['label']}", *begun_again, *first)
+    if reached:
+        # There a server of our own, on a socket of its own, says whether they are the same; the host's own server goes on from there.
+        held_against(kept, known)
+        done["rows"] = {"point": known["point"], "same": known["rows"]}
+        retarget(data, at)
+    elif counted:
+        done["rows"] = "counted after that time"
+    return done
+
+
+def time_of(point):
+    return calendar.timegm(time.strptime(point, "ingot-%Y%m%dT%H%M%SZ"))
+
+
+def target_of(at):
+    return ["--type=default"] if at is None else ["--type=time", f"--target={target_text(at)}", "--target-action=promote"]
+
+
+def target_text(at):
+    return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S+00")
+
+
+def retarget(data, at):
+    """The recovery that pgBackRest has set up goes to its end, or to a time, instead of to the point."""
+    path = f"{data}/postgresql.auto.conf"
+    with open(path, encoding="utf-8") as file:
+        lines = [line for line in file if not line.startswith("recovery_target")]
+    if at is not None:
+        lines += [f"recovery_target_time = '{target_text(at)}'\n", "recovery_target_action = 'promote'\n"]
+    owner = pwd.getpwnam("postgres")
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        os.fchown(file.fileno(), owner.pw_uid, owner.pw_gid)
+        file.writelines(lines)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(f"{path}.new", path)
+
+
+def held_against(kept, known):
+    """Starts the restored cluster at the point and counts. Raises Failed where a table is not what it was."""
+    data, folder = kept["data"], "/run/ingot/restored"
+    owner = pwd.getpwnam("postgres")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    os.chown(folder, owner.pw_uid, owner.pw_gid)
+    # A standby must be given as much as its primary had. pg_controldata says "xact" where the settings say "transaction".
+    control = run([f"/usr/lib/postgresql/{kept['version']}/bin/pg_controldata", data], user="postgres")
+    needs = dict(re.findall(r"^(max_\w+) setting: +(\d+)$", control, re.MULTILINE))
+    with open(f"{folder}/postgresql.conf", "w", encoding="utf-8") as file:
+        file.write(
+            f"data_directory = '{data}'\nhba_file = '{folder}/pg_hba.conf'\nident_file = '{folder}/pg_ident.conf'\n"
+            f"unix_socket_directories = '{folder}'\nlisten_addresses = ''\narchive_mode = off\nhot_standby = on\n"
+            + "".join(f"{name.replace('xact', 'transaction')} = {value}\n" for name, value in needs.items())
+        )
+    with open(f"{folder}/pg_hba.conf", "w", encoding="utf-8") as file:
+        file.write("local all postgres peer\n")
+    with open(f"{folder}/pg_ident.conf", "w", encoding="utf-8") as file:
+        file.write("")
+    for name in os.listdir(folder):
+        if not name.startswith("."):
+            os.chmod(f"{folder}/{name}", 0o644)
+    control_program = f"/usr/lib/postgresql/{kept['version']}/bin/pg_ctl"
+    log = f"{folder}/log"
+    pg_ctl = [control_program, f"--pgdata={data}", f"--log={log}", "--wait", "--timeout=86400", "--silent"]
+    try:
+        run([*pg_ctl, f"--options=-c config_file={folder}/postgresql.conf", "start"], user="postgres")
+        wait_paused(kept, folder)
+        wrong = []
+        for name, then in known["rows"].items():
+            database, _, table = name.partition(":")
+            found = json.loads(sql(kept, database, sums(table), folder))
+            if found != then:
+                wrong.append(f"{name} has {found['rows']} rows where it had {then['rows']}" if found["rows"] != then["rows"] else f"{name} has other rows")
+        if wrong:
+            raise Failed(f"the backup is not what it was at {known['point']}: {'; '.join(wrong)}")
+    except Failed as error:
+        tail = ""
+        if os.path.exists(log):
+            with open(log, encoding="utf-8", errors="replace") as file:
+                tail = "".join(file.readlines()[-15:])
+        raise Failed(f"{error}\n{tail}".strip()) from None
+    finally:
+        run([control_program, f"--pgdata={data}", "--mode=fast", "--wait", "--silent", "stop"], user="postgres", okay=(0, 1))
+
+
+def wait_paused(kept, folder):
+    while True:
+        state = sql(kept, "postgres", "select case when pg_is_in_recovery() then pg_get_wal_replay_pause_state() else 'over' end;", folder)
+        if state == "paused":
+            return
+        if state == "over":
+            raise Failed("the log of transactions ended before the point at which rows were counted")
+        time.sleep(0.2)
+
+
+def restore_directories(said, request):
+    paths = [p for p in said["directories"] if is_empty(p) or os.path.exists(f"{p}/{RESTORING}")]
+    if not paths:
+        return {"directories": "kept"}
+    at = seconds_of(request["at"]) if "at" in request else None
+    snapshot = choose(snapshots_of(said), lambda s: s["at"], at, "directories")
+    lacking = [p for p in paths if p not in snapshot["paths"]]
+    there = [p for p in paths if p in snapshot["paths"]]
+    for path in there:
+        os.makedirs(path, exist_ok=True)
+        # An interrupted restore is not taken for a whole one.
+        with open(f"{path}/{RESTORING}", "w", encoding="utf-8"):
+            pass
+        restic(said["to"], "restore", snapshot["id"], "--target=/", f"--include={path}")
+        os.sync()
+        os.unlink(f"{path}/{RESTORING}")
+    return {"directories": snapshot["id"], "restored": there, **({"not_in_it": lacking} if lacking else {})}
+
+
+def restore(said):
+    request = wanted()
+    if request is None:
+        return {}
+    mounted(said["to"])
+    done = {"began": now()}
+    if said.get("postgresql"):
+        done.update(restore_postgresql(said, request))
+    if said["directories"]:
+        done.update(restore_directories(said, request))
+    done["ended"] = now()
+    with open("/var/lib/ingot/restored.json", "w", encoding="utf-8") as file:
+        json.dump(done, file)
+    return done
+
+
+def main(words):
+    said = settings()
+    if words == ["list"]:
+        return list_all(said)
+    if words == ["in-time"]:
+        late = list_all(said)["late"]
+        if late:
+            raise Failed("; ".join(late))
+        return None
+    if words == ["prepared"]:
+        return None if prepared(said) else sys.exit(1)
+    if words == ["heartbeat"]:
+        return heartbeat(said["postgresql"])
+    if words[:1] == ["run"] and len(words) == 2 and words[1] in said["times"]:
+        with alone():
+            return run_one(words[1], said)
+    if words == ["prepare"]:
+        with alone():
+            return prepare(said)
+    if words == ["restore"]:
+        with alone():
+            return restore(said)
+    raise Failed("usage: backup.py run full|differential|directories | list | in-time | prepare | prepared | restore | heartbeat")
+
+
+if __name__ == "__main__":
+    try:
+        result = main(sys.argv[1:])
+    except Failed as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+    if result is not None:
+        print(json.dumps(result))

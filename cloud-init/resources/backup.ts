@@ -1,0 +1,309 @@
+// Backups of a host: PostgreSQL by pgBackRest, with its log of transactions archived as it is written; directories by restic. What runs on the
+// host is cloud-init/host/backup.py; `ingot backup`, `ingot backups` and `ingot rebuild` (stacks/recovery/) call it.
+import { unitPath } from "../../lib/quote.ts";
+import { type Infer, integer, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
+import { timerUnit } from "../cron.ts";
+import { type Host, inside, isBelow, type Kind, kind, type Problem, pkg } from "../kind.ts";
+import { absolutePath } from "../names.ts";
+import { secretRef } from "../value.ts";
+import { database } from "./database.ts";
+import { foldersAbove } from "./directory.ts";
+import { dataIn, postgresql, unitIn, versionIn } from "./postgresql.ts";
+import { volume } from "./volume.ts";
+
+const calendar = (description: string) =>
+  text({ pattern: "^[^\\n]+$", expected: "times as systemd's calendar writes them: `Sun 03:00`", description });
+
+const schema = object({
+  to: { ...absolutePath, description: "Folder of the repositories, on a volume that holds none of what is backed up" },
+  password: withDefault(
+    { ...secretRef, description: "What the repositories are encrypted with. Keep a copy of it elsewhere: without it they are noise" },
+    { secret: "backup", generate: "hex64" },
+  ),
+  postgresql: optional(
+    object(
+      {
+        full: withDefault(calendar("When everything is copied"), "Sun 03:00"),
+        differential: withDefault(calendar("When what changed since the last full one is copied"), "Mon..Sat 03:00"),
+        keep: withDefault(
+          integer({ minimum: 1, maximum: 100, description: "How many full ones are kept, with all that stand on them" }),
+          2,
+        ),
+        archive_seconds: withDefault(
+          integer({
+            minimum: 1,
+            maximum: 3600,
+            description: "What was committed is in the repository after so many seconds, at the latest: what a lost disk may cost",
+          }),
+          60,
+        ),
+        tables: withDefault(
+          list(
+            object({
+              database: ref("database", { order: false, description: "A database of this host" }),
+              table: text({
+                pattern: "^[a-z_][a-z0-9_]*(\\.[a-z_][a-z0-9_]*)?$",
+                expected: "a table, with its schema where that is not `public`",
+                description: "The table, `schema.table` or of `public`",
+              }),
+            }),
+            {
+              description:
+                "Tables whose rows are counted and summed with each backup, while nobody writes to them: a restore is held against it",
+            },
+          ),
+          [],
+        ),
+      },
+      { description: "The host's cluster" },
+    ),
+  ),
+  directories: withDefault(list(absolutePath, { description: "Directories, with all that is in them" }), []),
+  every: withDefault(calendar("When directories are copied"), "hourly"),
+  keep: withDefault(integer({ minimum: 1, maximum: 10000, description: "How many copies of directories are kept" }), 48),
+});
+type Backup = Infer<typeof schema>;
+
+/** pgBackRest's configuration; the postgresql kind archives by it. */
+export const pgbackrestConfig = "/etc/ingot/backup/pgbackrest.conf";
+export const stanza = "main";
+const settingsPath = "/etc/ingot/backup/settings.json";
+const passwordPath = "/etc/ingot/backup/password";
+
+/** Settings of PostgreSQL by which its log is archived. */
+export const archiveSettings = ({ postgresql: kept }: Partial<Backup> = {}): Record<string, string> =>
+  kept
+    ? {
+        archive_mode: "on",
+        archive_command: `pgbackrest --config=${pgbackrestConfig} --stanza=${stanza} archive-push %p`,
+        archive_timeout: `${kept.archive_seconds}s`,
+        wal_level: "replica",
+      }
+    : {};
+
+/** The volume that a path is on, the nearest. */
+const volumeOf = (path: string, host: Host): string | undefined =>
+  host
+    .all(volume)
+    .filter((v) => isBelow(path, v.value.mount))
+    .sort((a, b) => b.value.mount.length - a.value.mount.length)[0]?.name;
+
+const conf = (value: Backup, host: Host): (string | { secret: string })[] => [
+  `[global]
+repo1-path=${value.to}/postgresql
+repo1-cipher-type=aes-256-cbc
+repo1-cipher-pass=`,
+  { secret: value.password.secret },
+  `
+repo1-retention-full=${value.postgresql?.keep ?? 2}
+repo1-bundle=y
+compress-type=zst
+start-fast=y
+log-level-console=warn
+log-level-file=off
+spool-path=/var/spool/pgbackrest
+
+[${stanza}]
+pg1-path=${dataIn(host)}
+pg1-socket-path=/run/postgresql
+`,
+];
+
+const programUnit = (description: string, what: string, value: Backup): string =>
+  [
+    "[Unit]",
+    `Description=${description}`,
+    `RequiresMountsFor=${unitPath(value.to)}`,
+    "",
+    "[Service]",
+    "Type=oneshot",
+    `ExecStart=/usr/lib/ingot/backup.py run ${what}`,
+    "Nice=10",
+    "IOSchedulingClass=best-effort",
+    "IOSchedulingPriority=7",
+    "TimeoutStartSec=infinity",
+    "",
+  ].join("\n");
+
+/** Backups by their times: unit's name → what is run, when. */
+const timesOf = (value: Backup): { name: string; what: string; at: string; description: string }[] => [
+  ...(value.postgresql
+    ? [
+        { name: "ingot-backup-full", what: "full", at: value.postgresql.full, description: "Full backup of PostgreSQL" },
+        {
+          name: "ingot-backup-differential",
+          what: "differential",
+          at: value.postgresql.differential,
+          description: "Differential backup of PostgreSQL",
+        },
+      ]
+    : []),
+  ...(value.directories.length
+    ? [{ name: "ingot-backup-directories", what: "directories", at: value.every, description: "Backup of directories" }]
+    : []),
+];
+
+export const backup: Kind<Backup> = kind({
+  kind: "backup",
+  key: "backup",
+  shape: "one",
+  summary:
+    "Backups of what the host holds: its PostgreSQL by pgBackRest (full and differential, and the log of transactions as it is written), directories by restic, both encrypted. `ingot backup` makes one now, `ingot backups` says what there is and whether one is late, `ingot rebuild` makes the host anew from them. The repository is on a volume of its own; another host or S3 as its place is not there yet.",
+  schema,
+  examples: [
+    "image: inloop\nvolumes:\n  data: { mount: /srv/data, size: 20GiB }\n  backup: { mount: /srv/backup, size: 40GiB }\npostgresql: { data: /srv/data/postgresql }\nroles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\ndirectories:\n  /srv/data/media: {}\nbackup:\n  to: /srv/backup\n  postgresql: { archive_seconds: 5, tables: [{ database: shop, table: orders }] }\n  directories: [/srv/data/media]\n  every: '*:0/15'\n",
+  ],
+  // What it restores must find its place; the folders that are declared there come after it.
+  after: ({ value }, host) => [
+    ...host
+      .all(volume)
+      .filter((v) => [value.to, dataIn(host), ...value.directories].some((path) => isBelow(path, v.value.mount)))
+      .map((v) => v.id),
+    ...foldersAbove(value.to, host),
+  ],
+  problems: ({ value }, host): Problem[] => {
+    const problems: Problem[] = [];
+    if (!value.postgresql && !value.directories.length)
+      problems.push({
+        code: "ING1760",
+        message: "nothing is backed up: it has neither `postgresql:` nor `directories:`",
+        hint: "write `postgresql: {}`, or name directories",
+      });
+    if (value.postgresql && !host.has("postgresql"))
+      problems.push({ code: "ING1760", path: ["postgresql"], message: `${host.name} has no PostgreSQL`, hint: "declare `postgresql: {}`" });
+    const place = volumeOf(value.to, host);
+    const held = [
+      ...(value.postgresql ? [{ what: "PostgreSQL", path: dataIn(host) }] : []),
+      ...value.directories.map((path) => ({ what: path, path })),
+    ];
+    const beside = held.find(({ path }) => volumeOf(path, host) === place);
+    if (place === undefined)
+      problems.push({
+        code: "ING1761",
+        path: ["to"],
+        message: `${value.to} is on no volume: the backups would go with the machine`,
+        hint: "declare a volume that is mounted there, or above it",
+      });
+    else if (beside)
+      problems.push({
+        code: "ING1761",
+        path: ["to"],
+        message: `${value.to} is on the volume ${place}, as ${beside.what} is: one lost disk would take both`,
+        hint: "give the backups a volume of their own",
+        related: { id: `volume/${place}`, message: "it is declared here" },
+      });
+    return problems;
+  },
+  needs: ({ value }) => [
+    ...(value.postgresql ? [pkg("pgbackrest")] : []),
+    ...(value.directories.length ? [pkg("restic")] : []),
+    pkg("python3"),
+  ],
+  compile: ({ value }, host) => {
+    const times = timesOf(value);
+    const restored = [...(value.postgresql ? ["postgresql", ...host.all(database).map((d) => d.id)] : [])];
+    const unit = (name: string, suffix: string) => `/etc/systemd/system/${name}.${suffix}`;
+    return {
+      secrets: [{ name: value.password.secret, generate: value.password.generate }],
+      files: [
+        {
+          path: settingsPath,
+          mode: "0644",
+          content: `${JSON.stringify(
+            {
+              to: value.to,
+              directories: value.directories,
+              keep: value.keep,
+              times: Object.fromEntries(times.map((t) => [t.what, t.at])),
+              ...(value.postgresql && {
+                postgresql: {
+                  version: versionIn(host),
+                  unit: unitIn(host),
+                  data: dataIn(host),
+                  archive_seconds: value.postgresql.archive_seconds,
+                  tables: value.postgresql.tables,
+                },
+              }),
+            },
+            null,
+            1,
+          )}\n`,
+        },
+        ...times.flatMap(({ name, what, at, description }) => [
+          { path: unit(name, "service"), mode: "0644" as const, content: programUnit(description, what, value) },
+          {
+            path: unit(name, "timer"),
+            mode: "0644" as const,
+            content: timerUnit(`Times of: ${description}`, [`OnCalendar=${at}`, "Persistent=true", "AccuracySec=1s"]),
+          },
+        ]),
+        ...(value.postgresql
+          ? [
+              {
+                path: unit("ingot-heartbeat", "service"),
+                mode: "0644" as const,
+                content: [
+                  "[Unit]",
+                  "Description=A row every few seconds, by which it is known up to when a restore would reach",
+                  `After=${unitIn(host)}`,
+                  "",
+                  "[Service]",
+                  "ExecStart=/usr/lib/ingot/backup.py heartbeat",
+                  "Restart=always",
+                  "RestartSec=5",
+                  "",
+                  "[Install]",
+                  "WantedBy=multi-user.target",
+                  "",
+                ].join("\n"),
+              },
+            ]
+          : []),
+      ],
+      steps: [
+        ...(value.postgresql
+          ? [
+              {
+                part: "pgbackrest",
+                action: "file",
+                args: {
+                  path: pgbackrestConfig,
+                  owner: "postgres",
+                  mode: "0400",
+                  source: { render: { format: "text" as const, value: conf(value, host) } },
+                },
+              },
+            ]
+          : []),
+        {
+          part: "password",
+          action: "file",
+          args: {
+            path: passwordPath,
+            mode: "0400",
+            source: { render: { format: "text" as const, value: [{ secret: value.password.secret }] } },
+          },
+        },
+        // Only on a machine that was launched to be what another was (facts.py, `restore`); elsewhere there is nothing to do.
+        { part: "restore", action: "restore", args: { settings: settingsPath }, timeoutSeconds: 21600 },
+        {
+          part: "repository",
+          action: "backup",
+          args: { settings: settingsPath },
+          timeoutSeconds: 3600,
+          late: [...restored, ...host.all(postgresql).map((p) => p.id)],
+        },
+        ...[...times.map((t) => `${t.name}.timer`), ...(value.postgresql ? ["ingot-heartbeat.service"] : [])].map((name) => ({
+          part: name,
+          action: "service",
+          args: { unit: name, ...(name.endsWith(".service") && { inputs: ["/usr/lib/ingot/backup.py"] }) },
+          late: restored,
+        })),
+      ],
+    };
+  },
+  checks: ({ value }) => [
+    ...timesOf(value).map(({ name }) => inside("unit", { name: `${name}.timer`, active: true, enabled: true }, name)),
+    inside("command", { argv: ["/usr/lib/ingot/backup.py", "in-time"] }, "in-time"),
+  ],
+});

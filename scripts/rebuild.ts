@@ -1,0 +1,170 @@
+// ingot rebuild: a lost host back, with its data.
+import { parseArgs } from "node:util";
+import { findStack } from "../cloud-init/model.ts";
+import { RefusedError, UsageError } from "../lib/diagnostics.ts";
+import { lock } from "../lib/lock.ts";
+import { during } from "../lib/progress.ts";
+import { gather, prepare } from "../stacks/launch.ts";
+import { backUp, backupSettings } from "../stacks/recovery/backups.ts";
+import {
+  chooseSource,
+  fence,
+  foreseen,
+  forget,
+  phase,
+  type phases,
+  type Rebuild,
+  settingsFor,
+  unfinished,
+} from "../stacks/recovery/rebuild.ts";
+import { type Io, table } from "./command.ts";
+import { activated, machineOf, sayFailures, targetOf, verifyAll } from "./machines.ts";
+import { hostOf, load, only, splitName } from "./stack.ts";
+
+export const help = `Brings a lost host back: the old machine is powered off and proven to be off; volumes that are healthy are attached, what is lost comes
+from the backups (\`backup:\` of the host); the new machine has the image and the secrets of the old one; it is backed up at once, and verified.
+
+  ingot rebuild <stack>[/<host>] [--at <time>] [--dry-run]
+
+--at 2026-11-24T10:30:00Z: as it was then, also where nothing is lost. Disks that are not used any more are put aside, never deleted.
+--dry-run: says what would be done and what would be lost. Of a stack with several hosts the others are launched anew beside it, with their data.
+A rebuild that is stopped is gone on with by the same command.`;
+
+export async function main(args: string[], io: Io): Promise<number> {
+  const options = { at: { type: "string" }, "dry-run": { type: "boolean" } } as const;
+  const { positionals, values } = parseArgs({ args, allowPositionals: true, options });
+  const usage = "ingot rebuild <stack>[/<host>] [--at <time>] [--dry-run]";
+  const { stack: given, host: one } = splitName(only(positionals, "host", usage));
+  const at = values.at === undefined ? undefined : instant(values.at, usage);
+  if (io.on === "aws")
+    throw new RefusedError(
+      "on EC2 nothing is rebuilt from backups yet",
+      "a healthy volume is attached by `ingot up <stack> --on aws --replace <host>`",
+    );
+  const { plan } = load(given, io);
+  const host = hostOf(plan, one);
+  settingsFor(host);
+  const target = await targetOf(io, given);
+  if (values["dry-run"]) {
+    const lines = await foreseen(io.project, target, plan, host, at);
+    io.print(io.json ? JSON.stringify({ stack: plan.stack, host: host.host, would: lines }, null, 2) : lines.join("\n"));
+    return 0;
+  }
+  const lease = await lock(`rebuild ${io.project.folder} ${plan.stack}`, `rebuild ${plan.stack}/${host.host}`);
+  try {
+    const begun = unfinished(io.project, plan.stack, host.host);
+    if (begun && begun.at !== at)
+      throw new RefusedError(
+        `a rebuild of ${plan.stack}/${host.host}${begun.at ? ` --at ${begun.at}` : ""} was begun ${begun.began} and has not ended`,
+        `go on with it: ingot rebuild ${plan.stack}/${host.host}${begun.at ? ` --at ${begun.at}` : ""}`,
+      );
+    if (begun) io.progress.say(`going on with the rebuild that was begun ${begun.began}`);
+    const machines = begun ? [] : await target.find(plan.stack);
+    const rebuild: Rebuild = begun ?? {
+      stack: plan.stack,
+      host: host.host,
+      ...(at !== undefined && { at }),
+      began: new Date().toISOString(),
+      images: Object.fromEntries(
+        plan.hosts.flatMap((h) => machines.filter((m) => m.host === h.host).map((m) => [h.image.name, m.imageDigest] as const)),
+      ),
+      phases: [],
+    };
+    return await run(given, rebuild, io);
+  } finally {
+    lease.release();
+  }
+}
+
+async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
+  const { project, progress } = io;
+  const target = await targetOf(io, given);
+  const step = (name: (typeof phases)[number], work: () => Promise<void>) => phase(project, rebuild, name, work);
+  await step("fence", () => during(progress, `power off ${rebuild.stack}`, () => fence(target, rebuild)));
+  await step("source", async () => {
+    rebuild.source = await chooseSource(project, hostOf(load(given, io).plan, rebuild.host), rebuild, progress);
+    for (const line of described(rebuild)) progress.say(`  ${line}`);
+  });
+  await step("launch", async () => {
+    // What an earlier run of this rebuild may have launched half.
+    await target.down(rebuild.stack);
+    const prepared = await prepare(project, findStack(project, given), target, progress, { pinned: rebuild.images, meant: () => true });
+    const restore = rebuild.at === undefined ? {} : { at: rebuild.at };
+    const wanted = rebuild.source?.restored.length;
+    const hosts = prepared.hosts.map((h) => (h.plan.host === rebuild.host && wanted ? { ...h, restore } : h));
+    const title = `first boot of ${rebuild.stack}`;
+    const outcomes = await gather(title, prepared.plan.hosts, target.up(prepared.plan, hosts), progress);
+    if (activated(outcomes)) return;
+    sayFailures(prepared.model, prepared.plan, outcomes);
+    const again = `ingot rebuild ${rebuild.stack}/${rebuild.host}`;
+    throw new RefusedError(`${rebuild.stack}/${rebuild.host} did not come up`, `mend what is said above, then go on: ${again}`);
+  });
+  await step("backup", async () => {
+    const { plan } = load(given, io);
+    const host = hostOf(plan, rebuild.host);
+    const machine = await machineOf(io, target, rebuild.stack, rebuild.host);
+    for (const what of Object.keys(backupSettings(host)?.times ?? {}).filter((w) => w !== "differential"))
+      await during(progress, `${what} backup`, () => backUp(machine, target.connect(machine), what));
+  });
+  await step("verify", async () => {
+    const results = await verifyAll(load(given, io).plan, target, io, 60);
+    const failed = results.filter((r) => !r.ok).length;
+    if (failed) throw new RefusedError(`${failed} of ${results.length} checks fail on the new machine`, "they are said above");
+    progress.say(`  ${results.length} of ${results.length} checks passed`);
+  });
+  const restored = await restoredOn(rebuild, target, io);
+  forget(project, rebuild);
+  if (io.json) io.print(JSON.stringify({ ...rebuild, restored, seconds: secondsOf(rebuild) }, null, 2));
+  else {
+    io.print(table([...secondsOf(rebuild)].map(({ phase: name, seconds }) => ["  ", name, `${seconds.toFixed(1)} s`])));
+    for (const line of [...described(rebuild), ...sayRestored(restored)]) io.print(`  ${line}`);
+    const total = (Date.now() - Date.parse(rebuild.began)) / 1000;
+    io.print(`${rebuild.stack}/${rebuild.host} is back after ${total.toFixed(1)} s`);
+  }
+  return 0;
+}
+
+/** What the new machine says of its restore. */
+interface Restored {
+  postgresql?: string;
+  rows?: string | { point: string; same: Record<string, { rows: number }> };
+  directories?: string;
+  restored?: string[];
+}
+
+async function restoredOn(rebuild: Rebuild, target: Awaited<ReturnType<typeof targetOf>>, io: Io): Promise<Restored> {
+  if (!rebuild.source?.restored.length) return {};
+  const machine = await machineOf(io, target, rebuild.stack, rebuild.host);
+  const { stdout } = await target.connect(machine).exec(["cat", "/var/lib/ingot/restored.json"]);
+  return JSON.parse(stdout) as Restored;
+}
+
+function sayRestored({ postgresql, rows, directories, restored }: Restored): string[] {
+  const counted = rows && typeof rows === "object" ? Object.entries(rows.same).map(([name, r]) => `${name} ${r.rows}`) : [];
+  return [
+    ...(postgresql ? [`PostgreSQL: from the backup ${postgresql}, then its log`] : []),
+    ...(counted.length ? [`rows, counted at the same point as then: the same (${counted.join(", ")})`] : []),
+    ...(restored?.length ? [`directories: ${restored.join(", ")} from the copy ${directories}`] : []),
+  ];
+}
+
+const described = ({ source }: Rebuild): string[] =>
+  source
+    ? [
+        ...(source.attached.length ? [`attached: ${source.attached.join(", ")}`] : []),
+        ...source.restored.map((v) => `restored: ${v.volume}, because ${v.because}${v.aside ? `; the old disk is ${v.aside}` : ""}`),
+        ...source.empty.map((v) => `empty: ${v.volume}, because ${v.because}, and nothing of it is backed up`),
+      ]
+    : [];
+
+const secondsOf = (rebuild: Rebuild): { phase: string; seconds: number }[] =>
+  rebuild.phases.map((p) => ({ phase: p.phase, seconds: (Date.parse(p.ended ?? "") - Date.parse(p.began)) / 1000 }));
+
+/** To the second, UTC. @throws UsageError */
+function instant(text: string, usage: string): string {
+  const time = Date.parse(text);
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(text) || Number.isNaN(time))
+    throw new UsageError(`--at ${text} is no time with its zone, such as 2026-11-24T10:30:00Z`, usage);
+  if (time > Date.now()) throw new UsageError(`--at ${text} is still to come`, usage);
+  return `${new Date(time).toISOString().slice(0, 19)}Z`;
+}

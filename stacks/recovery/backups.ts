@@ -1,0 +1,68 @@
+// The backups of running machines, asked and made through their own program (cloud-init/host/backup.py). Called by `ingot backup`, `backups` and
+// the rebuild.
+import type { HostPlan } from "../../cloud-init/plan.ts";
+import { RefusedError } from "../../lib/diagnostics.ts";
+import type { Connection, Machine } from "../target.ts";
+
+/** What a host's `backup:` comes to (cloud-init/resources/backup.ts writes it). */
+export interface BackupSettings {
+  to: string;
+  directories: string[];
+  /** What is backed up (`full`, `differential`, `directories`) → when. */
+  times: Record<string, string>;
+  postgresql?: { data: string; archive_seconds: number; tables: { database: string; table: string }[] };
+}
+
+/** undefined: the host has no `backup:`. */
+export function backupSettings({ generation }: HostPlan): BackupSettings | undefined {
+  const file = generation.files.find((f) => f.path === "/etc/ingot/backup/settings.json");
+  return file && (JSON.parse(file.content) as BackupSettings);
+}
+
+export interface Backups {
+  /** The oldest first; times in seconds since 1970, sizes in bytes. */
+  postgresql: { label: string; type: string; began: number; ended: number; bytes: number; stored: number; error: boolean }[];
+  directories: { id: string; at: number; paths: string[] }[];
+  /** Of PostgreSQL's log. `rpo_seconds`: what a lost disk would cost now. */
+  archive: { archived: number | null; rpo_seconds: number | null; failing: boolean } | null;
+  /** In words. */
+  late: string[];
+}
+
+/** One backup that was made. */
+export interface Made {
+  what: string;
+  seconds: number;
+  /** Of PostgreSQL. */
+  label?: string;
+  rows?: Record<string, { rows: number; sum: string }>;
+  /** Of directories. */
+  id?: string;
+  files?: number;
+  bytes?: number;
+}
+
+const program = "/usr/lib/ingot/backup.py";
+
+async function ask<T>(machine: Machine, connection: Connection, words: string[], what: string): Promise<T> {
+  const { code, stdout, stderr } = await connection.exec([program, ...words]);
+  if (code === 0) return JSON.parse(stdout) as T;
+  throw new RefusedError(
+    `${machine.stack}/${machine.host}: ${what}: ${stderr.trim()}`,
+    `ingot logs ${machine.stack}/${machine.host} backup`,
+  );
+}
+
+export const backupsOn = (machine: Machine, connection: Connection): Promise<Backups> =>
+  ask(machine, connection, ["list"], "its backups cannot be listed");
+
+/** @param what one of BackupSettings.times @throws RefusedError when it failed */
+export const backUp = (machine: Machine, connection: Connection, what: string): Promise<Made> =>
+  ask(machine, connection, ["run", what], `the ${what} backup failed`);
+
+/** How old, for people: "3 min", "5 h", "2 days". */
+export function age(seconds: number): string {
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
+}

@@ -1,0 +1,190 @@
+// A lost host back from its backups: phases that are written down before they begin, so that a run that ends in the middle is gone on with, each
+// proven before the next. On this computer's targets; scripts/rebuild.ts launches and verifies, as `up` does.
+//
+//   fence    the old machine is off, and proven to be
+//   source   its volumes, where they are healthy; else what of them is lost is put aside, and comes from the backups
+//   launch   the same image, the same secrets; the first boot restores
+//   backup   a full one at once: the new timeline has none
+//   verify   every check
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { isBelow } from "../../cloud-init/kind.ts";
+import type { HostPlan, StackPlan, VolumePlan } from "../../cloud-init/plan.ts";
+import { RefusedError } from "../../lib/diagnostics.ts";
+import type { Project } from "../../lib/paths.ts";
+import { during, type Progress } from "../../lib/progress.ts";
+import { healthOf, setAside, volumeFile } from "../local/volume.ts";
+import type { Target } from "../target.ts";
+import { type BackupSettings, backupSettings } from "./backups.ts";
+
+export const phases = ["fence", "source", "launch", "backup", "verify"] as const;
+export type Phase = (typeof phases)[number];
+
+/** What is written down of a rebuild. */
+export interface Rebuild {
+  stack: string;
+  host: string;
+  /** ISO 8601; restores as it was then. */
+  at?: string;
+  began: string;
+  /** Recipe → digest of the image that the stack's machines had. Empty when nothing is known of them any more. */
+  images: Record<string, string>;
+  source?: Source;
+  /** Those that were begun, in their order; ISO 8601. */
+  phases: { phase: Phase; began: string; ended?: string }[];
+}
+
+/** Where the new machine's data is from, by volume. */
+export interface Source {
+  /** The old disks. */
+  attached: string[];
+  /** New disks, filled from the backups; where the old ones are now, those that were there. */
+  restored: { volume: string; because: string; aside?: string }[];
+  /** New disks that stay empty: nothing of them is backed up. */
+  empty: { volume: string; because: string; aside?: string }[];
+}
+
+const fileOf = (project: Project, stack: string, host: string): string => join(project.state, "recovery", `${stack}.${host}.json`);
+
+/** One that was begun and did not end. */
+export function unfinished(project: Project, stack: string, host: string): Rebuild | undefined {
+  const file = fileOf(project, stack, host);
+  return existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as Rebuild) : undefined;
+}
+
+function write(project: Project, rebuild: Rebuild): void {
+  const file = fileOf(project, rebuild.stack, rebuild.host);
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  writeFileSync(`${file}.new`, `${JSON.stringify(rebuild, null, 1)}\n`);
+  renameSync(`${file}.new`, file);
+}
+
+/** Its end: nothing is to be gone on with. */
+export const forget = (project: Project, { stack, host }: Rebuild): void => rmSync(fileOf(project, stack, host), { force: true });
+
+/** Does a phase that has not ended yet, and writes down before and after. */
+export async function phase(project: Project, rebuild: Rebuild, name: Phase, work: () => Promise<void>): Promise<void> {
+  const known = rebuild.phases.find((p) => p.phase === name);
+  if (known?.ended) return;
+  const entry: Rebuild["phases"][number] = known ?? { phase: name, began: new Date().toISOString() };
+  if (!known) rebuild.phases.push(entry);
+  write(project, rebuild);
+  await work();
+  entry.ended = new Date().toISOString();
+  write(project, rebuild);
+}
+
+/** @throws RefusedError when the host has no backups, or a volume holds both data and the backups */
+export function settingsFor(plan: HostPlan): BackupSettings {
+  const settings = backupSettings(plan);
+  if (settings) return settings;
+  throw new RefusedError(
+    `${plan.stack}/${plan.host} has no \`backup:\`: there is nothing to rebuild it from`,
+    `where its volumes are healthy, \`ingot down ${plan.stack}\` and \`ingot up ${plan.stack}\` launch it anew with its data`,
+  );
+}
+
+/** The volume that holds the repositories. */
+const repositoryOf = (plan: HostPlan, { to }: BackupSettings): VolumePlan | undefined => nearest(plan, to);
+const nearest = ({ volumes }: HostPlan, path: string): VolumePlan | undefined =>
+  volumes.filter((v) => isBelow(path, v.mount)).sort((a, b) => b.mount.length - a.mount.length)[0];
+
+/** What of a volume is in the backups: paths. */
+function backedUp(plan: HostPlan, { directories, postgresql }: BackupSettings, volume: VolumePlan): string[] {
+  const paths = [...directories, ...(postgresql ? [postgresql.data] : [])];
+  return paths.filter((path) => nearest(plan, path)?.name === volume.name);
+}
+
+/** Powers the stack's machines off. @throws RefusedError when that cannot be proven: two machines must not archive into one repository */
+export async function fence(target: Target, { stack, host }: Rebuild): Promise<void> {
+  await target.down(stack);
+  const left = (await target.find(stack)).filter((m) => m.state !== "stopped");
+  if (left.length)
+    throw new RefusedError(
+      `${stack}/${host} is not proven to be off: ${left.map((m) => `${m.host} is ${m.state}`).join(", ")}`,
+      `end it yourself, then \`ingot status ${stack}\` must show none`,
+    );
+}
+
+/**
+ * Looks at the host's disks, which nobody uses now, and puts away what is not to be used again; nothing is deleted.
+ * @throws RefusedError when the repository itself is lost
+ */
+export async function chooseSource(project: Project, plan: HostPlan, rebuild: Rebuild, progress: Progress): Promise<Source> {
+  const settings = settingsFor(plan);
+  const repository = repositoryOf(plan, settings);
+  const source: Source = { attached: [], restored: [], empty: [] };
+  for (const volume of plan.volumes) {
+    const file = volumeFile(project, plan.stack, plan.host, volume.name);
+    const health = await during(progress, `look at volume ${volume.name}`, () => healthOf(file));
+    const lost = health === "healthy" ? undefined : health === "missing" ? "there is nothing on it" : `it is broken: ${health.broken}`;
+    const held = backedUp(plan, settings, volume);
+    if (volume.name === repository?.name) {
+      if (lost !== undefined)
+        throw new RefusedError(
+          `the volume ${volume.name}, with the backups of ${plan.stack}/${plan.host}, is lost: ${lost}`,
+          `bring ${file} back, or a copy of it; without backups \`ingot up ${plan.stack}\` begins with what the other volumes hold`,
+        );
+      source.attached.push(volume.name);
+      continue;
+    }
+    const because = lost ?? (rebuild.at !== undefined && held.length ? `as it was at ${rebuild.at}` : undefined);
+    if (because === undefined) source.attached.push(volume.name);
+    else {
+      const aside = existsSync(file) ? { aside: setAside(file, rebuild.began) } : {};
+      source[held.length ? "restored" : "empty"].push({ volume: volume.name, because, ...aside });
+    }
+  }
+  return source;
+}
+
+/** What a rebuild would do, in words, one line each. */
+export async function foreseen(
+  project: Project,
+  target: Target,
+  stack: StackPlan,
+  plan: HostPlan,
+  at: string | undefined,
+): Promise<string[]> {
+  const settings = settingsFor(plan);
+  const machines = await target.find(stack.stack);
+  const others = stack.hosts.filter((h) => h.host !== plan.host).map((h) => h.host);
+  const running = machines.filter((m) => m.state !== "stopped");
+  const volumes = await Promise.all(
+    plan.volumes.map(async (volume) => {
+      const held = backedUp(plan, settings, volume);
+      const from = held.length
+        ? `would be restored from the backups (${held.join(", ")})`
+        : "would be new and empty: nothing of it is backed up";
+      if (volume.name === repositoryOf(plan, settings)?.name) return `volume ${volume.name}: holds the backups, and is attached`;
+      if (at !== undefined && held.length) return `volume ${volume.name}: put aside, and restored as it was at ${at}`;
+      // One that a machine writes to cannot be looked at.
+      if (running.length) return `volume ${volume.name}: looked at once the machine is off; where it is broken it ${from}`;
+      const health = await healthOf(volumeFile(project, plan.stack, plan.host, volume.name));
+      return health === "healthy"
+        ? `volume ${volume.name}: healthy, and attached`
+        : `volume ${volume.name}: ${health === "missing" ? "there is nothing on it" : "broken"}; it ${from}`;
+    }),
+  );
+  const known = machines.find((m) => m.host === plan.host);
+  return [
+    running.length
+      ? `fence: ${running.map((m) => `${m.host} is ${m.state}`).join(", ")}, and would be powered off`
+      : "fence: no machine of the stack runs",
+    ...volumes,
+    `launch: from the image that it had${known ? ` (${known.imageDigest.slice(0, 12)})` : ", which nobody knows any more: the recipe's"}${others.length ? `; ${others.join(", ")} would be launched anew beside it, with their data` : ""}`,
+    ...(known && known.generation !== plan.generation.digest
+      ? ["launch: the stack's file has changed since: the new machine is what it says now"]
+      : []),
+    ...(settings.postgresql
+      ? [
+          `data: PostgreSQL up to ${at ?? `the last piece of its log in the repository, at most ${settings.postgresql.archive_seconds} s before the end`}`,
+        ]
+      : []),
+    ...(settings.directories.length
+      ? [`data: directories as they were in the last copy${at === undefined ? "" : ` before ${at}`} (copied ${settings.times.directories})`]
+      : []),
+    "backup: a full one at once",
+    "verify: every check of the stack",
+  ];
+}
