@@ -67,8 +67,11 @@ undo_netns() {
 }
 
 undo_loop() {
-	losetup --associated "$1" --noheadings --output NAME | while read -r device; do
-		losetup --detach "$device"
+	# By its name, not by --associated: the file of a lost disk is gone, and the kernel says so behind its name.
+	losetup --list --noheadings --output NAME,BACK-FILE | while read -r device file; do
+		case $file in
+		"$1" | "$1 (deleted)") losetup --detach "$device" ;;
+		esac
 	done
 }
 

@@ -169,9 +169,36 @@ def backups_of():
             "bytes": b["info"]["size"],
             "stored": b["info"]["repository"].get("delta", 0),
             "error": bool(b.get("error")),
+            "wal": b["archive"]["start"],
         }
         full.append(entry)
     return sorted(full, key=lambda b: b["ended"])
+
+
+def pieces_after(backup):
+    """The pieces of the log since a backup's beginning that are in the repository: number → when it came. A piece is 16 MiB, and its name says
+    timeline and number (PostgreSQL's documentation, "WAL Internals")."""
+    there = {}
+    for path, entry in json.loads(pgbackrest("repo-ls", "--recurse", "--output=json", f"archive/{STANZA}")).items():
+        match = re.fullmatch(r".*/([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})-[0-9a-f]{40}(\.\w+)?", path)
+        if match and match[1] >= backup["wal"][:8]:
+            number = piece_number(match[2] + match[3])
+            if number >= piece_number(backup["wal"][8:]):
+                there[number] = max(entry["time"], there.get(number, 0))
+    return there
+
+
+def piece_number(name):
+    return int(name[:8], 16) * 256 + int(name[8:], 16)
+
+
+def gap_in(pieces):
+    """The first piece that is not in the repository although later ones are, and when the one before it came: what a restore does not get across.
+    None: there is none."""
+    for number in range(min(pieces, default=0), max(pieces, default=0)):
+        if number not in pieces:
+            return {"piece": f"{number // 256:08X}{number % 256:08X}", "until": pieces[number - 1]}
+    return None
 
 
 def annotations_of(label):
@@ -308,10 +335,20 @@ def prepare(said):
     return made
 
 
+def is_ours(kept):
+    """Whether the repository's last cluster is the one that this host has, by the number that initdb gave it."""
+    control = run([f"/usr/lib/postgresql/{kept['version']}/bin/pg_controldata", kept["data"]], user="postgres")
+    own = re.search(r"^Database system identifier: +(\d+)$", control, re.MULTILINE)
+    known = [d["system-id"] for s in json.loads(pgbackrest("info", "--output=json")) if s["name"] == STANZA for d in s["db"]]
+    return bool(own and known and int(own[1]) == known[-1])
+
+
 def prepared(said):
     """Whether prepare() would do nothing, told from what lies there: an apply asks at each run."""
     backups, snapshots = f"{said['to']}/postgresql/backup/{STANZA}", f"{said['to']}/files/snapshots"
-    full = not said.get("postgresql") or (os.path.isdir(backups) and any(re.fullmatch(r"\d+-\d+F", f) for f in os.listdir(backups)))
+    full = not said.get("postgresql") or (
+        os.path.isdir(backups) and any(re.fullmatch(r"\d+-\d+F", f) for f in os.listdir(backups)) and is_ours(said["postgresql"])
+    )
     return bool(full and (not said["directories"] or (os.path.isdir(snapshots) and os.listdir(snapshots))))
 
 
@@ -353,6 +390,9 @@ def late_of(said, found, archive):
             late.append("PostgreSQL's log is not archived: pgBackRest fails at it")
         elif archive["rpo_seconds"] is None or archive["rpo_seconds"] > 2 * kept["archive_seconds"] + 60:
             late.append(f"PostgreSQL's log was last archived {archive['rpo_seconds']} s ago")
+        gap = gap_in(pieces_after(found["postgresql"][-1])) if found["postgresql"] else None
+        if gap:
+            late.append(f"PostgreSQL's log has a gap, {gap['piece']}: no restore gets across it until there is another full backup")
         late += [f"the backup {b['label']} is broken" for b in found["postgresql"] if b["error"]]
     if said["directories"]:
         judge("directories", max((s["at"] for s in found["directories"]), default=None))
@@ -396,6 +436,17 @@ def restore_postgresql(said, request):
         raise Failed(f"{data} is neither empty nor a cluster; nothing was changed")
     at = seconds_of(request["at"]) if "at" in request else None
     backup = choose(backups_of(), lambda b: b["ended"], at, "PostgreSQL")
+    pieces = pieces_after(backup)
+    gap = gap_in(pieces)
+    if gap and (at is None or at > gap["until"]):
+        # PostgreSQL would take it for the log's end, and say nothing.
+        until = datetime.datetime.fromtimestamp(gap["until"], datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        raise Failed(
+            f"the log of transactions has a gap: its piece {gap['piece']} is not in the repository, and later ones are; "
+            f"a restore is possible up to {until} (rebuild --at {until}); nothing was changed"
+        )
+    if at is not None and at >= (gap["until"] if gap else max(pieces.values(), default=0)):
+        at = None  # All of it is from before: PostgreSQL would look for a later commit, and give up (recovery_target_time).
     known = annotations_of(backup["label"])
     os.makedirs(os.path.dirname(data), exist_ok=True)
     owner = pwd.getpwnam("postgres")
@@ -404,8 +455,8 @@ def restore_postgresql(said, request):
     begun_again = ["--delta", "--force"] if begun else []
     done = {"postgresql": backup["label"], "rows": "not declared"}
     counted = known["point"] and known["rows"]
-    # Rows are counted at a point after the backup's end, which a restore to a time before it does not reach.
-    reached = counted and (at is None or at >= time_of(known["point"]))
+    # Rows are counted at a point after the backup's end, which a restore to a time before it does not reach, nor one that a gap ends.
+    reached = counted and (at is None or at >= time_of(known["point"])) and not (gap and time_of(known["point"]) >= gap["until"])
     first = ["--type=name", f"--target={known['point']}", "--target-action=pause"] if reached else target_of(at)
     pgbackrest("restore", f"--set={backup['label']}", *begun_again, *first)
     if reached:

@@ -165,12 +165,12 @@ export const backup: Kind<Backup> = kind({
     const problems: Problem[] = [];
     if (!value.postgresql && !value.directories.length)
       problems.push({
-        code: "ING1760",
+        code: "ING1460",
         message: "nothing is backed up: it has neither `postgresql:` nor `directories:`",
         hint: "write `postgresql: {}`, or name directories",
       });
     if (value.postgresql && !host.has("postgresql"))
-      problems.push({ code: "ING1760", path: ["postgresql"], message: `${host.name} has no PostgreSQL`, hint: "declare `postgresql: {}`" });
+      problems.push({ code: "ING1460", path: ["postgresql"], message: `${host.name} has no PostgreSQL`, hint: "declare `postgresql: {}`" });
     const place = volumeOf(value.to, host);
     const held = [
       ...(value.postgresql ? [{ what: "PostgreSQL", path: dataIn(host) }] : []),
@@ -179,14 +179,14 @@ export const backup: Kind<Backup> = kind({
     const beside = held.find(({ path }) => volumeOf(path, host) === place);
     if (place === undefined)
       problems.push({
-        code: "ING1761",
+        code: "ING1461",
         path: ["to"],
         message: `${value.to} is on no volume: the backups would go with the machine`,
         hint: "declare a volume that is mounted there, or above it",
       });
     else if (beside)
       problems.push({
-        code: "ING1761",
+        code: "ING1461",
         path: ["to"],
         message: `${value.to} is on the volume ${place}, as ${beside.what} is: one lost disk would take both`,
         hint: "give the backups a volume of their own",

@@ -114,6 +114,9 @@ export async function chooseSource(project: Project, plan: HostPlan, rebuild: Re
   const settings = settingsFor(plan);
   const repository = repositoryOf(plan, settings);
   const source: Source = { attached: [], restored: [], empty: [] };
+  const { directories, postgresql } = settings;
+  const homeless = [...directories, ...(postgresql ? [postgresql.data] : [])].filter((path) => !nearest(plan, path));
+  if (homeless.length) source.restored.push({ volume: "the machine's own disk", because: `${homeless.join(", ")} went with it` });
   for (const volume of plan.volumes) {
     const file = volumeFile(project, plan.stack, plan.host, volume.name);
     const health = await during(progress, `look at volume ${volume.name}`, () => healthOf(file));
@@ -172,6 +175,9 @@ export async function foreseen(
       ? `fence: ${running.map((m) => `${m.host} is ${m.state}`).join(", ")}, and would be powered off`
       : "fence: no machine of the stack runs",
     ...volumes,
+    ...[...settings.directories, ...(settings.postgresql ? [settings.postgresql.data] : [])]
+      .filter((path) => !nearest(plan, path))
+      .map((path) => `${path}: on no volume, so it goes with the machine and would be restored from the backups`),
     `launch: from the image that it had${known ? ` (${known.imageDigest.slice(0, 12)})` : ", which nobody knows any more: the recipe's"}${others.length ? `; ${others.join(", ")} would be launched anew beside it, with their data` : ""}`,
     ...(known && known.generation !== plan.generation.digest
       ? ["launch: the stack's file has changed since: the new machine is what it says now"]

@@ -144,6 +144,20 @@ if (part === "begin") {
     assert.not.ok(existsSync(made), device);
   });
 
+  test("a disk whose file is gone is detached all the same", async ({ folder }) => {
+    if (process.getuid?.() !== 0 || !existsSync("/dev/loop-control")) return;
+    const ledger = ledgerAt(folder);
+    const entry = ledger.begin("a", "machine a/b");
+    const file = join(folder, "a disk.img");
+    ledger.add(entry, { kind: "loop", file });
+    writeFileSync(file, "");
+    truncateSync(file, 2 ** 20);
+    execFileSync("losetup", ["--find", file]);
+    rmSync(file);
+    await ledger.undo(entry);
+    assert.not.match(execFileSync("losetup", ["--list", "--noheadings", "--output", "BACK-FILE"], { encoding: "utf8" }), file);
+  });
+
   test("a process is known by its number and when it began", () => {
     assert.match(startOf(process.pid) ?? "", /^\d+$/);
     assert.is(startOf(process.pid), startOf(process.pid));

@@ -174,7 +174,20 @@ died() {
 
 # A cluster that was restored goes through what was archived since, and is nobody's to write to until it has.
 until_recovered() {
-	while [ "$(echo 'select pg_is_in_recovery();' | sql postgres)" = t ]; do
+	asked=
+	while :; do
+		state=$(echo 'select pg_is_in_recovery();' | sql postgres 2>/dev/null) || state=
+		[ "$state" != f ] || return 0
+		if [ -z "$state$asked" ] && [ -e "$ARG_DATA/recovery.signal" ] &&
+			journal_of "$unit" | grep -q 'recovery ended before configured recovery target was reached'; then
+			# No commit is later than the time that was asked for: all of the log is from before it.
+			asked=all
+			systemctl stop "$unit"
+			as postgres sed -i '/^recovery_target/d' "$ARG_DATA/postgresql.auto.conf"
+			systemctl reset-failed "$unit" 2>/dev/null || true
+			systemctl start "$unit" || died "did not start"
+		fi
+		! systemctl --quiet is-failed "$unit" || died "failed"
 		sleep 0.2
 	done
 }

@@ -1,0 +1,239 @@
+// A host back from nothing: its disk destroyed while a client commits, its machine destroyed with its disk kept, a rebuild killed after each of its
+// phases, two at once, a gap in the log, another cluster's backups. Committed transactions are counted by their client, who is told of each.
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, copyFileSync, existsSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { toolFolder } from "../../lib/paths.ts";
+import type { Backups } from "../../stacks/recovery/backups.ts";
+import { phases, type Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { type TestProject, testProject } from "./project.ts";
+
+const test = suite("rebuild");
+let project: TestProject;
+const on = async (script: string): Promise<string> => {
+  const { code, stdout, stderr } = await project.on("kept/db", script);
+  assert.is(code, 0, `${script}\n${stdout}${stderr}`);
+  return stdout.trim();
+};
+const sql = (text: string) => on(`cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 shop`);
+const disk = (name: string) => join(project.folder, ".ingot/volumes/kept/db", `${name}.img`);
+const backups = async () => ((await project.json(["backups", "kept"])) as Backups[])[0] as Backups;
+
+/** The machine ends as when its power goes. */
+async function powerFails(): Promise<void> {
+  const [pid] = readFileSync(join(project.folder, ".ingot/machines/kept/db/run/leader"), "utf8").split(" ");
+  spawn("kill", ["-9", String(pid)]);
+  for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await new Promise((resolve) => setTimeout(resolve, 100));
+}
+
+/** Writes noise over a disk's beginning, where its file system says what it is. */
+function ruin(name: string): void {
+  const handle = openSync(disk(name), "r+");
+  for (let at = 0; at < 8; at++) writeSync(handle, Buffer.alloc(1 << 20, 0x5a), 0, 1 << 20, at << 20);
+  closeSync(handle);
+}
+
+/** Commits one row after the other, and is told each one's number and when it was committed (seconds since 1970). */
+function writer(): { child: ChildProcess; told: { id: number; at: number }[] } {
+  const script = `cd / && exec runuser -u postgres -- sh -c 'i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo "insert into orders (id) select max(id)+1 from orders returning id, extract(epoch from clock_timestamp());"; sleep 0.05; done | psql -XqAt shop'`;
+  const ingot = [join(toolFolder, "dist/ingot.js"), "exec", "kept/db", "--", "sh", "-c", script];
+  const child = spawn(process.execPath, ingot, { cwd: project.folder, stdio: ["ignore", "pipe", "ignore"] });
+  const told: { id: number; at: number }[] = [];
+  let rest = "";
+  child.stdout?.on("data", (chunk: Buffer) => {
+    const lines = (rest + chunk.toString()).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) told.push({ id: Number(line.split("|")[0]), at: Number(line.split("|")[1]) });
+  });
+  return { child, told };
+}
+
+async function rebuilt(
+  ...more: string[]
+): Promise<Rebuild & { restored: { rows?: { same: Record<string, { rows: number }> } }; stderr: string }> {
+  const { code, stdout, stderr } = await project.ingot(["rebuild", "kept/db", ...more, "--json"]);
+  assert.is(code, 0, stdout + stderr);
+  return { ...(JSON.parse(stdout) as Rebuild & { restored: object }), stderr };
+}
+
+test.before(async () => {
+  project = await testProject(["inloop"]);
+  copyFileSync(join(toolFolder, "tests/e2e/kept.yaml"), join(project.folder, "stacks/kept.yaml"));
+  const { code, stdout, stderr } = await project.ingot(["up", "kept"]);
+  assert.is(code, 0, stdout + stderr);
+  await sql(
+    "create table orders (id int primary key); alter table orders owner to shop; insert into orders select generate_series(1,1000);",
+  );
+  await on(
+    "echo picture >/srv/data/media/one && chown www-data: /srv/data/media/one && chmod 0640 /srv/data/media/one; echo mine >/srv/scratch/x",
+  );
+});
+test.after(async () => {
+  await project?.remove();
+});
+
+test("a backup is made, listed with its rows, and nothing is late; a second apply changes nothing", async () => {
+  const { code, stdout } = await project.ingot(["backup", "kept", "--full"]);
+  assert.is(code, 0, stdout);
+  assert.match(stdout, /kept\/db: full: \d{8}-\d{6}F, shop:orders 1000 rows/);
+  const found = await backups();
+  assert.equal(found.late, []);
+  assert.is(found.postgresql.at(-1)?.type, "full");
+  assert.ok((found.archive?.rpo_seconds ?? 99) < 15, JSON.stringify(found.archive));
+  const applied = (await project.json(["apply", "kept"])) as { hosts: { steps: { step: string; outcome: string }[] }[] };
+  assert.equal(
+    applied.hosts.flatMap((h) => h.steps.filter((s) => s.outcome !== "unchanged")),
+    [],
+  );
+});
+
+test("the repositories hold nothing that can be read without the password", async () => {
+  assert.is(await on("grep -rls -e picture -e generate_series /srv/backup | wc -l"), "0");
+  assert.is(await on("stat -c %U:%a /etc/ingot/backup/pgbackrest.conf /etc/ingot/backup/password"), "postgres:400\nroot:400");
+});
+
+test("what a rebuild would do is said, and done by nobody", async () => {
+  const { code, stdout } = await project.ingot(["rebuild", "kept/db", "--dry-run"]);
+  assert.is(code, 0);
+  assert.match(stdout, /fence: db is running, and would be powered off/);
+  assert.match(
+    stdout,
+    /volume data: looked at once .* restored from the backups \(\/srv\/data\/media, \/srv\/data\/postgresql\/15\/main\)/,
+  );
+  assert.match(stdout, /volume scratch: .* new and empty: nothing of it is backed up/);
+  assert.match(stdout, /at most 5 s before the end/);
+  assert.is(await sql("select count(*) from orders"), "1000");
+});
+
+test("the disk destroyed while a client commits: of what it was told, at most the last seconds are lost; files and rows are proven", async () => {
+  const { child, told } = writer();
+  await new Promise((resolve) => setTimeout(resolve, 15_000));
+  await powerFails();
+  const died = Date.now() / 1000;
+  child.kill();
+  ruin("data");
+  assert.ok(told.length > 50, String(told.length));
+  const result = await rebuilt();
+  assert.equal(result.source?.attached, ["scratch", "backup"]);
+  assert.match(result.source?.restored[0]?.because ?? "", /broken|nothing on it/);
+  // Nothing is deleted: the ruined disk is there by another name.
+  assert.ok(existsSync(result.source?.restored[0]?.aside ?? ""));
+  assert.is(result.restored.rows?.same["shop:orders"]?.rows, 1000);
+  const last = Number(await sql("select max(id) from orders"));
+  assert.is(await sql("select count(*) = max(id) from orders"), "t");
+  const lost = told.filter((row) => row.id > last);
+  const first = lost[0]?.at ?? died;
+  // 5 s of archive_timeout, and what it takes to copy a piece of the log.
+  assert.ok(died - first < 10, `${lost.length} of ${told.length} commits lost, the first ${died - first} s before the end`);
+  assert.is(
+    await on("cat /srv/data/media/one; stat -c %U:%G:%a /srv/data/media/one /srv/data/media; cat /srv/scratch/x"),
+    "picture\nwww-data:www-data:640\nwww-data:www-data:750\nmine",
+  );
+  // A timeline of its own, and a backup that begins it.
+  assert.is(await sql("select pg_is_in_recovery(), timeline_id from pg_control_checkpoint()"), "f|2");
+  assert.equal((await backups()).late, []);
+});
+
+test("the machine destroyed and its disks kept: they are attached, and nothing is lost", async () => {
+  await sql("insert into orders select max(id)+1 from orders");
+  const before = await sql("select count(*) from orders");
+  await powerFails();
+  const result = await rebuilt();
+  assert.equal(result.source?.restored, []);
+  assert.is(await sql("select count(*) from orders"), before);
+});
+
+test("as it was at a time: what was committed since is put aside with its disk", async () => {
+  await project.ingot(["backup", "kept"]);
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  const before = await sql("select count(*) from orders");
+  const at = `${new Date().toISOString().slice(0, 19)}Z`;
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  await sql("delete from orders where id > 10; select pg_switch_wal()");
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  const result = await rebuilt("--at", at);
+  assert.match(result.source?.restored[0]?.because ?? "", new RegExp(`as it was at ${at}`));
+  assert.is(await sql("select count(*) from orders"), before);
+});
+
+test("killed after each of its phases, it is gone on with; nobody else begins another meanwhile", async () => {
+  await powerFails();
+  rmSync(disk("data"));
+  const file = join(project.folder, ".ingot/recovery/kept.db.json");
+  const ended = () =>
+    existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as Rebuild).phases.filter((p) => p.ended).map((p) => p.phase) : [];
+  for (const [i, name] of phases.slice(0, -1).entries()) {
+    const { child, ended: over } = project.begin(["rebuild", "kept/db"]);
+    for (let n = 0; n < 1200 && !ended().includes(name); n++) await new Promise((resolve) => setTimeout(resolve, 100));
+    if (i === 0) {
+      const second = await project.ingot(["rebuild", "kept/db"]);
+      assert.is(second.code, 1);
+      assert.match(second.stderr, /rebuild kept\/db \(process \d+\) is at it already/);
+    }
+    child.kill("SIGKILL");
+    await over;
+    assert.equal(ended().slice(0, i + 1), phases.slice(0, i + 1));
+  }
+  const wrong = await project.ingot(["rebuild", "kept/db", "--at", "2026-01-01T00:00:00Z"]);
+  assert.match(wrong.stderr, /a rebuild of kept\/db was begun .* and has not ended/);
+  const result = await rebuilt();
+  assert.match(result.stderr, /going on with the rebuild/);
+  assert.equal(
+    result.phases.map((p) => p.phase),
+    [...phases],
+  );
+  assert.is(await sql("select count(*) = max(id) from orders"), "t");
+  assert.not.ok(existsSync(file));
+});
+
+test("a lost disk without a rebuild: the new cluster is not backed up over the old one's backups", async () => {
+  await powerFails();
+  rmSync(disk("data"));
+  await project.ingot(["down", "kept"]);
+  const { code, stderr } = await project.ingot(["up", "kept"]);
+  assert.is(code, 1);
+  assert.match(stderr, /backup:repository failed/);
+  assert.match(stderr, /holds the backups of another cluster .* `ingot rebuild` restores them/);
+});
+
+test("a gap in the log is said, with the time up to which a restore is possible, and a restore to before it works", async () => {
+  // The disk that the last test has made is a cluster of its own: away with it.
+  await project.ingot(["down", "kept"]);
+  rmSync(disk("data"));
+  await rebuilt();
+  await sql("select pg_switch_wal()");
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  const archive = "cd /srv/backup/postgresql/archive/main/*/ && find . -name '????????????????????????-*'";
+  const last = (await on(`${archive} | sort -t/ -k3 | tail -n 2 | head -n 1`)).split("/").pop() ?? "";
+  await on(
+    "cd / && for i in 1 2 3; do echo 'insert into orders select max(id)+1 from orders; select pg_switch_wal();' | runuser -u postgres -- psql -XqAt shop; sleep 1; done; sleep 3",
+  );
+  await on(`${archive} -name '${last}' -delete`);
+  const listed = await project.ingot(["backups", "kept"]);
+  assert.is(listed.code, 1);
+  assert.match(listed.stdout, /LATE kept\/db: PostgreSQL's log has a gap/);
+  await powerFails();
+  rmSync(disk("data"));
+  const { code, stderr } = await project.ingot(["rebuild", "kept/db"]);
+  assert.is(code, 1);
+  const [, until] = /a restore is possible up to (\S+Z) /.exec(stderr) ?? [];
+  assert.ok(until, stderr);
+  rmSync(join(project.folder, ".ingot/recovery/kept.db.json"));
+  await rebuilt("--at", until ?? "");
+  assert.is(await sql("select count(*) = max(id) from orders"), "t");
+});
+
+test("its own folder lost, .ingot/ but for disks and secrets: it is rebuilt from the recipe", async () => {
+  await powerFails();
+  await project.ingot(["down", "kept"]);
+  rmSync(disk("data"));
+  for (const name of readdirSync(join(project.folder, ".ingot")).filter((f) => !["images", "cache", "volumes", "secrets"].includes(f)))
+    rmSync(join(project.folder, ".ingot", name), { recursive: true });
+  const result = await rebuilt();
+  assert.equal(result.images, {});
+  assert.is(await sql("select count(*) > 1000 from orders"), "t");
+});
+
+test.run();
