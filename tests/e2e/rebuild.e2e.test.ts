@@ -11,6 +11,8 @@ import { phases, type Rebuild } from "../../stacks/recovery/rebuild.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("rebuild");
+/** Each is a machine or two more: in the long suite. */
+const long = process.env.INGOT_TEST_LONG ? test : test.skip;
 let project: TestProject;
 const on = async (script: string): Promise<string> => {
   const { code, stdout, stderr } = await project.on("kept/db", script);
@@ -136,7 +138,7 @@ test("the disk destroyed while a client commits: of what it was told, at most th
   assert.equal((await backups()).late, []);
 });
 
-test("the machine destroyed and its disks kept: they are attached, and nothing is lost", async () => {
+long("the machine destroyed and its disks kept: they are attached, and nothing is lost", async () => {
   await sql("insert into orders select max(id)+1 from orders");
   const before = await sql("select count(*) from orders");
   await powerFails();
@@ -145,7 +147,7 @@ test("the machine destroyed and its disks kept: they are attached, and nothing i
   assert.is(await sql("select count(*) from orders"), before);
 });
 
-test("as it was at a time: what was committed since is put aside with its disk", async () => {
+long("as it was at a time: what was committed since is put aside with its disk", async () => {
   await project.ingot(["backup", "kept"]);
   await new Promise((resolve) => setTimeout(resolve, 2000));
   const before = await sql("select count(*) from orders");
@@ -158,7 +160,7 @@ test("as it was at a time: what was committed since is put aside with its disk",
   assert.is(await sql("select count(*) from orders"), before);
 });
 
-test("killed after each of its phases, it is gone on with; nobody else begins another meanwhile", async () => {
+long("killed after each of its phases, it is gone on with; nobody else begins another meanwhile", async () => {
   await powerFails();
   rmSync(disk("data"));
   const file = join(project.folder, ".ingot/recovery/kept.db.json");
@@ -198,7 +200,7 @@ test("a lost disk without a rebuild: the new cluster is not backed up over the o
   assert.match(stderr, /holds the backups of another cluster .* `ingot rebuild` restores them/);
 });
 
-test("a gap in the log is said, with the time up to which a restore is possible, and a restore to before it works", async () => {
+long("a gap in the log is said, with the time up to which a restore is possible, and a restore to before it works", async () => {
   // The disk that the last test has made is a cluster of its own: away with it.
   await project.ingot(["down", "kept"]);
   rmSync(disk("data"));
@@ -225,7 +227,7 @@ test("a gap in the log is said, with the time up to which a restore is possible,
   assert.is(await sql("select count(*) = max(id) from orders"), "t");
 });
 
-test("its own folder lost, .ingot/ but for disks and secrets: it is rebuilt from the recipe", async () => {
+long("its own folder lost, .ingot/ but for disks and secrets: it is rebuilt from the recipe", async () => {
   await powerFails();
   await project.ingot(["down", "kept"]);
   rmSync(disk("data"));
