@@ -1,5 +1,5 @@
 // Baking: from a recipe and its lock to an image in the store. Called by scripts/bake.ts, and by whoever needs an image.
-import { chmodSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { RefusedError } from "../lib/diagnostics.ts";
@@ -8,11 +8,11 @@ import { ledgerAt } from "../lib/ledger.ts";
 import { lockOneWhenFree, lockWhenFree } from "../lib/lock.ts";
 import { type Project, toolFolder } from "../lib/paths.ts";
 import type { Progress, Task } from "../lib/progress.ts";
-import { RunError, run } from "../lib/run.ts";
+import { RunError } from "../lib/run.ts";
 import { debFolder, fetchDebs, GoneError, lockRecipe } from "./archive.ts";
 import { type Digests, digestsOf } from "./digest.ts";
 import { secondsOf, stepsOf } from "./estimate.ts";
-import { enabledUnitsOf, hostFiles, lateFiles, maskedIfPresent, type TreeFile } from "./files.ts";
+import { hostFiles, lateFiles, type TreeFile } from "./files.ts";
 import { assertRuns } from "./foreign.ts";
 import type { Image } from "./image.ts";
 import { type Layer, type LayerRecord, layerAt, layerFolder, layersIn, missingOf } from "./layers.ts";
@@ -21,6 +21,7 @@ import { type Facts, manifestOf, readFacts } from "./manifest.ts";
 import { provision } from "./provision.ts";
 import { removeFolder } from "./prune.ts";
 import { loadRecipe, type Recipe } from "./recipe.ts";
+import { configureValues, environmentOf, layerValues, scratch, writeFiles, writePackages, writeScripts } from "./step.ts";
 import { imageAt, listImages } from "./store.ts";
 import { brokenTruths } from "./truths.ts";
 import { isSound } from "./verify.ts";
@@ -167,11 +168,7 @@ async function makeImage(job: Job): Promise<Image> {
     // Whatever fails of it is made again, and said, by whoever needs it.
     const other = below && beside?.({ recipe, lock, layers: keys, listing: join(below.root, "../files") }).catch(() => undefined);
     try {
-      await runStep(job, folder, below, "configure.sh", [], {
-        BAKE_DISABLED: recipe.disabled.join(" "),
-        BAKE_ENABLED: [...enabledUnitsOf(host), ...recipe.enabled].join(" "),
-        BAKE_MASKED_IF_PRESENT: maskedIfPresent.join(" "),
-      });
+      await runStep(job, folder, below, "configure.sh", [], configureValues(recipe, host));
     } finally {
       await other;
     }
@@ -211,7 +208,7 @@ export async function layered(job: LayerJob, layers: Layer[]): Promise<Below | u
       const began = performance.now();
       await fetchDebs(project, recipe, { ...lock, packages: layer.packages }, progress);
       await writeFiles(folder, layer.files, lock);
-      await runStep(job, folder, below, layer.step, layer.packages, { BAKE_LOCALES: layer.locales.join(" ") });
+      await runStep(job, folder, below, layer.step, layer.packages, layerValues(layer));
       const record: LayerRecord = {
         title: layer.title,
         image: recipe.image,
@@ -271,43 +268,6 @@ async function make<T>(
 
 const tenths = (n: number): number => Math.round(n * 10) / 10;
 
-/** What the scripts read and write beside the tree. */
-const scratch = ["facts", "own", "files.tar", "scripts", "packages", "sums"];
-
-/** One archive of files without their folders, which so keep owner and mode. */
-async function writeFiles(folder: string, files: TreeFile[], lock: PackageLock): Promise<void> {
-  mkdirSync(join(folder, "own"));
-  for (const file of files) {
-    const path = join(folder, "own", file.path);
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, file.content);
-    chmodSync(path, Number.parseInt(file.mode, 8));
-  }
-  const argv = ["tar", "--create", "--file", join(folder, "files.tar"), "--directory", join(folder, "own"), "--owner=0", "--group=0"];
-  const input = files.map((f) => `.${f.path}\n`).join("");
-  await run([...argv, `--mtime=@${lock.date}`, "--verbatim-files-from", "--files-from=-"], { input });
-}
-
-/** The recipe's own scripts, for images/provision/scripts.sh. */
-function writeScripts(folder: string, recipe: Recipe, lock: PackageLock): void {
-  recipe.provision.forEach(({ script, content, variables }, i) => {
-    const into = join(folder, "scripts", String(i).padStart(3, "0"));
-    mkdirSync(into, { recursive: true });
-    const environment = {
-      PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-      HOME: "/root",
-      LC_ALL: "C.UTF-8",
-      DEBIAN_FRONTEND: "noninteractive",
-      SOURCE_DATE_EPOCH: String(lock.date),
-      ...variables,
-    };
-    const call = ["env", "--ignore-environment", ...Object.entries(environment).map(([k, v]) => `${k}=${v}`), "/run/ingot-script"];
-    writeFileSync(join(into, "title"), script);
-    writeFileSync(join(into, "script"), content);
-    writeFileSync(join(into, "call"), call.map((word) => `${word}\0`).join(""));
-  });
-}
-
 /** Runs images/provision/layer.sh, which runs `step` on what is below. */
 async function runStep(
   { project, recipe, lock, progress }: LayerJob,
@@ -317,24 +277,14 @@ async function runStep(
   packages: LockedPackage[],
   values: Record<string, string>,
 ): Promise<void> {
-  writeFileSync(join(folder, "packages"), packages.map((p) => `${p.sha256}.deb\n`).join(""));
+  writePackages(folder, packages);
   // Images and layers are made beside each other, as many on this computer as it has processors.
   const slots = Array.from({ length: atOnce }, (_, i) => `bake slot ${i}`);
   const slot = await lockOneWhenFree(slots, `bake of ${recipe.image}`, (holder) =>
     progress.say(`waiting for the ${holder}: ${atOnce} at a time`),
   );
-  const environment = {
-    BAKE_FOLDER: folder,
-    BAKE_PROVISION: join(toolFolder, "images/provision"),
-    BAKE_DATE: String(lock.date),
-    SOURCE_DATE_EPOCH: String(lock.date),
-    BAKE_ARCHITECTURE: recipe.architecture,
-    BAKE_DEBS: debFolder(project),
-    BAKE_BELOW: below?.root ?? "",
-    BAKE_STEP: step,
-    BAKE_TMPFS: String(memoryFor(packages)),
-    ...values,
-  };
+  const at = { folder, provision: join(toolFolder, "images/provision"), debs: debFolder(project), below: below?.root ?? "" };
+  const environment = { ...environmentOf(recipe, lock, at, step), BAKE_TMPFS: String(memoryFor(packages)), ...values };
   const lines: string[] = [];
   const shown = new Phases(progress, packages.length);
   try {

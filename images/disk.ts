@@ -8,19 +8,20 @@ import { lockWhenFree } from "../lib/lock.ts";
 import type { Project } from "../lib/paths.ts";
 import { during, type Progress } from "../lib/progress.ts";
 import { run } from "../lib/run.ts";
-import { fetchDebs, GoneError, solve } from "./archive.ts";
+import { fetchDebs, GoneError } from "./archive.ts";
 import { bake, type LayersMade } from "./bake.ts";
 import { type BaseJob, baseDisk, espFiles } from "./disk-base.ts";
-import { diskKey, hasToolsLock, toolsFor, toolsLockOf, toolsName, toolsRecipe } from "./disk-key.ts";
+import { diskKey, toolsFor } from "./disk-key.ts";
 import { type Layout, layoutOf, leastOf } from "./disk-layout.ts";
 import { configuration, inFolder, runDiskScript } from "./disk-make.ts";
 import { patchOf, withFiles } from "./disk-patch.ts";
 import { brokenDisk, readDiskFacts, refuseBroken } from "./disk-truths.ts";
 import type { Image } from "./image.ts";
-import { bytesOf, lockPath, lockText, megabytes, type PackageLock } from "./lock.ts";
+import { bytesOf, megabytes, type PackageLock } from "./lock.ts";
 import { readListing, sizeOf } from "./manifest.ts";
 import { loadRecipe, placeOf, type Recipe } from "./recipe.ts";
 import { filesOf } from "./store.ts";
+import { hasToolsLock, lockTools, toolsLockOf, toolsName, toolsRecipe } from "./tools.ts";
 
 export const diskFormats = ["raw", "qcow2"] as const;
 export type DiskFormat = (typeof diskFormats)[number];
@@ -57,11 +58,11 @@ export async function makeDisk(
 ): Promise<Disk> {
   // The part of it that is the packages' is made while the image is: as large as they suggest, and again if that was wrong.
   const beside = async ({ recipe, lock, layers, listing }: LayersMade) => {
-    const tools = toolsLockOf(project, recipe);
+    const tools = toolsLockOf(project, "disk", recipe);
     if (!tools || !lock.packages.some((p) => p.name.startsWith("linux-image-"))) return;
     const size = sizeOf(readListing(readFileSync(listing, "utf8")));
     const layout = layoutOf({ name, manifest: { size } }, recipe.disk);
-    await fetchDebs(project, toolsRecipe(recipe), tools, progress);
+    await fetchDebs(project, toolsRecipe("disk", recipe), tools, progress);
     await baseDisk({ project, recipe, layers, layout, tools, date: lock.date, progress });
   };
   const { image } = await bake(project, name, { locked, progress, beside });
@@ -92,7 +93,7 @@ export async function diskOf(
       const wanted = format === "raw" ? path : path.replace(/raw$/, "qcow2");
       const there = existsSync(wanted);
       if (!there && !existsSync(path)) {
-        await fetchDebs(project, toolsRecipe(recipe), lock, progress);
+        await fetchDebs(project, toolsRecipe("disk", recipe), lock, progress);
         // Of the image: the bake has written it when it was through.
         const date = Math.floor(statSync(join(image.root, "etc/.updated")).mtimeMs / 1000);
         await makeRaw({ project, recipe, layers: image.manifest.layers, layout, tools: lock, date, progress }, image, path);
@@ -102,7 +103,7 @@ export async function diskOf(
     } catch (error) {
       if (!(error instanceof GoneError) || locked) throw error;
       progress.say(`What makes the disk of ${image.name} cannot be had any more (${error.message}): locking anew.`);
-      lock = await lockTools(project, recipe, progress);
+      lock = await lockTools(project, "disk", recipe, progress);
     } finally {
       turn.release();
     }
@@ -110,27 +111,16 @@ export async function diskOf(
 }
 
 async function toolsLock(project: Project, recipe: Recipe, locked: true | undefined, progress: Progress): Promise<PackageLock> {
-  const lock = toolsLockOf(project, recipe);
+  const lock = toolsLockOf(project, "disk", recipe);
   if (lock) return lock;
   if (locked)
     throw new RefusedError(
-      hasToolsLock(project, recipe)
-        ? `${toolsName(recipe)}.lock.json was made for other packages`
+      hasToolsLock(project, "disk", recipe)
+        ? `${toolsName("disk", recipe)}.lock.json was made for other packages`
         : `what makes ${recipe.image}'s disk is not locked`,
       `make it: ingot image disk ${recipe.image}`,
     );
-  return lockTools(project, recipe, progress);
-}
-
-/** Locks what makes disks of the recipe's release: GRUB, shim, and the programs that write file systems. */
-export async function lockTools(project: Project, recipe: Recipe, progress: Progress): Promise<PackageLock> {
-  const solved = await solve(toolsRecipe(recipe), progress);
-  // What is essential is in every image.
-  const lock = { ...solved, packages: solved.packages.filter((p) => !p.essential) };
-  const path = lockPath(project, lock.image);
-  writeFileSync(`${path}.${process.pid}.tmp`, lockText(lock));
-  renameSync(`${path}.${process.pid}.tmp`, path);
-  return lock;
+  return lockTools(project, "disk", recipe, progress);
 }
 
 /** @throws InputError when the recipe's `disk:` has no room for what is in the image */

@@ -16,12 +16,17 @@ export interface Distro {
   base: string[];
   /** What makes a bootable disk, by architecture: GRUB, shim, and what writes partitions and file systems. Never installed in an image. */
   disk: Record<Architecture, string[]>;
+  /** What a bake needs on a builder beside its essential packages. */
+  builder: string[];
+  /** Its own image in EC2, which a builder starts from: who owns it, what it is called, its user, and the device of its root. */
+  cloudImage: { owner: string; name(release: Release, architecture: Architecture): string; user: string; rootDevice: string };
   /** Where its packages come from: updates and security are in it. */
   archives(release: Release, architecture: Architecture): Record<string, Archive>;
   /** Where its archives can be had as they were at a time, by their own address. */
   snapshots: Record<string, string>;
 }
 
+const builderPrograms = ["mmdebstrap", "apt-utils", "python3"];
 const diskPrograms = ["fdisk", "e2fsprogs", "dosfstools", "mtools"];
 
 export const distros: Record<DistroName, Distro> = {
@@ -34,6 +39,14 @@ export const distros: Record<DistroName, Distro> = {
     disk: {
       amd64: ["grub-pc-bin", "grub-efi-amd64-signed", "shim-signed", "shim-helpers-amd64-signed", ...diskPrograms],
       arm64: ["grub-efi-arm64-signed", "shim-signed", "shim-helpers-arm64-signed", ...diskPrograms],
+    },
+    builder: builderPrograms,
+    // https://wiki.debian.org/Cloud/AmazonEC2Image
+    cloudImage: {
+      owner: "136693071363",
+      name: (release, architecture) => `debian-${distros.debian.releases[release]?.version}-${architecture}-*`,
+      user: "admin",
+      rootDevice: "/dev/xvda",
     },
     archives: (release) => ({
       main: { mirror: "http://deb.debian.org/debian", suites: [release, `${release}-updates`], components: ["main"] },
@@ -52,6 +65,15 @@ export const distros: Record<DistroName, Distro> = {
     disk: {
       amd64: ["grub-pc-bin", "grub-efi-amd64-signed", "shim-signed", ...diskPrograms],
       arm64: ["grub-efi-arm64-signed", "shim-signed", ...diskPrograms],
+    },
+    builder: builderPrograms,
+    // https://documentation.ubuntu.com/aws/aws-how-to/instances/find-ubuntu-images/
+    cloudImage: {
+      owner: "099720109477",
+      name: (release, architecture) =>
+        `ubuntu/images/hvm-ssd*/ubuntu-${release}-${distros.ubuntu.releases[release]?.version}-${architecture}-server-*`,
+      user: "ubuntu",
+      rootDevice: "/dev/sda1",
     },
     archives: (release, architecture) => {
       const ports = architecture === "amd64" ? undefined : "http://ports.ubuntu.com/ubuntu-ports";

@@ -5,11 +5,12 @@ import { short } from "../lib/digest.ts";
 import { ledgerAt, startOf } from "../lib/ledger.ts";
 import type { Project } from "../lib/paths.ts";
 import { imageDigest } from "./digest.ts";
-import { diskKey, toolsLockOf } from "./disk-key.ts";
+import { diskKey } from "./disk-key.ts";
 import { layerAt, layerFolder, layersIn } from "./layers.ts";
 import { readLock } from "./lock.ts";
 import { loadRecipe, recipeNames } from "./recipe.ts";
 import { findImage, listImages } from "./store.ts";
+import { toolsLockOf } from "./tools.ts";
 
 export interface Prunable {
   kind: "image" | "layer" | "disk";
@@ -38,7 +39,7 @@ export function prunable(project: Project, machines: Set<string>): Prunable[] {
   // What machines have may stand on any of its image's disks.
   const disks = recipes.flatMap((r) => {
     const image = findImage(project, r.image);
-    const lock = toolsLockOf(project, r);
+    const lock = toolsLockOf(project, "disk", r);
     if (!image || !lock || machines.has(image.digest)) return [];
     const others = readdirSync(join(project.store, image.digest)).filter((f) => /^disk-[0-9a-f]+\.(raw|qcow2)$/.test(f));
     return others

@@ -8,7 +8,8 @@ import { bakeCommand, only } from "./image.ts";
 export const help = `Bake a recipe's image, unless it is there already.
 
 Usage: ingot bake [recipe] [--locked]
-       ingot bake [recipe] --on aws [--direct] [--encrypt | --kms-key <arn>] [--locked]
+       ingot bake [recipe] --on aws [--encrypt | --kms-key <arn>] [--locked] [--ssh-from <cidr>] [--subnet <id>]
+       ingot bake [recipe] --on aws --direct [--encrypt | --kms-key <arn>] [--locked]
 
 The recipe's name is that of its file, images/<name>.yaml; it may be left out where there is but one.
 
@@ -21,6 +22,8 @@ Options:
   --direct         upload the disk that is made here, in place of provisioning an instance
   --encrypt        encrypt the AMI with the account's default key
   --kms-key <arn>  encrypt the AMI with this key
+  --ssh-from <cidr>  who may reach the ssh of Packer's instance, in place of this computer's own address; more than one may be given
+  --subnet <id>    where Packer's instance is launched, in place of the default VPC
   --json           print the result as JSON`;
 
 export async function main(args: string[], io: Io): Promise<number> {
@@ -32,12 +35,14 @@ export async function main(args: string[], io: Io): Promise<number> {
       direct: { type: "boolean" },
       encrypt: { type: "boolean" },
       "kms-key": { type: "string" },
+      "ssh-from": { type: "string", multiple: true },
+      subnet: { type: "string" },
     },
   });
   if (positionals.length > 1) throw new UsageError("bake takes one recipe", "ingot bake --help");
   const name = positionals[0] ?? only(io.project, "bake");
   if (io.on === "aws") return bakeAmi(name, values, io);
-  const foreign = (["direct", "encrypt", "kms-key"] as const).find((o) => values[o] !== undefined);
+  const foreign = (["direct", "encrypt", "kms-key", "ssh-from", "subnet"] as const).find((o) => values[o] !== undefined);
   if (foreign) throw new UsageError(`--${foreign} is about AMIs`, `ingot bake ${name} --on aws --${foreign}`);
   return bakeCommand(name, values.locked, io);
 }
@@ -47,6 +52,8 @@ interface Wanted {
   direct?: boolean;
   encrypt?: boolean;
   "kms-key"?: string;
+  "ssh-from"?: string[];
+  subnet?: string;
 }
 
 async function bakeAmi(name: string, wanted: Wanted, { json, project, progress, print }: Io): Promise<number> {
@@ -62,11 +69,17 @@ async function bakeAmi(name: string, wanted: Wanted, { json, project, progress, 
       `\`${key}\` is no ARN of a key`,
       "it looks like arn:aws:kms:eu-central-1:123456789012:key/…: `aws kms list-keys`",
     );
+  const sshFrom = wanted["ssh-from"];
+  const wrong = sshFrom?.find((cidr) => !/^\d+(\.\d+){3}\/\d+$/.test(cidr) && !/^[0-9a-f:]+\/\d+$/i.test(cidr));
+  if (wrong !== undefined) throw new UsageError(`\`${wrong}\` is no range of addresses`, "--ssh-from takes one such as 198.51.100.7/32");
+  if (wanted.direct && (sshFrom ?? wanted.subnet) !== undefined)
+    throw new UsageError("--direct launches no instance", "leave --ssh-from and --subnet out");
   const settings = settingsOf(project, undefined);
   const aws = await awsOf(settings.region);
   const { ami, made, seconds, upload } = await makeAmi(project, aws, name, {
     way: wanted.direct ? "direct" : "packer",
     bucket: await bucketOf(aws, settings.bucket),
+    builder: { sshFrom, subnet: wanted.subnet },
     encryption: key !== undefined ? { key } : wanted.encrypt ? "default" : "account",
     locked: wanted.locked ? true : undefined,
     progress,

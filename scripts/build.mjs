@@ -82,6 +82,7 @@ const entries = {
   // Programs of the tests' own.
   "tests/stacks/aws/sdk/launch": "tests/stacks/aws/sdk/launch.ts",
   "tests/ec2/bodies": "tests/ec2/bodies.ts",
+  "tests/ec2/builders": "tests/ec2/builders.ts",
 };
 for (const file of testFiles("tests")) entries[file.replace(/\.ts$/, "")] = file;
 await build({

@@ -24,6 +24,8 @@ Usage: ingot image lock <recipe>            ask the archives which packages the 
        ingot image show <image>             what is in an image
        ingot image diff <image> <image>     what the second has more, less, and otherwise than the first
        ingot image verify [<image> …]       read all of it, and say what is not as it was baked
+       ingot image prove <recipe> <digest> <facts>
+                                            what Packer's template calls: whether the tree on its builder is this image
        ingot image prune [<image> …] [--yes]
                                             which images, layers and disks nobody refers to, or these images; --yes removes them
 
@@ -72,7 +74,7 @@ There an image is said by its recipe, as that stands now, by the beginning of it
   --subnet <subnet>  promote: where it is, in an account without a default VPC; it needs no way out
   --keep <number>    prune: so many of each recipe stay in any case, the newest (3)`;
 
-const verbs = ["lock", "plan", "bake", "disk", "list", "show", "diff", "verify", "prune"];
+const verbs = ["lock", "plan", "bake", "disk", "list", "show", "diff", "verify", "prove", "prune"];
 
 /** What is about AMIs with `--on aws`; the others are about this computer wherever machines are. */
 const onAws = ["list", "show", "copy", "share", "deprecate", "prune", "promote", "rollback", "history"];
@@ -94,9 +96,10 @@ export async function main(args: string[], io: Io): Promise<number> {
       verb === undefined ? "image: what about it?" : `there is no command \`ingot image ${verb}\``,
       `${verbs.slice(0, -1).join(", ")} or ${verbs.at(-1)}: ingot image --help`,
     );
-  const most = ["verify", "prune"].includes(verb) ? names.length : verb === "diff" ? 2 : verb === "list" ? 0 : 1;
+  const most = ["verify", "prove", "prune"].includes(verb) ? names.length : verb === "diff" ? 2 : verb === "list" ? 0 : 1;
   if (names.length > most || (verb === "diff" && names.length < 2))
     throw new RefusedError(`ingot image ${verb} takes ${["no name", "one name", "two names"][most]}`, "ingot image --help");
+  if (verb === "prove") return prove(names, io);
   if (verb === "list") return list(io);
   if (verb === "prune") return pruneCommand(names, values.yes, io);
   if (verb === "verify") return verify(names, io);
@@ -119,12 +122,12 @@ export function only(project: Project, verb: string): string {
 async function lock(name: string, { json, project, progress, print }: Io): Promise<number> {
   const { lockRecipe } = await import("../images/archive.ts");
   const { explainedLock } = await import("../images/changelog.ts");
-  const { hasToolsLock } = await import("../images/disk-key.ts");
-  const { lockTools } = await import("../images/disk.ts");
+  const { hasToolsLock, lockTools } = await import("../images/tools.ts");
   const recipe = loadRecipe(project, name);
   const { lock, changes: found } = await lockRecipe(project, recipe, progress);
   const changes = await explainedLock(project, recipe, lock, found, progress);
-  if (hasToolsLock(project, recipe)) await lockTools(project, recipe, progress);
+  for (const tools of ["disk", "builder"] as const)
+    if (hasToolsLock(project, tools, recipe)) await lockTools(project, tools, recipe, progress);
   if (json) print(JSON.stringify({ image: name, packages: lock.packages.length, ...changes }, null, 2));
   else for (const line of [`images/${name}.lock.json: ${lock.packages.length} packages`, ...describeChanges(changes)]) print(line);
   return 0;
@@ -294,5 +297,19 @@ function show(name: string, { json, project, print }: Io): number {
   print(`  ${Object.keys(manifest.packages).length} packages; ${versions.map(([n, v]) => `${n} ${v}`).join(", ")}`);
   print(`  started at boot: ${enabled.map(([n]) => n).join(", ")}`);
   print(`  everything in it: ingot image show ${name} --json`);
+  return 0;
+}
+
+async function prove([name, digest, facts, ...more]: string[], { json, project, print }: Io): Promise<number> {
+  if (name === undefined || digest === undefined || facts === undefined || more.length)
+    throw new UsageError(
+      "prove takes a recipe, a digest, and the archive of facts that was brought back from the builder",
+      "ingot image --help",
+    );
+  const { wantedOf } = await import("../images/packer-folder.ts");
+  const { proveFacts } = await import("../images/packer-facts.ts");
+  const manifest = await proveFacts(wantedOf(project, name), digest, facts);
+  if (json) print(JSON.stringify(manifest, null, 2));
+  else print(`${name} ${short(digest)} is what it must be: ${Object.keys(manifest.packages).length} packages, ${megabytes(manifest.size)}`);
   return 0;
 }

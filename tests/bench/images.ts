@@ -4,12 +4,12 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFi
 import { basename, join } from "node:path";
 import { debPath, fetchDebs } from "../../images/archive.ts";
 import { undoAbandoned } from "../../images/bake.ts";
-import { toolsName, toolsRecipe } from "../../images/disk-key.ts";
 import { excludes } from "../../images/leave-out.ts";
 import { lockPath, lockText, type PackageLock, readLock, solvedPart, staged } from "../../images/lock.ts";
 import { provision } from "../../images/provision.ts";
 import { loadRecipe } from "../../images/recipe.ts";
 import { findImage } from "../../images/store.ts";
+import { toolsName, toolsRecipe } from "../../images/tools.ts";
 import { listenForSignals, sleep } from "../../lib/cancel.ts";
 import { ledgerAt } from "../../lib/ledger.ts";
 import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
@@ -90,8 +90,8 @@ class Bench {
 
   /** What all sides begin with: packages in the cache, an archive of them, the peers' programs; mkosi's cache of its incremental builds. */
   async prepare(): Promise<void> {
-    const disks = toolsRecipe(loadRecipe(tool, name));
-    const toolsLock = readLock(tool, toolsName(disks));
+    const disks = toolsRecipe("disk", loadRecipe(tool, name));
+    const toolsLock = readLock(tool, toolsName("disk", disks));
     if (!toolsLock) throw new Error(`what makes disks is not locked: ingot image disk ${name}`);
     await fetchDebs(tool, loadRecipe(tool, name), this.lock, progressOn());
     await fetchDebs(tool, disks, toolsLock, progressOn());

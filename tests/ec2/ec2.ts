@@ -47,7 +47,14 @@ export class Ec2 {
     return `http://${gateway}:${port}`;
   }
 
-  async start(): Promise<void> {
+  /**
+   * @param bodies the program that gives instances bodies, and what it is told beside what every such program is
+   * @param env of moto
+   */
+  async start(
+    bodies: { program: string; more: Record<string, string> } = { program: "bodies", more: {} },
+    env: Record<string, string> = {},
+  ): Promise<void> {
     const program = motoProgram();
     const command = this.moto === "with AMIs" ? motoAmis() : program && [program];
     if (!command) throw new Error("moto is not installed: bash scripts/setup.sh --tests");
@@ -57,6 +64,7 @@ export class Ec2 {
       INGOT_CONSOLES: join(this.folder, "ec2"),
       MOTO_EC2_LOAD_DEFAULT_AMIS: "false",
       MOTO_IAM_LOAD_MANAGED_POLICIES: "true",
+      ...env,
     }).child;
     for (let i = 0; ; i++) {
       const { code } = await this.run(["curl", "-s", "--max-time", "2", `${this.endpoint}/moto-api/data.json`]);
@@ -64,16 +72,17 @@ export class Ec2 {
       if (i > 100) throw new Error("moto does not answer");
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
-    const settings: BodiesSettings = {
+    const settings: BodiesSettings & Record<string, string> = {
       network: this.#network,
       endpoint: this.endpoint,
       folder: join(this.folder, "ec2"),
       store: join(this.folder, ".ingot/images"),
+      ...bodies.more,
     };
     mkdirSync(settings.folder);
     writeFileSync(join(this.folder, "bodies.json"), JSON.stringify(settings));
     this.#bodies = this.begin(
-      [process.execPath, join(toolFolder, "dist/tests/ec2/bodies.js"), join(this.folder, "bodies.json")],
+      [process.execPath, join(toolFolder, `dist/tests/ec2/${bodies.program}.js`), join(this.folder, "bodies.json")],
       {},
       "inherit",
     ).child;
@@ -91,7 +100,7 @@ export class Ec2 {
       stdio: ["ignore", output, output],
     });
     // Nothing here takes so long, and nothing waits for ever.
-    const timer = output === "pipe" && !argv.includes("--host") ? setTimeout(() => child.kill("SIGTERM"), 240_000) : undefined;
+    const timer = output === "pipe" && !argv.includes("--host") ? setTimeout(() => child.kill("SIGTERM"), 480_000) : undefined;
     child.on("close", () => clearTimeout(timer));
     const out: Buffer[] = [];
     const err: Buffer[] = [];

@@ -14,6 +14,7 @@ import { ensureBucket } from "../bucket.ts";
 import { lockAmi } from "../lock.ts";
 import { type Ami, type AmiWay, amiTags, findAmis } from "./ami.ts";
 import { type Encryption, journalPath, removeJournal } from "./journal.ts";
+import type { Builder } from "./packer.ts";
 import { deregister, registerAmi, untilAvailable } from "./register.ts";
 import { type Uploaded, uploadDisk } from "./upload.ts";
 
@@ -22,6 +23,8 @@ export interface MakeOptions {
   /** Of the account and region (bucketOf). */
   bucket: string;
   encryption: Encryption;
+  /** By Packer: what its instance is like. */
+  builder?: Builder;
   /** Fail rather than lock anew. */
   locked?: true;
   progress: Progress;
@@ -119,11 +122,9 @@ async function direct(
   return { ami, upload };
 }
 
-async function byPacker(project: Project, aws: Aws, image: { name: string; digest: string }, options: MakeOptions): Promise<Made> {
-  const { bucket, progress } = options;
-  const run = randomUUID();
-  throw new RefusedError(
-    `AMIs by Packer cannot be made yet (${project.folder}, ${aws.region}, ${bucket}, ${run}, ${image.name}, ${typeof progress})`,
-    "ingot bake --on aws --direct",
-  );
+async function byPacker(project: Project, aws: Aws, { name }: { name: string }, options: MakeOptions): Promise<Made> {
+  const { encryption, builder, progress } = options;
+  const { packAmi } = await import("./packer.ts");
+  const encrypted = encryption === "account" ? undefined : encryption === "default" ? {} : encryption;
+  return { ami: await packAmi({ project, name, aws, run: randomUUID(), encrypted, builder, progress }) };
 }

@@ -3,11 +3,12 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { imageDigests } from "../../../../images/digest.ts";
-import { diskKey, toolsRecipe } from "../../../../images/disk-key.ts";
+import { diskKey } from "../../../../images/disk-key.ts";
 import type { Manifest } from "../../../../images/image.ts";
 import { lockPath, lockText } from "../../../../images/lock.ts";
 import { loadRecipe } from "../../../../images/recipe.ts";
 import { imageAt } from "../../../../images/store.ts";
+import { toolsRecipe } from "../../../../images/tools.ts";
 import { type Project, toolFolder } from "../../../../lib/paths.ts";
 import type { Aws } from "../../../../stacks/aws/api.ts";
 import { bucketOf } from "../../../../stacks/aws/bucket.ts";
@@ -73,7 +74,7 @@ export function tinyProject(blocks: number): Tiny {
 function bake(project: Project, blocks: number, mark: number): { digest: string; disk: string } {
   const recipe = loadRecipe(project, "small");
   writeFileSync(lockPath(project, "small"), lockText(lockOf(recipe, [locked("linux-image-cloud-amd64", "6.1")])));
-  const tools = lockOf(toolsRecipe(recipe), []);
+  const tools = lockOf(toolsRecipe("disk", recipe), []);
   writeFileSync(lockPath(project, tools.image), lockText(tools));
   const digests = imageDigests(project, recipe);
   if (!digests) throw new Error("it is locked");
