@@ -19,10 +19,13 @@ export type { Recipe } from "./recipe-schema.ts";
 /** The names of the project's recipes. */
 export function recipeNames(project: Project): string[] {
   if (!existsSync(project.images)) return [];
-  return readdirSync(project.images)
-    .filter((f) => f.endsWith(".yaml"))
-    .map((f) => f.slice(0, -".yaml".length))
-    .sort();
+  return (
+    readdirSync(project.images)
+      // Where they go is no recipe (release.ts).
+      .filter((f) => f.endsWith(".yaml") && f !== "release.yaml")
+      .map((f) => f.slice(0, -".yaml".length))
+      .sort()
+  );
 }
 
 /**

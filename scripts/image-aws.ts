@@ -1,5 +1,6 @@
 // ingot image … --on aws: AMIs, found by what their tags say. image.ts hands over here; its help has these commands, too. All work is done by
 // stacks/aws/ami/.
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { imageDigest } from "../images/digest.ts";
 import { loadRecipe, recipeNames } from "../images/recipe.ts";
@@ -57,6 +58,7 @@ const verbs: Record<string, Verb> = {
   promote: { names: [2, 2], usage: "<image> <channel>", options: ["type", "subnet", "dry-run"], run: promote },
   rollback: { names: [2, 2], usage: "<recipe> <channel>", options: ["dry-run"], run: rollbackCommand },
   history: { names: [1, 2], usage: "<recipe> [<channel>]", options: [], run: history },
+  release: { names: [0, 1], usage: "[<file>]", options: ["type", "subnet", "dry-run"], run: releaseCommand },
 };
 
 export async function main(args: string[], io: Io): Promise<number> {
@@ -112,16 +114,26 @@ async function regionOf(project: Project): Promise<string | undefined> {
   }
 }
 
-/** A recipe that is wrong is none of these: its AMIs are there all the same. */
+/** A recipe that is wrong has no digest: its AMIs are there all the same. A digest is of fifty files, so it is taken when it is asked for. */
 function recipesOf(project: Project): KnownRecipe[] {
   return recipeNames(project).map((name) => {
-    try {
-      return { name, digest: imageDigest(project, loadRecipe(project, name)) };
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      return { name, digest: undefined };
-    }
+    let digest: { of: string | undefined } | undefined;
+    return {
+      name,
+      get digest() {
+        return (digest ??= { of: digestOf(project, name) }).of;
+      },
+    };
   });
+}
+
+function digestOf(project: Project, name: string): string | undefined {
+  try {
+    return imageDigest(project, loadRecipe(project, name));
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    return undefined;
+  }
 }
 
 const data = (ami: Ami, more: object = {}) => {
@@ -392,4 +404,42 @@ async function history(work: Work, [recipe = "", only]: string[]): Promise<numbe
       );
     }
   return 0;
+}
+
+async function releaseCommand(work: Work, [file]: string[]): Promise<number> {
+  const { io, given, mode, recipes } = work;
+  const [{ loadRelease }, { release }, { promisedOf }] = await Promise.all([
+    import("../images/release.ts"),
+    import("../stacks/aws/ami/release.ts"),
+    import("../images/promised.ts"),
+  ]);
+  const wanted = loadRelease(io.project, ...(file === undefined ? [] : [resolve(file)]));
+  const aws = wanted.from === undefined || given.region !== undefined ? work.aws : await awsOf(wanted.from);
+  const amis = await Promise.all(wanted.recipes.map((name) => amiCalled(aws, name, recipes)));
+  const promised = (ami: Ami) => promisedOf(io.project, ami.recipe, ami.digest);
+  const cells = await release(aws, amis, wanted.places, promised, { type: given.type, subnet: given.subnet }, mode, io.progress);
+  const wrong = cells.filter((c) => c.error !== undefined);
+  if (io.json) json(work, { from: aws.region, mode: mode === "plan" ? "dry-run" : "release", cells });
+  else {
+    const head = ["recipe", "account", "region", "AMI", "state", "channel", "seconds"];
+    io.print(
+      table([
+        head,
+        ...cells.map((c) => [
+          c.recipe,
+          c.account,
+          c.region,
+          c.ami ?? "-",
+          c.state,
+          c.channel ?? "-",
+          mode === "plan" ? "-" : c.seconds.toFixed(1),
+        ]),
+      ]),
+    );
+    for (const c of wrong)
+      io.print(`\n${c.recipe} in ${c.account} ${c.region}: ${c.error}${c.hint === undefined ? "" : `\n  hint: ${c.hint}`}`);
+    if (wrong.some((c) => c.state === "refused")) io.print("\nnothing was begun");
+    else if (wrong.length) io.print("\nthe next run does what is left: ingot image release --on aws");
+  }
+  return wrong.length ? 1 : 0;
 }

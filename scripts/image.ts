@@ -59,25 +59,27 @@ On EC2, an image is an AMI, known by its digest (docs/images-on-aws.md):
                                                    make the channel again what it was before
        ingot image history <recipe> [<channel>] --on aws
                                                    what channels were, when, and by whom
+       ingot image release [<file>] --on aws       what images/release.yaml says: recipes to accounts and regions, with their keys
+                                                   and channels; what is there is passed by
 
 There an image is said by its recipe, as that stands now, by the beginning of its digest, by the AMI's id, or by \`<recipe>/<channel>\`.
 
   --region <region>  where; without it the region of the project's stacks, or of AWS_REGION
-  --dry-run          copy, share, deprecate, prune, promote, rollback: look at everything, change nothing
+  --dry-run          copy, share, deprecate, prune, promote, rollback, release: look at everything, change nothing
   --to <region>      copy: where to
   --kms <key>        copy: encrypt it with this key of the other region, by its id, ARN or alias
   --encrypt          copy: encrypt it with the account's default key for EBS (AWS's own one cannot be shared)
   --with <account>   share: an account's number, or the ARN of an organisation or of a unit
   --at <date>        deprecate: when, in UTC; now without it
   --undo             share, deprecate: take it back
-  --type <type>      promote: the instance's that is booted; t3.micro or t4g.micro without it
-  --subnet <subnet>  promote: where it is, in an account without a default VPC; it needs no way out
+  --type <type>      promote, release: the instance's that is booted; t3.micro or t4g.micro without it
+  --subnet <subnet>  promote, release: where it is, in an account without a default VPC; it needs no way out
   --keep <number>    prune: so many of each recipe stay in any case, the newest (3)`;
 
 const verbs = ["lock", "plan", "bake", "disk", "list", "show", "diff", "verify", "prove", "prune"];
 
 /** What is about AMIs with `--on aws`; the others are about this computer wherever machines are. */
-const onAws = ["list", "show", "copy", "share", "deprecate", "prune", "promote", "rollback", "history"];
+const onAws = ["list", "show", "copy", "share", "deprecate", "prune", "promote", "rollback", "history", "release"];
 
 export async function main(args: string[], io: Io): Promise<number> {
   const asked = args.find((a) => !a.startsWith("-")) ?? "";

@@ -6,11 +6,12 @@ import { compile } from "../cloud-init/compile.ts";
 import { findStack, loadStack } from "../cloud-init/model.ts";
 import { surroundingsOf } from "../cloud-init/surroundings.ts";
 import { loadRecipe, recipeNames } from "../images/recipe.ts";
+import { loadRelease, releaseFile } from "../images/release.ts";
 import { type Diagnostic, format, InputError } from "../lib/diagnostics.ts";
 import { parseYaml } from "../lib/yaml.ts";
 import type { Io } from "./command.ts";
 
-export const help = `Says everything that is wrong in stacks and recipes, with file, line, column and what to do.
+export const help = `Says everything that is wrong in stacks and recipes, and in images/release.yaml, with file, line, column and what to do.
 
   ingot validate [files…]
 
@@ -33,7 +34,8 @@ export async function main(args: string[], io: Io): Promise<number> {
   };
   for (const file of files) {
     try {
-      if (isRecipe(file)) loadRecipe(io.project, basename(file, ".yaml"));
+      if (basename(file) === releaseFile) loadRelease(io.project, file);
+      else if (isRecipe(file)) loadRecipe(io.project, basename(file, ".yaml"));
       else {
         const of = environmentOf(file);
         const model = of
@@ -63,6 +65,7 @@ const isSame = (a: Diagnostic, b: Diagnostic): boolean =>
 
 const everything = (io: Io): string[] => [
   ...recipeNames(io.project).map((n) => join(io.project.images, `${n}.yaml`)),
+  ...[join(io.project.images, releaseFile)].filter(existsSync),
   ...readdirSync(io.project.stacks)
     .filter((f) => /^[^.]+(\.[^.]+)?\.yaml$/.test(f))
     .map((f) => join(io.project.stacks, f)),

@@ -3,7 +3,15 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
+import { AutoScalingClient } from "@aws-sdk/client-auto-scaling";
+import { EBSClient } from "@aws-sdk/client-ebs";
 import { CreateTagsCommand, EC2Client, RegisterImageCommand } from "@aws-sdk/client-ec2";
+import { KMSClient } from "@aws-sdk/client-kms";
+import { S3Client } from "@aws-sdk/client-s3";
+import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
+import { SSMClient } from "@aws-sdk/client-ssm";
+import { STSClient } from "@aws-sdk/client-sts";
+import type { Aws } from "../stacks/aws/api.ts";
 import { environmentFor, region } from "./moto.ts";
 
 /** The folder that scripts/terraform-provider.sh builds into. */
@@ -32,6 +40,25 @@ export function terraformConfiguration(): { env: Record<string, string>; remove(
   const file = join(folder, "terraformrc");
   writeFileSync(file, `provider_installation {\n  filesystem_mirror {\n    path = "${join(folder, "mirror")}"\n  }\n}\n`);
   return { env: { TF_CLI_CONFIG_FILE: file, CHECKPOINT_DISABLE: "1" }, remove: () => rmSync(folder, { recursive: true, force: true }) };
+}
+
+/** Clients at an endpoint that try once. @param milliseconds to wait for an answer */
+export function clientsAt(endpoint: string, where: string = region, milliseconds = 30_000): Aws {
+  const requestHandler = { requestTimeout: milliseconds, throwOnRequestTimeout: true };
+  const settings = { region: where, endpoint, maxAttempts: 1, requestHandler };
+  return {
+    region: where,
+    ec2: async () => new EC2Client(settings),
+    ebs: async () => new EBSClient(settings),
+    kms: async () => new KMSClient(settings),
+    ssm: async () => new SSMClient(settings),
+    secretsManager: async () => new SecretsManagerClient(settings),
+    s3: async () => new S3Client({ ...settings, forcePathStyle: true }),
+    sts: async () => new STSClient(settings),
+    autoScaling: async () => new AutoScalingClient(settings),
+    account: async () => "123456789012",
+    caller: async () => "arn:aws:sts::123456789012:user/moto",
+  };
 }
 
 export const clientAt = (endpoint: string): EC2Client =>

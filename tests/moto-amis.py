@@ -222,7 +222,7 @@ assume_role = TokenResponse.assume_role
 
 def assume_known_role(self):
     """A role that is not there may not be assumed, in AWS's words for it."""
-    from moto.core.exceptions import ServiceException
+    from moto.core.exceptions import AccessDeniedError
     from moto.iam.models import iam_backends
 
     arn = self._get_param("RoleArn")
@@ -230,7 +230,7 @@ def assume_known_role(self):
     roles = iam_backends[account][self.partition].roles.values()
     if not any(r.name == name for r in roles):
         who = f"arn:aws:iam::{self.current_account}:user/test"
-        raise ServiceException("AccessDenied", f"User: {who} is not authorized to perform: sts:AssumeRole on resource: {arn}")
+        raise AccessDeniedError(user_arn=who, action=f"sts:AssumeRole on resource: {arn}")
     return assume_role(self)
 
 

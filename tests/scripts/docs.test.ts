@@ -7,6 +7,7 @@ import * as assert from "uvu/assert";
 import { compile } from "../../cloud-init/compile.ts";
 import { loadStack } from "../../cloud-init/model.ts";
 import { surroundingsOf } from "../../cloud-init/surroundings.ts";
+import { loadRelease } from "../../images/release.ts";
 import { format, InputError } from "../../lib/diagnostics.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { pages } from "../../scripts/docs.ts";
@@ -57,6 +58,26 @@ test("every stack in the docs validates", () => {
         found++;
         try {
           compile(loadStack(stack, surroundingsOf(projectAt(folder))));
+        } catch (error) {
+          if (!(error instanceof InputError)) throw error;
+          assert.unreachable(`${shown(file)}:${line}:\n${error.diagnostics.map((d) => format(d, error.sources)).join("\n")}`);
+        }
+      }
+    }
+    assert.ok(found > 0);
+  });
+});
+
+test("every release in the docs validates", () => {
+  withProject((folder) => {
+    let found = 0;
+    for (const file of written) {
+      for (const { line, text } of blocks(file, "yaml").filter((b) => /^recipes:/m.test(b.text) && /^accounts:/m.test(b.text))) {
+        const release = join(folder, "release.yaml");
+        writeFileSync(release, text);
+        found++;
+        try {
+          assert.ok(loadRelease(projectAt(folder), release).places.length > 0);
         } catch (error) {
           if (!(error instanceof InputError)) throw error;
           assert.unreachable(`${shown(file)}:${line}:\n${error.diagnostics.map((d) => format(d, error.sources)).join("\n")}`);

@@ -9,7 +9,7 @@ import { type Channel, channels, isChannel, readChannel } from "./channel.ts";
 /** A recipe of the project, and the digest of its image as it stands now; undefined: it is not locked. */
 export interface KnownRecipe {
   name: string;
-  digest: string | undefined;
+  readonly digest: string | undefined;
 }
 
 /** @throws RefusedError when there is none, or it could be several */

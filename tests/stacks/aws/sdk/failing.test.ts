@@ -4,14 +4,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { AutoScalingClient } from "@aws-sdk/client-auto-scaling";
-import { EBSClient } from "@aws-sdk/client-ebs";
-import { EC2Client } from "@aws-sdk/client-ec2";
-import { KMSClient } from "@aws-sdk/client-kms";
-import { ListMultipartUploadsCommand, S3Client } from "@aws-sdk/client-s3";
-import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
-import { SSMClient } from "@aws-sdk/client-ssm";
-import { STSClient } from "@aws-sdk/client-sts";
+import { ListMultipartUploadsCommand } from "@aws-sdk/client-s3";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
@@ -22,7 +15,7 @@ import { type Leftover, leftovers, removeLeftovers } from "../../../../stacks/aw
 import { readInventory } from "../../../../stacks/aws/inventory.ts";
 import { readObject, writeObject } from "../../../../stacks/aws/object.ts";
 import { parameterStore, secretsManager } from "../../../../stacks/aws/secrets.ts";
-import { registerImage } from "../../../aws.ts";
+import { clientsAt, registerImage } from "../../../aws.ts";
 import { type Fault, faultyProxy } from "../../../faults.ts";
 import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
 import { launch } from "./launch.ts";
@@ -35,23 +28,7 @@ const file = join(folder, "artifact");
 let moto: Moto;
 let calls = 0;
 
-/** Clients at an endpoint that try once. */
-function at(endpoint: string, milliseconds = 30_000): Aws {
-  const settings = { region, endpoint, maxAttempts: 1, requestHandler: { requestTimeout: milliseconds, throwOnRequestTimeout: true } };
-  return {
-    region,
-    ec2: async () => new EC2Client(settings),
-    ebs: async () => new EBSClient(settings),
-    kms: async () => new KMSClient(settings),
-    ssm: async () => new SSMClient(settings),
-    secretsManager: async () => new SecretsManagerClient(settings),
-    s3: async () => new S3Client({ ...settings, forcePathStyle: true }),
-    sts: async () => new STSClient(settings),
-    autoScaling: async () => new AutoScalingClient(settings),
-    account: async () => "123456789012",
-    caller: async () => "arn:aws:sts::123456789012:user/moto",
-  };
-}
+const at = (endpoint: string, milliseconds?: number): Aws => clientsAt(endpoint, region, milliseconds);
 
 /** As many at a time as moto has use for. */
 async function each(count: number, work: (index: number) => Promise<void>): Promise<void> {
