@@ -7,6 +7,8 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { loadRelease } from "../../../../images/release.ts";
 import { format, InputError } from "../../../../lib/diagnostics.ts";
+import { silent } from "../../../../lib/progress.ts";
+import { main as validate } from "../../../../scripts/validate.ts";
 import { findAmis } from "../../../../stacks/aws/ami/ami.ts";
 import { historyOf } from "../../../../stacks/aws/ami/channel.ts";
 import type { Cell } from "../../../../stacks/aws/ami/release.ts";
@@ -152,6 +154,20 @@ accounts:
   assert.match(said(), /unknown key `chanel`.*did you mean `channel`\?/);
   write(`recipes: [inloop]\naccounts:\n  "${own}": {}\n`);
   assert.match(said(), /3:3 error ING1715: nothing says which regions of 123456789012 are meant/);
+});
+
+test("`ingot validate` knows the file", async () => {
+  const out: string[] = [];
+  const io = { json: true, on: "aws" as const, project: project.project, progress: silent, print: (text: string) => void out.push(text) };
+  write(twoPlaces);
+  assert.is(await validate([file], io), 0, out.join());
+  write(twoPlaces.replace("inloop", "inlop"));
+  assert.is(await validate([file], io), 2);
+  const { diagnostics } = JSON.parse(out[1] ?? "") as { diagnostics: { code: string; fix: { text: string } }[] };
+  assert.equal(
+    diagnostics.map((d) => [d.code, d.fix.text]),
+    [["ING1713", "inloop"]],
+  );
 });
 
 one("--dry-run says what would be, and changes nothing", async () => {
