@@ -24,6 +24,8 @@ Options:
   --kms-key <arn>  encrypt the AMI with this key
   --ssh-from <cidr>  who may reach the ssh of Packer's instance, in place of this computer's own address; more than one may be given
   --subnet <id>    where Packer's instance is launched, in place of the default VPC
+  --digest <sha256>
+                   fail when the recipe's image is another than this: for what has planned for one, such as Terraform
   --json           print the result as JSON`;
 
 export async function main(args: string[], io: Io): Promise<number> {
@@ -32,6 +34,7 @@ export async function main(args: string[], io: Io): Promise<number> {
     allowPositionals: true,
     options: {
       locked: { type: "boolean" },
+      digest: { type: "string" },
       direct: { type: "boolean" },
       encrypt: { type: "boolean" },
       "kms-key": { type: "string" },
@@ -41,10 +44,21 @@ export async function main(args: string[], io: Io): Promise<number> {
   });
   if (positionals.length > 1) throw new UsageError("bake takes one recipe", "ingot bake --help");
   const name = positionals[0] ?? only(io.project, "bake");
+  if (values.digest !== undefined) await refuseAnother(name, values.digest, io);
   if (io.on === "aws") return bakeAmi(name, values, io);
   const foreign = (["direct", "encrypt", "kms-key", "ssh-from", "subnet"] as const).find((o) => values[o] !== undefined);
   if (foreign) throw new UsageError(`--${foreign} is about AMIs`, `ingot bake ${name} --on aws --${foreign}`);
   return bakeCommand(name, values.locked, io);
+}
+
+async function refuseAnother(name: string, wanted: string, { project }: Io): Promise<void> {
+  const [{ imageDigest }, { loadRecipe }] = await Promise.all([import("../images/digest.ts"), import("../images/recipe.ts")]);
+  const digest = imageDigest(project, loadRecipe(project, name));
+  if (digest === wanted) return;
+  throw new RefusedError(
+    `the image of ${name} is ${digest === undefined ? "not locked" : short(digest)} now, and ${short(wanted)} is asked for`,
+    "the recipe has changed since: plan anew (with CDKTF: synthesise anew)",
+  );
 }
 
 interface Wanted {

@@ -135,8 +135,8 @@ export class BakedImage extends Construct {
     return named(
       new DataResource(this, "bake", {
         triggersReplace: { digest },
-        // The lock's packages and no others: what was planned is what is baked.
-        provisioners: [{ type: "local-exec", command: `${command} --locked`, workingDir: `\${path.root}/${project}` }],
+        // What was planned is what is baked, or nothing is.
+        provisioners: [{ type: "local-exec", command: `${command} --locked --digest ${digest}`, workingDir: `\${path.root}/${project}` }],
       }),
       id(recipe),
     );

@@ -34,8 +34,11 @@ test("an image is baked by Ingot, run by Terraform, when its digest is another",
     const [provisioner] = (made?.provisioner ?? []) as { "local-exec": { command: string } }[];
     return provisioner?.["local-exec"].command;
   };
-  assert.is(command({ by: "ingot", way: "direct", program: ["ingot"] }), "ingot bake inloop --on aws --direct --locked");
-  assert.is(command({ by: "ingot", program: ["/opt/my tools/ingot"] }), "'/opt/my tools/ingot' bake inloop --on aws --locked");
+  assert.is(command({ by: "ingot", way: "direct", program: ["ingot"] }), `ingot bake inloop --on aws --direct --locked --digest ${digest}`);
+  assert.is(
+    command({ by: "ingot", program: ["/opt/my tools/ingot"] }),
+    `'/opt/my tools/ingot' bake inloop --on aws --locked --digest ${digest}`,
+  );
 });
 
 test("or by packer_image of toowoxx/packer, with every argument that it documents", () => {
