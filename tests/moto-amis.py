@@ -4,7 +4,7 @@ moto's own AMI has one snapshot of its own making and neither tags, architecture
 tags, encryption and the client token, CreateSnapshot the volume's key; EnableImageDeprecation is not there; every instance has the same console; AssumeRole takes any role.
 Here these are as the Amazon EC2 API Reference and the AWS STS API Reference have them; everything else is moto's.
 
-INGOT_CONSOLES: a folder with <instance id>/console.log; without one GetConsoleOutput has moto's canned text.
+INGOT_CONSOLES: a folder with <instance id>/console.log, or one console.log for all; without it GetConsoleOutput has moto's canned text.
 """
 import os
 import sys
@@ -195,12 +195,13 @@ def get_console_output(self):
     if folder is None:
         return canned_console(self)
     instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
-    try:
-        with open(os.path.join(folder, instance.id, "console.log"), "rb") as file:
-            # EC2 keeps the last 64 KiB.
-            output = file.read()[-65536:]
-    except FileNotFoundError:
-        output = b""
+    output = b""
+    for name in (os.path.join(instance.id, "console.log"), "console.log"):
+        if os.path.exists(os.path.join(folder, name)):
+            with open(os.path.join(folder, name), "rb") as file:
+                # EC2 keeps the last 64 KiB.
+                output = file.read()[-65536:]
+            break
     return ActionResult({"InstanceId": instance.id, "Timestamp": datetime.now(timezone.utc), "Output": b64encode(output).decode()})
 
 

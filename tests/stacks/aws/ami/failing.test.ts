@@ -1,5 +1,9 @@
-// Each call of copy, promote and prune goes wrong in turn: what is said is right, nothing is left but what the next run or `gc` finds, and the
+// Each call of copy, share, promote, rollback, prune and of a smoke boot goes wrong in turn: what is said is right, nothing is left but what the next run or `gc` finds, and the
 // next run goes on from there. Of a release: release.test.ts.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { CreateKeyCommand } from "@aws-sdk/client-kms";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -11,9 +15,11 @@ import { copyAmi } from "../../../../stacks/aws/ami/copy.ts";
 import { keysOf } from "../../../../stacks/aws/ami/key.ts";
 import { removeAmi } from "../../../../stacks/aws/ami/prune.ts";
 import { shareAmi, sharedWith } from "../../../../stacks/aws/ami/share.ts";
+import { passedAt, smokeBoot } from "../../../../stacks/aws/ami/smoke.ts";
 import { type Aws, awsOf } from "../../../../stacks/aws/api.ts";
-import { bucketOf } from "../../../../stacks/aws/bucket.ts";
+import { bucketOf, ensureBucket } from "../../../../stacks/aws/bucket.ts";
 import { leftovers, removeLeftovers } from "../../../../stacks/aws/gc.ts";
+import { readObject, writeObject } from "../../../../stacks/aws/object.ts";
 import { clientsAt } from "../../../aws.ts";
 import { type Fault, faultyProxy } from "../../../faults.ts";
 import { type Moto, motoAmis, startMoto } from "../../../moto.ts";
@@ -27,20 +33,31 @@ let moto: Moto;
 let aws: Aws;
 let there: Aws;
 let count = 0;
+/** What the machine of each instance says of itself; moto has none. */
+const consoles = mkdtempSync(join(tmpdir(), "ingot-consoles-"));
+const machine = {
+  ...{ system: "running", "machine-id": "0123456789abcdef0123456789abcdef", "old-host-keys": "", passwords: "", "cloud-init": "done" },
+  ...{ "cloud-init-errors": "", failed: "", packages: "", units: "", passwd: "root:x:0:0:root:/root:/bin/bash", group: "", files: "" },
+};
 
 test.before(async () => {
   if (!motoAmis()) return;
+  process.env.INGOT_CONSOLES = consoles;
+  process.env.INGOT_LOOK_SECONDS = "0.1";
   moto = await startMoto(motoAmis());
   aws = await awsOf(undefined);
   there = await awsOf(to);
 });
 test.before.each(() => moto?.reset());
-test.after(() => moto?.stop());
+test.after(async () => {
+  rmSync(consoles, { recursive: true });
+  await moto?.stop();
+});
 
 const words: Record<Fault, RegExp> = {
   throttled: /asks too much|AWS failed/,
   broken: /AWS failed/,
-  denied: /may not/,
+  denied: /may not|closed to these credentials/,
   silent: /cannot be reached/,
   lost: /cannot be reached/,
 };
@@ -188,6 +205,54 @@ one("prune: what is left in between has its tags, and gc finds it and removes it
     },
   });
   assert.ok(seen > 0, "some failure left a snapshot");
+});
+
+one("a smoke boot: no instance runs on but what gc finds, and the next run boots one and passes", async () => {
+  const bucket = await bucketOf(aws, undefined);
+  writeFileSync(
+    join(consoles, "console.log"),
+    gzipSync(
+      Object.entries(machine)
+        .map(([name, line]) => `== ${name}\n${line}\n`)
+        .join(""),
+    )
+      .toString("base64")
+      .replace(/^(.*)$/, "ingot-smoke 1/1 $1\n"),
+  );
+  const running = async () => {
+    const { DescribeInstancesCommand } = await import("@aws-sdk/client-ec2");
+    const Filters = [{ Name: "instance-state-name", Values: ["pending", "running"] }];
+    const { Reservations = [] } = await (await aws.ec2()).send(new DescribeInstancesCommand({ Filters }));
+    return Reservations.flatMap((r) => r.Instances ?? []).map((i) => i.InstanceId ?? "");
+  };
+  const promised = { packages: {}, users: {}, groups: {}, enabled: [], disabled: [], files: {} };
+  await ensureBucket(aws, bucket); // its own calls are those of a launch (sdk/failing.test.ts)
+  let seen = 0;
+  await eachCall<Ami>({
+    prepare: fresh,
+    run: (at, _, ami) => smokeBoot(at, ami, promised, {}, silent),
+    async half(ami) {
+      // As if the lease of a lock that could not be let go had ended: nobody waits a minute for it here.
+      const key = `images/${ami.digest}/lock.json`;
+      const held = await readObject(aws, bucket, key);
+      if (held)
+        await writeObject(aws, bucket, key, JSON.stringify({ ...JSON.parse(held.text), until: new Date(0).toISOString() }), "anything");
+      const left = await leftovers(aws, bucket);
+      assert.equal(
+        left.filter((l) => l.kind === "instance").map((l) => l.name),
+        await running(),
+      );
+      seen += (await running()).length;
+      await removeLeftovers(aws, bucket, left, [], silent);
+      assert.equal(await running(), []);
+    },
+    async whole(ami) {
+      const [now] = await findAmis(aws, { digest: ami.digest });
+      assert.ok(now && passedAt(now));
+      assert.equal(await running(), []);
+    },
+  });
+  assert.ok(seen > 0, "some failure left an instance");
 });
 
 test.run();

@@ -20,8 +20,9 @@ import { type Aws, awsOf } from "../../../../stacks/aws/api.ts";
 import { bucketOf, ensureBucket } from "../../../../stacks/aws/bucket.ts";
 import { amiOf } from "../../../../stacks/aws/images.ts";
 import { writeInventory } from "../../../../stacks/aws/inventory.ts";
+import { looks } from "../../../faults.ts";
 import { type Moto, motoAmis, region, startMoto } from "../../../moto.ts";
-import { digestOf, letBoot, changesNothing as nothing, refused, registerAmi, TestProject } from "./account.ts";
+import { callsOf, digestOf, letBoot, changesNothing as nothing, refused, registerAmi, TestProject } from "./account.ts";
 
 const test = suite("life of an AMI");
 const one = motoAmis() ? test : test.skip;
@@ -281,6 +282,24 @@ one("channels: promoted, resolved by a stack, rolled back and further back, with
     /^debian-12\/candidate\n {2}6 .* aaaa30000000 +ami-\w+ +promoted +by arn:aws:\S+ +now$/m,
   );
   assert.match((await refused(project.image("history", "inloop"))).message, /there is no channel inloop\/candidate and no inloop\/stable/);
+});
+
+one("stable: what has booted is promoted as it is; of what nobody here knows what it should be, nothing is booted", async () => {
+  await registerAmi(aws, old(1), { tags: { "ingot:smoke": "2026-11-29T10:00:00Z" } });
+  await registerAmi(aws, old(2));
+  await registerAmi(aws, current());
+  const { calls, result } = await callsOf(moto.endpoint, () => project.json<{ smoke: { passed: string } }>("promote", "aaaa1", "stable"));
+  assert.is(result.smoke.passed, "2026-11-29T10:00:00Z");
+  assert.equal(
+    calls.filter((c) => !looks(c)),
+    ["PutParameter"],
+  );
+  const unknown = await refused(nothing(moto.endpoint, () => project.image("promote", "aaaa2", "stable")));
+  assert.match(`${unknown.message}: ${unknown.hint}`, /what debian-12 aaaa20000000 should be is not known here: .*: check out the commit/);
+  assert.match(
+    await changesNothing("promote", "debian-12", "stable", "--dry-run"),
+    /an instance of debian-12 .* would be booted and looked at first/,
+  );
 });
 
 one("rollback: AMIs that are gone are passed by, and said; what was set by hand is told from what Ingot wrote", async () => {
