@@ -22,6 +22,7 @@ const commands: Record<string, { summary: string; load: () => Promise<Command> }
   releases: { summary: "which releases of applications are on machines", load: () => import("./releases.ts") },
   rollback: { summary: "make machines again what they were before", load: () => import("./rollback.ts") },
   history: { summary: "what machines have been, and can be again", load: () => import("./history.ts") },
+  doctor: { summary: "what is dead, who depends on it, and what to type next", load: () => import("./doctor.ts") },
   backup: { summary: "make backups of what a stack's hosts hold, now", load: () => import("./backup.ts") },
   backups: { summary: "which backups there are, what a lost disk would cost, and what is late", load: () => import("./backups.ts") },
   rebuild: { summary: "bring a lost host back, with its data", load: () => import("./rebuild.ts") },
