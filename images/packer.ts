@@ -83,7 +83,7 @@ export function packerTemplate(
     _comment: `The image ${recipe.image}, made by Packer. Written by Ingot: made anew with each run.`,
     min_packer_version: "1.6.0",
     builders: [...(aws ? [amazonEbs(recipe, kind, aws)] : []), ...(qemu ? [qemuBuilder(qemu)] : [])],
-    provisioners: provisionersOf(recipe, provisioning),
+    provisioners: provisionersOf(recipe, provisioning, qemu ? "qemu" : undefined),
   };
 }
 
@@ -109,17 +109,18 @@ packer {
 /** Where scripts and programs lie on the builder (images/packer/build.sh). */
 const there = { sent: "/var/tmp", folder: "/var/lib/ingot-build" };
 
-function provisionersOf(recipe: Recipe, { sent, facts, prove }: Provisioning): Record<string, unknown>[] {
+/** @param switchedOff the builder, if there is one, whose machine nobody switches off when all is done: Packer refuses to be told of one that is not there */
+function provisionersOf(recipe: Recipe, { sent, facts, prove }: Provisioning, switchedOff: "qemu" | undefined): Record<string, unknown>[] {
   const folder = `${there.sent}/${sent.slice(sent.lastIndexOf("/") + 1)}`;
   const root = "$([ $(id -u) = 0 ] || echo sudo -n)";
-  const place = [`${there.folder}/packer/place.py`, `${there.folder}/packer/grub.cfg`];
+  const place = `${root} python3 -B ${there.folder}/packer/place.py ${there.folder}/packer/grub.cfg`;
   return [
     { type: "file", source: sent, destination: there.sent },
     { type: "shell", inline: [`${root} sh ${folder}/packer/build.sh ${folder} ${recipe.release}`] },
     { type: "file", direction: "download", source: `${there.folder}/facts.tar.gz`, destination: facts },
     { type: "shell-local", command: `cd ${shell(prove.folder)} && ${prove.argv.map(shell).join(" ")}` },
     // Nothing is written any more afterwards: Packer leaves its script where it is, in memory.
-    { type: "shell", inline: [`${root} python3 -B ${place.join(" ")}`], skip_clean: true },
+    { type: "shell", inline: [place], skip_clean: true, ...(switchedOff && { override: { [switchedOff]: { inline: [`${place} off`] } } }) },
   ];
 }
 
@@ -206,7 +207,8 @@ function qemuBuilder(qemu: Qemu): Record<string, unknown> {
     ssh_username: qemu.user,
     ssh_private_key_file: qemu.key,
     ssh_timeout: "15m",
-    shutdown_command: `$([ $(id -u) = 0 ] || echo sudo -n) systemctl poweroff`,
+    // It is on its way already.
+    shutdown_command: "true",
     shutdown_timeout: "5m",
     output_directory: qemu.output,
     vm_name: `disk.${qemu.format}`,

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""Puts the tree that build.sh has made into the place of the builder's own system, on the same file system, while that runs: `place.py <grub.cfg>`.
+"""Puts the tree that build.sh has made into the place of the builder's own system, on the same file system, while that runs: `place.py <grub.cfg> [off]`.
 
-What stays of the builder's disk are its partitions and its boot loader (/boot/grub, but for the configuration). From
-then on whatever the builder still writes until it is switched off goes into memory: over every folder that it could write to lies an overlay. What is
-on the disk in the end is read again, and has to be what was proven. As root; called by Packer, after the facts were found right.
+What stays of the builder's disk are its partitions and its boot loader (/boot/grub, but for the configuration). From then on whatever the builder
+still writes until it is switched off goes into memory: over every folder that it could write to lies an overlay. What is on the disk in the end is
+read again, and has to be what was proven. With `off` the machine is switched off some seconds later: nobody can log in any more who could. As root;
+called by Packer, after the facts were found right.
 Source: https://docs.kernel.org/filesystems/overlayfs.html; rename(2), EBUSY.
 """
 
@@ -152,7 +153,7 @@ def prove(wanted, now):
         sys.exit(1)
 
 
-def main(configuration):
+def main(configuration, then=None):
     print("ingot: phase place", flush=True)
     last = f"{FOLDER}/steps/{sorted(os.listdir(f'{FOLDER}/steps'))[-1]}"
     with open(f"{last}/facts/files", "rb") as file:
@@ -176,7 +177,10 @@ def main(configuration):
     prove(wanted, listing(program, DISK))
     run("sync")
     run("umount", DISK)
+    if then == "off":
+        # By systemd, which knows nothing of who is logged in.
+        run("systemd-run", "--quiet", "--on-active=5", "systemctl", "poweroff")
     print("ingot: placed", flush=True)
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])

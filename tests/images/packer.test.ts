@@ -116,7 +116,7 @@ test("every option of the template for current Packer is one that its plugins kn
   };
   const unknown = (of: string, value: Record<string, unknown>) =>
     Object.keys(value)
-      .filter((key) => !["type", "name"].includes(key) && !options[of]?.includes(key))
+      .filter((key) => !["type", "name", "override"].includes(key) && !options[of]?.includes(key))
       .map((key) => `${of}: ${key}`);
   for (const more of [{}, { endpoint: "http://127.0.0.1:5000", subnet: "subnet-1", source: { ami: "ami-1", user: "ops" } }]) {
     const { builders, provisioners } = template("current", more);
@@ -158,11 +158,15 @@ for (const [what, more] of [
         seed: join(folder, "seed"),
         output: join(folder, "out"),
       };
+      const alone = packerTemplate(recipe, "1.6", places, { aws: { ...aws, ...more } });
+      writeFileSync(join(folder, "alone.json"), JSON.stringify(alone));
       const whole = packerTemplate(recipeOf(`${smallHead}packages: [sudo]\n`), "1.6", places, { aws: { ...aws, ...more }, qemu: local });
       writeFileSync(join(folder, "template.json"), JSON.stringify(whole));
       const env = { ...process.env, CHECKPOINT_DISABLE: "1", AWS_ACCESS_KEY_ID: "test", AWS_SECRET_ACCESS_KEY: "test" };
-      const { status, stdout, stderr } = spawnSync("packer", ["validate", "template.json"], { cwd: folder, encoding: "utf8", env });
-      assert.is(status, 0, stdout + stderr);
+      for (const file of ["template.json", "alone.json"]) {
+        const { status, stdout, stderr } = spawnSync("packer", ["validate", file], { cwd: folder, encoding: "utf8", env });
+        assert.is(status, 0, stdout + stderr);
+      }
       // And one that is wrong is not taken: this test would see it.
       writeFileSync(join(folder, "wrong.json"), JSON.stringify({ ...whole, builders: [{ ...whole.builders[0], no_such_option: 1 }] }));
       assert.is.not(spawnSync("packer", ["validate", "wrong.json"], { cwd: folder, env }).status, 0);

@@ -90,6 +90,7 @@ async function found(aws: Aws, image: { name: string; digest: string }, { encryp
       `the AMI of ${image.name} ${short(image.digest)} is there, ${ami.id}, and is not encrypted`,
       "`ingot image copy` makes an encrypted copy of it; or remove it first: `ingot image prune --on aws`",
     );
+  if (ami.way === "packer") await (await import("./packer.ts")).requireTokens(aws, ami.id);
   return ami;
 }
 

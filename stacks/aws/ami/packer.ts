@@ -164,7 +164,7 @@ async function build(
     leash: true,
     onLine: (line) => {
       const text = shown.read(line);
-      if (kind === "1.6" && text !== undefined)
+      if (kind === "1.6" && text !== undefined && /^(Instance ID|Creating temporary)/.test(text))
         beside.push(complete(aws, text, tags).catch((error: unknown) => progress.say(`  ${String(error)}`)));
     },
   }).catch((error: unknown) => {
@@ -230,13 +230,14 @@ async function named(find: () => Promise<string | undefined>): Promise<string | 
   return undefined;
 }
 
-/** Instances of the AMI answer IMDSv2 alone, whoever launches them. */
-async function requireTokens(aws: Aws, ImageId: string): Promise<void> {
-  const { ModifyImageAttributeCommand } = await import("@aws-sdk/client-ec2");
+/** Instances of the AMI answer IMDSv2 alone, whoever launches them. Does nothing where that is so; a run that was killed may have left it undone. */
+export async function requireTokens(aws: Aws, ImageId: string): Promise<void> {
+  const { DescribeImagesCommand, ModifyImageAttributeCommand } = await import("@aws-sdk/client-ec2");
   const client = await aws.ec2();
-  await call(`have ${ImageId} ask for IMDSv2`, () =>
-    client.send(new ModifyImageAttributeCommand({ ImageId, ImdsSupport: { Value: "v2.0" } })),
-  );
+  await call(`have ${ImageId} ask for IMDSv2`, async () => {
+    const { Images = [] } = await client.send(new DescribeImagesCommand({ ImageIds: [ImageId] }));
+    if (Images[0]?.ImdsSupport !== "v2.0") await client.send(new ModifyImageAttributeCommand({ ImageId, ImdsSupport: { Value: "v2.0" } }));
+  });
 }
 
 async function describe(aws: Aws, id: string): Promise<Ami> {

@@ -109,6 +109,7 @@ one("bake --on aws --direct ends in an AMI that is registered, tagged, found aga
     digest: tiny.digest,
     architecture: "x86_64",
     rootDevice: "/dev/xvda",
+    recipe: "small",
   });
 });
 
