@@ -53,7 +53,8 @@ class Failure extends Error {
 }
 const invalid = (message: string, reason = "INVALID_PARAMETER_VALUE") => new Failure(400, "ValidationException", message, reason);
 
-const zeros = Buffer.alloc(blockBytes);
+/** The block that is nothing but zeros: one object, so that it is known without being looked through. */
+export const zeros: Buffer = Buffer.alloc(blockBytes);
 const sha = (data: Uint8Array): Buffer => createHash("sha256").update(data).digest();
 const digestOfZeros = sha(zeros);
 
@@ -65,6 +66,8 @@ export class EbsServer {
   readonly puts: { snapshot: string; index: number }[] = [];
   encryptionByDefault = false;
   trouble: (call: EbsCall) => Trouble | undefined = () => undefined;
+  /** `digests`: of blocks that are taken the content is dropped, for disks that are too large to be kept here. */
+  keeps: "content" | "digests" = "content";
   /** Waits before each block is taken: milliseconds. */
   delay = 0;
   /** Of snapshots that are begun. */
@@ -250,7 +253,7 @@ export class EbsServer {
     if (header("x-amz-checksum-algorithm") !== "SHA256") throw invalid("SHA256");
     const digest = sha(body);
     if (header("x-amz-checksum") !== digest.toString("base64")) throw invalid("The checksum does not correspond", "INVALID_BLOCK");
-    snapshot.blocks.set(index, digest.equals(digestOfZeros) ? undefined : Buffer.from(body));
+    snapshot.blocks.set(index, this.keeps === "digests" || digest.equals(digestOfZeros) ? undefined : Buffer.from(body));
     snapshot.digests.set(index, digest);
     this.puts.push({ snapshot: snapshot.id, index });
     return digest;

@@ -17,7 +17,7 @@ import { type AmiImage, amiTags, tagList } from "./ami.ts";
 import { BlockDigests, type BlockDisk, blockBytes, digestOfBlock, digestOfZeros, linearChecksum, openDisk } from "./blocks.ts";
 import { beginJournal, type Encryption, type Journal, type JournalHead, journalPath, readJournal, type Snapshot } from "./journal.ts";
 import { findParent, type Parent, parentAt, rememberBlocks } from "./parent.ts";
-import { type PutBlock, putter } from "./put.ts";
+import { putter } from "./put.ts";
 import { removeSnapshot, snapshotState } from "./snapshot.ts";
 
 export interface UploadJob {
@@ -217,7 +217,7 @@ async function sendBlocks(
   const stopping = new AbortController();
   setMaxListeners(atOnce + 1, stopping.signal);
   const forget = onCancel(() => stopping.abort());
-  const put = await putter(aws, id, stopping.signal);
+  const put = await putter(aws, id, atOnce, stopping.signal);
   const began = performance.now();
   let next = 0;
   let sent = 0;
@@ -239,7 +239,12 @@ async function sendBlocks(
         meter.passed(kind);
         continue;
       }
-      await persistently(put, index, buffer, digest, began, patience);
+      await persistently(
+        () => put(index, buffer, digest),
+        began,
+        patience,
+        () => failed,
+      );
       journal.accept(index, digest);
       sent++;
       meter.sent();
@@ -248,9 +253,8 @@ async function sendBlocks(
   try {
     const lanes = Array.from({ length: atOnce }, () =>
       lane().catch((error: unknown) => {
+        // What is on its way may arrive, and then need not be sent by the next run.
         failed = true;
-        // What is on its way is no use any more.
-        stopping.abort();
         throw error;
       }),
     );
@@ -261,24 +265,28 @@ async function sendBlocks(
     return sent;
   } finally {
     forget();
+    put.close();
     meter.end();
   }
 }
 
 const isAbort = (error: unknown): boolean => error instanceof Error && error.name === "AbortError";
 
-/** Sends one block, again and again while what is wrong passes by itself. @param began of the upload, as performance.now() has it */
-async function persistently(put: PutBlock, index: number, block: Buffer, digest: Buffer, began: number, patience: number): Promise<void> {
+/**
+ * Does it again and again while what is wrong passes by itself, and nobody gave up.
+ * @param began when the upload did, as performance.now() has it
+ */
+async function persistently(work: () => Promise<void>, began: number, patience: number, gaveUp: () => boolean): Promise<void> {
   let since: number | undefined;
   for (let tries = 0; ; tries++) {
     try {
-      await put(index, block, digest);
+      await work();
       return;
     } catch (error) {
       const now = performance.now();
       // A snapshot that was just begun is not known everywhere at once.
       const early = codeOf(error) === "ResourceNotFoundException" && now - began < patience * 1000;
-      if (isAbort(error) || !(early || passes(error)) || now - (since ??= now) > patience * 1000) throw error;
+      if (gaveUp() || isAbort(error) || !(early || passes(error)) || now - (since ??= now) > patience * 1000) throw error;
       // "Full jitter": AWS Architecture Blog, "Exponential Backoff And Jitter".
       await sleep(Math.random() * Math.min(10, 0.1 * 2 ** tries));
     }
