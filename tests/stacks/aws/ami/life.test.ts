@@ -1,4 +1,6 @@
 // The life of an AMI by the commands of `ingot image … --on aws`, against moto and what tests/moto-amis.py adds to it.
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { type AutoScalingClient, CreateAutoScalingGroupCommand, CreateLaunchConfigurationCommand } from "@aws-sdk/client-auto-scaling";
 import {
   CreateLaunchTemplateCommand,
@@ -11,7 +13,7 @@ import { CreateAliasCommand, CreateGrantCommand, CreateKeyCommand, DisableKeyCom
 import { PutParameterCommand } from "@aws-sdk/client-ssm";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { UsageError } from "../../../../lib/diagnostics.ts";
+import { InputError, UsageError } from "../../../../lib/diagnostics.ts";
 import { short } from "../../../../lib/digest.ts";
 import { type Ami, findAmis } from "../../../../stacks/aws/ami/ami.ts";
 import type { ChannelEntry } from "../../../../stacks/aws/ami/channel.ts";
@@ -409,6 +411,31 @@ one("prune: knows each kind of user, says it, and removes the rest with its snap
   const left = (await findAmis(aws)).map((a) => a.id);
   for (const of of ["shared", "old version"]) assert.not.ok(left.includes(made[of] ?? ""), of);
   project.stack("shop", "stack: shop\nhosts: {}\n");
+});
+
+one("prune: a stack that cannot be read, or whose AMI nobody knows, could need any of them", async () => {
+  const { ami } = await registerAmi(aws, old(1));
+  const shop = (image: string) =>
+    `stack: shop\nvars: { ami: { type: text } }\nhosts:\n  a: { image: debian-12, aws: { image: ${image} } }\n`;
+  const prune = () => nothing(moto.endpoint, () => project.image("prune", "--keep", "0", "--dry-run"));
+  project.stack("shop", "stack: [");
+  const broken = await prune().then(
+    () => undefined,
+    (e: unknown) => e,
+  );
+  assert.instance(broken, InputError, String(broken));
+  project.stack("shop", shop("{ ami: { var: ami } }"));
+  assert.match((await refused(prune())).message, /which AMI shop\/a boots depends on a variable that has no value/);
+  project.stack("shop.live", `vars: { ami: ${ami} }\n`);
+  assert.is((await fates("--keep", "0")).get(ami), "shop/a declares it");
+  for (const name of ["shop", "shop.live"]) rmSync(join(project.folder, "stacks", `${name}.yaml`));
+});
+
+one("two copies at once are one", async () => {
+  await registerAmi(aws, current());
+  const both = await Promise.all([1, 2].map(() => project.json<{ copies: { ami: string }[] }>("copy", "debian-12", "--to", "eu-west-1")));
+  assert.is(new Set(both.flatMap((b) => b.copies.map((c) => c.ami))).size, 1);
+  assert.is((await findAmis(await awsOf("eu-west-1"))).length, 1);
 });
 
 one(
