@@ -18,6 +18,8 @@ import type { Ami } from "../../stacks/aws/ami/ami.ts";
 import { Ec2, type Outcome } from "./ec2.ts";
 
 const test = suite("packer");
+/** Each is another run of Packer's: in the long suite. */
+const long = process.env.INGOT_TEST_LONG ? test : test.skip;
 const ec2 = new Ec2();
 const project = projectAt(ec2.folder);
 const address = "172.31.255.254/32";
@@ -208,7 +210,7 @@ async function left(): Promise<string[]> {
   return [...of("instance", alive), ...of("key", keys), ...of("group", groups), ...of("image", images)];
 }
 
-test("SIGTERM in the middle: Packer ends in order, and nothing is left", async () => {
+long("SIGTERM in the middle: Packer ends in order, and nothing is left", async () => {
   const running = begin();
   await done(running, "wait for its ssh");
   assert.equal(await left(), ["instance", "key", "group"]);
@@ -219,7 +221,7 @@ test("SIGTERM in the middle: Packer ends in order, and nothing is left", async (
   assert.equal([keys, groups, instances.filter((i) => i.state !== "terminated")], [[], [], []]);
 });
 
-test("kill -9 of ingot: Packer hears of it, and ends in order", async () => {
+long("kill -9 of ingot: Packer hears of it, and ends in order", async () => {
   const running = begin();
   await done(running, "look at what was sent");
   running.child.kill("SIGKILL");
@@ -228,7 +230,7 @@ test("kill -9 of ingot: Packer hears of it, and ends in order", async () => {
   assert.equal([keys, groups], [[], []]);
 });
 
-test("kill -9 of all of it: what is left has the run's tag, and the instance ends itself", async () => {
+long("kill -9 of all of it: what is left has the run's tag, and the instance ends itself", async () => {
   const running = begin();
   await done(running, "wait for its ssh");
   running.child.kill("SIGKILL");
