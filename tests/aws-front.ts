@@ -37,21 +37,17 @@ export async function awsFront(moto: string): Promise<AwsFront> {
     server.closeAllConnections();
   };
   // EC2's side of a snapshot is moto's.
-  ebs.newId = async (body) => {
+  ebs.newId = async (body, authorization) => {
     const { ParentSnapshotId: _, Encrypted: __, KmsKeyArn: ___, ...known } = JSON.parse(body) as Record<string, unknown>;
     const made = await fetch(`${moto}/snapshots`, {
       method: "POST",
-      headers: { authorization: signedFor("ebs"), "content-type": "application/json" },
+      headers: { authorization, "content-type": "application/json" },
       body: JSON.stringify(known),
     });
     return ((await made.json()) as { SnapshotId: string }).SnapshotId;
   };
   return front;
 }
-
-/** moto looks at nothing of it but the service. */
-const signedFor = (service: string): string =>
-  `AWS4-HMAC-SHA256 Credential=test/20260101/eu-central-1/${service}/aws4_request, SignedHeaders=host, Signature=x`;
 
 async function answer(front: AwsFront, moto: string, from: IncomingMessage, to: ServerResponse): Promise<void> {
   if (EbsServer.takes(from)) return front.ebs.serve(from, to);

@@ -77,7 +77,7 @@ export class EbsServer {
   most = 0;
   private under = 0;
   /** Gives the id of a new snapshot: the one that EC2's emulator made. */
-  newId: (body: string) => Promise<string> = async () => `snap-${randomBytes(8).toString("hex")}`;
+  newId: (body: string, authorization: string) => Promise<string> = async () => `snap-${randomBytes(8).toString("hex")}`;
 
   /** Whether it is a call of this API. */
   static takes = (from: IncomingMessage): boolean => /^\/snapshots(\/|\?|$)/.test(from.url ?? "");
@@ -139,7 +139,7 @@ export class EbsServer {
       headers: {} as Record<string, string>,
       body: JSON.stringify(value) as string | Buffer,
     });
-    if (call.name === "StartSnapshot") return json(201, await this.start(body.toString()));
+    if (call.name === "StartSnapshot") return json(201, await this.start(body.toString(), header("authorization")));
     const snapshot = this.snapshots.get(call.snapshot);
     if (!snapshot) throw new Failure(404, "ResourceNotFoundException", "The snapshot does not exist.", "SNAPSHOT_NOT_FOUND");
     switch (call.name) {
@@ -196,7 +196,7 @@ export class EbsServer {
     }
   }
 
-  private async start(text: string) {
+  private async start(text: string, authorization: string) {
     const body = JSON.parse(text) as {
       VolumeSize: number;
       ParentSnapshotId?: string;
@@ -219,7 +219,7 @@ export class EbsServer {
     if (parent && VolumeSize < parent.gib) throw invalid("smaller than the parent", "INVALID_VOLUME_SIZE");
     const encrypted = parent ? parent.encrypted : body.Encrypted === true || this.encryptionByDefault;
     const snapshot: ServedSnapshot = before ?? {
-      id: await this.newId(text),
+      id: await this.newId(text, authorization),
       gib: VolumeSize,
       state: "pending",
       encrypted,

@@ -12,7 +12,7 @@ import { amiOf } from "../../../../stacks/aws/images.ts";
 import { type AwsFront, awsFront } from "../../../aws-front.ts";
 import { type TestProject, testProject } from "../../../e2e/project.ts";
 import { blockBytes, zeros } from "../../../ebs-server.ts";
-import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
+import { type Moto, motoProgram, startMoto } from "../../../moto.ts";
 
 const test = suite("AMI of a real disk");
 const one = motoProgram() ? test : test.skip;
@@ -36,8 +36,9 @@ test.after(async () => {
 
 one("bake debian-12 --on aws --direct: each block of the disk, once; found again; taken by a stack", async () => {
   const bake = ["bake", "debian-12", "--on", "aws", "--direct"];
-  const { ami, made, upload } = (await project.json(bake)) as MadeAmi;
-  assert.ok(made);
+  const first = (await project.json(bake)) as MadeAmi;
+  const { ami, made, upload } = first;
+  assert.ok(made, JSON.stringify(first));
   const disk = await makeDisk(projectAt(toolFolder), "debian-12", "raw", { progress: silent });
   assert.is(ami.digest, disk.image.digest);
   const snapshot = front.ebs.snapshots.get(upload?.snapshot ?? "");
@@ -55,7 +56,7 @@ one("bake debian-12 --on aws --direct: each block of the disk, once; found again
   assert.is(front.ebs.puts.length, sent);
   assert.is(snapshot.gib * 2 ** 30, disk.size);
   assert.is(((await project.json(bake)) as MadeAmi).made, false);
-  assert.is((await amiOf(await awsOf(region), "recipe", { name: "debian-12", digest: ami.digest })).id, ami.id);
+  assert.is((await amiOf(await awsOf(ami.region), "recipe", { name: "debian-12", digest: ami.digest })).id, ami.id);
 });
 
 test.run();
