@@ -353,9 +353,10 @@ def prepared(said):
 
 
 def next_after(calendar_text, stamp):
-    """When a time of systemd's calendar is due next, seconds since 1970."""
-    out = run(["systemd-analyze", "calendar", f"--base-time=@{stamp}", calendar_text], env={"TZ": "UTC"})
-    match = re.search(r"Next elapse: \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", out)
+    """When a time of systemd's calendar, which is the host's own, is due next, seconds since 1970."""
+    out = run(["systemd-analyze", "calendar", f"--base-time=@{stamp}", calendar_text])
+    # "(in UTC)" stands there where the host's time is another.
+    match = re.search(r"(?:\(in UTC\)|Next elapse): \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", out)
     return calendar.timegm(time.strptime(match[1], "%Y-%m-%d %H:%M:%S")) if match else None
 
 

@@ -171,6 +171,15 @@ export const backup: Kind<Backup> = kind({
       });
     if (value.postgresql && !host.has("postgresql"))
       problems.push({ code: "ING1460", path: ["postgresql"], message: `${host.name} has no PostgreSQL`, hint: "declare `postgresql: {}`" });
+    const tables = value.postgresql?.tables ?? [];
+    const other = tables.findIndex((t) => t.database !== tables[0]?.database);
+    if (other >= 0)
+      problems.push({
+        code: "ING1460",
+        path: ["postgresql", "tables", other, "database"],
+        message: `tables are counted at one point, with nobody writing to them, which is possible in one database: ${tables[0]?.database} or ${tables[other]?.database}`,
+        hint: "leave those of one of the two out: their rows are backed up all the same",
+      });
     const place = volumeOf(value.to, host);
     const held = [
       ...(value.postgresql ? [{ what: "PostgreSQL", path: dataIn(host) }] : []),

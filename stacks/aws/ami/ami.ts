@@ -5,7 +5,7 @@ import type { Aws } from "../api.ts";
 import { call } from "../errors.ts";
 import { names } from "../shape.ts";
 
-/** Device name of the root volume of every AMI that Ingot makes. */
+/** Device name of the root volume of every AMI that Ingot makes; Debian's own have the same. */
 export const rootDevice = "/dev/xvda";
 
 /** `direct`: its disk was made here and sent block by block. `packer`: an instance was provisioned and its disk taken. */

@@ -8,7 +8,7 @@ import { short } from "../../../lib/digest.ts";
 import { during, type Progress } from "../../../lib/progress.ts";
 import type { Aws } from "../api.ts";
 import { call, codeOf } from "../errors.ts";
-import { type Ami, type AmiImage, amiName, amiOf, amiTags, tagList } from "./ami.ts";
+import { type Ami, type AmiImage, amiName, amiOf, amiTags, rootDevice, tagList } from "./ami.ts";
 
 export interface Registration {
   image: AmiImage;
@@ -21,9 +21,6 @@ export interface Registration {
   /** Of names.tags.run. */
   run: string;
 }
-
-/** As Debian's own AMIs have it. */
-const rootDevice = "/dev/xvda";
 
 /**
  * What the AMI says of how it boots. By both: only when both were seen. Otherwise nothing, with which EC2 boots Intel and AMD machines by

@@ -1,13 +1,5 @@
 // Each call of the making of an AMI goes wrong in turn: what is said is right, nothing is left behind but what `gc` finds, and the next run
 // goes on from there. The calls are EC2's, S3's and the EBS direct APIs', through tests/faults.ts before moto and its front.
-import { AutoScalingClient } from "@aws-sdk/client-auto-scaling";
-import { EBSClient } from "@aws-sdk/client-ebs";
-import { EC2Client } from "@aws-sdk/client-ec2";
-import { KMSClient } from "@aws-sdk/client-kms";
-import { S3Client } from "@aws-sdk/client-s3";
-import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
-import { SSMClient } from "@aws-sdk/client-ssm";
-import { STSClient } from "@aws-sdk/client-sts";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
@@ -17,6 +9,7 @@ import { resumable } from "../../../../stacks/aws/ami/journal.ts";
 import { makeAmi } from "../../../../stacks/aws/ami/make.ts";
 import { type Aws, awsOf } from "../../../../stacks/aws/api.ts";
 import { type Leftover, leftovers } from "../../../../stacks/aws/gc.ts";
+import { clientsAt } from "../../../aws.ts";
 import { type AwsFront, awsFront } from "../../../aws-front.ts";
 import { type Fault, faultyProxy } from "../../../faults.ts";
 import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
@@ -31,24 +24,6 @@ let moto: Moto;
 let front: AwsFront;
 let tiny: Tiny;
 let calls = 0;
-
-/** Clients at an endpoint that try once. */
-function at(endpoint: string, milliseconds = 30_000): Aws {
-  const settings = { region, endpoint, maxAttempts: 1, requestHandler: { requestTimeout: milliseconds, throwOnRequestTimeout: true } };
-  return {
-    region,
-    ec2: async () => new EC2Client(settings),
-    ebs: async () => new EBSClient(settings),
-    kms: async () => new KMSClient(settings),
-    ssm: async () => new SSMClient(settings),
-    secretsManager: async () => new SecretsManagerClient(settings),
-    s3: async () => new S3Client({ ...settings, forcePathStyle: true }),
-    sts: async () => new STSClient(settings),
-    autoScaling: async () => new AutoScalingClient(settings),
-    account: async () => "123456789012",
-    caller: async () => "arn:aws:sts::123456789012:user/moto",
-  };
-}
 
 const make = (aws: Aws) => makeAmi(tiny.project, aws, "small", { way: "direct", bucket, encryption: "account", progress: silent });
 
@@ -67,7 +42,7 @@ test.before(async () => {
   moto = await startMoto();
   await afresh();
   const proxy = await faultyProxy(front.endpoint, 0, "denied");
-  await make(at(proxy.endpoint));
+  await make(clientsAt(proxy.endpoint));
   proxy.stop();
   calls = proxy.count();
 });
@@ -92,7 +67,7 @@ const words: Record<Fault, RegExp> = {
  * @param twice blocks that may have been sent a second time
  */
 async function goesOn(what: string, twice: number): Promise<void> {
-  const aws = at(front.endpoint);
+  const aws = clientsAt(front.endpoint);
   await tiny.expire(aws);
   const allowed = new Set<Leftover["kind"]>(["lock", "snapshot"]);
   const found = await leftovers(aws, bucket, resumable(tiny.project, region));
@@ -146,7 +121,7 @@ for (const [round, [name, faultAt]] of rounds.entries()) {
       await afresh();
       const fault = faultAt(call);
       const proxy = await faultyProxy(front.endpoint, call, fault);
-      const error = await make(at(proxy.endpoint, fault === "silent" ? 1000 : undefined)).then(
+      const error = await make(clientsAt(proxy.endpoint, region, fault === "silent" ? 1000 : undefined)).then(
         () => undefined,
         (e: unknown) => e,
       );
@@ -176,7 +151,7 @@ one("an answer that gets lost once is asked for again, and nobody hears of it", 
       process.env.AWS_ENDPOINT_URL = moto.endpoint;
       proxy.stop();
     }
-    assert.equal(await leftovers(at(front.endpoint), bucket), [], `call ${call}`);
+    assert.equal(await leftovers(clientsAt(front.endpoint), bucket), [], `call ${call}`);
     assert.is(front.images.length, 1, `call ${call}`);
     assert.is(front.ebs.snapshots.size, 1, `call ${call}`);
   }
