@@ -2,6 +2,7 @@
 // cloud-init's seed. In the long suite: a first boot without KVM takes minutes. `npm run test:long` installs QEMU.
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type Disk, makeDisk } from "../../images/disk.ts";
@@ -38,6 +39,8 @@ ${JSON.stringify({
          echo "ID $(wc -c </etc/machine-id)"
          echo "MODULES $(ls /sys/bus/pci/drivers | tr '\\n' ' ')"
        } >/dev/ttyS0 2>&1
+       # Beside this the console's login prompt is on its way.
+       sleep 20
        systemctl poweroff`,
     ],
   ],
@@ -57,7 +60,8 @@ async function boot(firmware: (typeof firmwares)[number], from: Disk): Promise<s
   const { code, stderr } = await tryRun([qemu, ...qemuArguments({ ...machine, volumes: [] })], { cwd: own, timeoutSeconds: 900 });
   const console = readFileSync(join(own, "console.log"), "utf8");
   assert.is(code, 0, `${stderr}\n${console.slice(-3000)}`);
-  return console.replaceAll("\r", "");
+  // Debian 13's agetty sets the terminal up before it asks who is there.
+  return stripVTControlCharacters(console).replaceAll("\r", "");
 }
 
 for (const name of images)
