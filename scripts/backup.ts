@@ -1,11 +1,11 @@
 // ingot backup: backups of a stack's hosts, now.
 import { parseArgs } from "node:util";
-import { RefusedError } from "../lib/diagnostics.ts";
 import { during } from "../lib/progress.ts";
-import { backUp, backupSettings, type Made } from "../stacks/recovery/backups.ts";
+import { backUp, type Made } from "../stacks/recovery/backups.ts";
+import { backedUp } from "./backups.ts";
 import { type Io, size } from "./command.ts";
-import { machineOf, targetOf } from "./machines.ts";
-import { hostOf, load, only, splitName } from "./stack.ts";
+import { machineOf } from "./machines.ts";
+import { only } from "./stack.ts";
 
 export const help = `Makes backups of what a stack's hosts hold, now: of those that have \`backup:\`. What they do by their timers goes on beside it.
 
@@ -16,16 +16,11 @@ names are counted and summed, against which a restore is held. Directories are c
 
 export async function main(args: string[], io: Io): Promise<number> {
   const { positionals, values } = parseArgs({ args, allowPositionals: true, options: { full: { type: "boolean" } } });
-  const { stack: given, host: one } = splitName(only(positionals, "stack", "ingot backup <stack>[/<host>]"));
-  const { plan } = load(given, io);
-  const hosts = (one === undefined ? plan.hosts : [hostOf(plan, one)]).filter((h) => backupSettings(h));
-  if (!hosts.length) throw new RefusedError(`${given} has no \`backup:\``, "docs/resources/backup.md says what to write");
-  const target = await targetOf(io, given);
+  const { plan, target, hosts } = await backedUp(only(positionals, "stack", "ingot backup <stack>[/<host>]"), io);
   const made: (Made & { host: string })[] = [];
-  for (const host of hosts) {
+  for (const { host, settings } of hosts) {
     const machine = await machineOf(io, target, plan.stack, host.host);
-    const { times } = backupSettings(host) ?? { times: {} };
-    const wanted = Object.keys(times).filter((what) => what !== (values.full ? "differential" : "full"));
+    const wanted = Object.keys(settings.times).filter((what) => what !== (values.full ? "differential" : "full"));
     for (const what of wanted)
       made.push({
         host: host.host,

@@ -14,19 +14,27 @@ Exit code 1 when one is late or broken, or a host that has \`backup:\` cannot be
 
 export async function main(args: string[], io: Io): Promise<number> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
-  const { stack: given, host: one } = splitName(only(positionals, "stack", "ingot backups <stack>[/<host>]"));
-  const { plan } = load(given, io);
-  const hosts = (one === undefined ? plan.hosts : [hostOf(plan, one)]).filter((h) => backupSettings(h));
-  if (!hosts.length) throw new RefusedError(`${given} has no \`backup:\``, "docs/resources/backup.md says what to write");
-  const target = await targetOf(io, given);
+  const { plan, target, hosts } = await backedUp(only(positionals, "stack", "ingot backups <stack>[/<host>]"), io);
   const found: (Backups & { host: string })[] = [];
-  for (const host of hosts) {
+  for (const { host } of hosts) {
     const machine = await machineOf(io, target, plan.stack, host.host);
     found.push({ host: host.host, ...(await backupsOn(machine, target.connect(machine))) });
   }
   if (io.json) io.print(JSON.stringify(found, null, 2));
   else for (const backups of found) say(`${plan.stack}/${backups.host}`, backups, io);
   return found.some((b) => b.late.length) ? 1 : 0;
+}
+
+/** The hosts of a stack, or the one, that have `backup:`. @throws RefusedError when none has */
+export async function backedUp(said: string, io: Io) {
+  const { stack: given, host: one } = splitName(said);
+  const { plan } = load(given, io);
+  const hosts = (one === undefined ? plan.hosts : [hostOf(plan, one)]).flatMap((host) => {
+    const settings = backupSettings(host);
+    return settings ? [{ host, settings }] : [];
+  });
+  if (!hosts.length) throw new RefusedError(`${given} has no \`backup:\``, "docs/resources/backup.md says what to write");
+  return { plan, target: await targetOf(io, given), hosts };
 }
 
 function say(host: string, { postgresql, directories, archive, late }: Backups, io: Io): void {

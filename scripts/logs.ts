@@ -1,7 +1,7 @@
 // ingot logs: what a machine, or one resource of it, wrote.
 import { parseArgs } from "node:util";
-import type { Step } from "../cloud-init/plan.ts";
 import { RefusedError, UsageError } from "../lib/diagnostics.ts";
+import { unitsOf } from "../stacks/units.ts";
 import type { Io } from "./command.ts";
 import { machineOf, targetOf } from "./machines.ts";
 import { hostOf, load, splitName } from "./stack.ts";
@@ -44,10 +44,7 @@ export async function main(args: string[], io: Io): Promise<number> {
       );
     const steps = hostPlan.generation.steps.filter((s) => s.resource === resource);
     for (const step of steps) filters.push(`SYSLOG_IDENTIFIER=${step.id}`);
-    const units = new Set([
-      ...steps.flatMap(unitOf),
-      ...hostPlan.generation.files.filter((f) => f.resource === resource).flatMap((f) => unitFile.exec(f.path)?.[1] ?? []),
-    ]);
+    const units = new Set(unitsOf(hostPlan.generation).flatMap((u) => (u.resource === resource ? [u.unit] : [])));
     for (const unit of units) filters.push(`_SYSTEMD_UNIT=${unit}`, `UNIT=${unit}`);
     if (!filters.length) throw new RefusedError(`${resource} has no log of its own: it is a part of others`);
   }
@@ -66,8 +63,3 @@ export async function main(args: string[], io: Io): Promise<number> {
   if (result.stderr) process.stderr.write(result.stderr);
   return result.code;
 }
-
-const unitFile = /^\/etc\/systemd\/system\/([^/]+\.(?:service|mount))(?:\.d\/.*)?$/;
-
-/** The units that a step starts: its own, and the one that is the server where that one only stands for it. */
-const unitOf = ({ args }: Step): string[] => [args.unit, args.instance].flatMap((u) => (u === undefined ? [] : [String(u)]));

@@ -159,9 +159,8 @@ def backups_of():
     """Those of PostgreSQL, the oldest first."""
     found = json.loads(pgbackrest("info", "--output=json"))
     listed = [b for s in found if s["name"] == STANZA for b in s["backup"]]
-    full = []
-    for b in listed:
-        entry = {
+    entries = [
+        {
             "label": b["label"],
             "type": b["type"],
             "began": b["timestamp"]["start"],
@@ -170,9 +169,13 @@ def backups_of():
             "stored": b["info"]["repository"].get("delta", 0),
             "error": bool(b.get("error")),
             "wal": b["archive"]["start"],
+            # The point at which rows were counted, and what they were (run_postgresql).
+            "point": (b.get("annotation") or {}).get("point"),
+            "rows": json.loads((b.get("annotation") or {}).get("rows", "{}")),
         }
-        full.append(entry)
-    return sorted(full, key=lambda b: b["ended"])
+        for b in listed
+    ]
+    return sorted(entries, key=lambda b: b["ended"])
 
 
 def pieces_after(backup):
@@ -199,16 +202,6 @@ def gap_in(pieces):
         if number not in pieces:
             return {"piece": f"{number // 256:08X}{number % 256:08X}", "until": pieces[number - 1]}
     return None
-
-
-def annotations_of(label):
-    found = json.loads(pgbackrest("info", "--output=json", f"--set={label}"))
-    for s in found:
-        for b in s["backup"]:
-            if b["label"] == label:
-                said = b.get("annotation") or {}
-                return {"point": said.get("point"), "rows": json.loads(said.get("rows", "{}"))}
-    raise Failed(f"there is no backup {label}")
 
 
 def archive_of(kept):
@@ -448,22 +441,21 @@ def restore_postgresql(said, request):
         )
     if at is not None and at >= (gap["until"] if gap else max(pieces.values(), default=0)):
         at = None  # All of it is from before: PostgreSQL would look for a later commit, and give up (recovery_target_time).
-    known = annotations_of(backup["label"])
     os.makedirs(os.path.dirname(data), exist_ok=True)
     owner = pwd.getpwnam("postgres")
     os.makedirs(data, mode=0o700, exist_ok=True)
     os.chown(data, owner.pw_uid, owner.pw_gid)
     begun_again = ["--delta", "--force"] if begun else []
     done = {"postgresql": backup["label"], "rows": "not declared"}
-    counted = known["point"] and known["rows"]
+    counted = backup["point"] and backup["rows"]
     # Rows are counted at a point after the backup's end, which a restore to a time before it does not reach, nor one that a gap ends.
-    reached = counted and (at is None or at >= time_of(known["point"])) and not (gap and time_of(known["point"]) >= gap["until"])
-    first = ["--type=name", f"--target={known['point']}", "--target-action=pause"] if reached else target_of(at)
+    reached = counted and (at is None or at >= time_of(backup["point"])) and not (gap and time_of(backup["point"]) >= gap["until"])
+    first = ["--type=name", f"--target={backup['point']}", "--target-action=pause"] if reached else target_of(at)
     pgbackrest("restore", f"--set={backup['label']}", *begun_again, *first)
     if reached:
         # There a server of our own, on a socket of its own, says whether they are the same; the host's own server goes on from there.
-        held_against(kept, known)
-        done["rows"] = {"point": known["point"], "same": known["rows"]}
+        held_against(kept, backup)
+        done["rows"] = {"point": backup["point"], "same": backup["rows"]}
         retarget(data, at)
     elif counted:
         done["rows"] = "counted after that time"
@@ -499,7 +491,7 @@ def retarget(data, at):
     os.rename(f"{path}.new", path)
 
 
-def held_against(kept, known):
+def held_against(kept, backup):
     """Starts the restored cluster at the point and counts. Raises Failed where a table is not what it was."""
     data, folder = kept["data"], "/run/ingot/restored"
     owner = pwd.getpwnam("postgres")
@@ -528,13 +520,13 @@ def held_against(kept, known):
         run([*pg_ctl, f"--options=-c config_file={folder}/postgresql.conf", "start"], user="postgres")
         wait_paused(kept, folder)
         wrong = []
-        for name, then in known["rows"].items():
+        for name, then in backup["rows"].items():
             database, _, table = name.partition(":")
             found = json.loads(sql(kept, database, sums(table), folder))
             if found != then:
                 wrong.append(f"{name} has {found['rows']} rows where it had {then['rows']}" if found["rows"] != then["rows"] else f"{name} has other rows")
         if wrong:
-            raise Failed(f"the backup is not what it was at {known['point']}: {'; '.join(wrong)}")
+            raise Failed(f"the backup is not what it was at {backup['point']}: {'; '.join(wrong)}")
     except Failed as error:
         tail = ""
         if os.path.exists(log):

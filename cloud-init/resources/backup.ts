@@ -7,8 +7,8 @@ import { type Host, inside, isBelow, type Kind, kind, type Problem, pkg } from "
 import { absolutePath } from "../names.ts";
 import { secretRef } from "../value.ts";
 import { database } from "./database.ts";
-import { foldersAbove } from "./directory.ts";
-import { dataIn, postgresql, unitIn, versionIn } from "./postgresql.ts";
+import { directory, foldersAbove } from "./directory.ts";
+import { dataIn, unitIn, versionIn } from "./postgresql.ts";
 import { volume } from "./volume.ts";
 
 const calendar = (description: string) =>
@@ -210,7 +210,11 @@ export const backup: Kind<Backup> = kind({
   ],
   compile: ({ value }, host) => {
     const times = timesOf(value);
-    const restored = [...(value.postgresql ? ["postgresql", ...host.all(database).map((d) => d.id)] : [])];
+    // What is to be backed up is there before it is.
+    const held = [
+      ...(value.postgresql ? ["postgresql", ...host.all(database).map((d) => d.id)] : []),
+      ...host.all(directory).flatMap((d) => (value.directories.some((path) => isBelow(d.name, path)) ? [d.id] : [])),
+    ];
     const unit = (name: string, suffix: string) => `/etc/systemd/system/${name}.${suffix}`;
     return {
       secrets: [{ name: value.password.secret, generate: value.password.generate }],
@@ -300,13 +304,13 @@ export const backup: Kind<Backup> = kind({
           action: "backup",
           args: { settings: settingsPath },
           timeoutSeconds: 3600,
-          late: [...restored, ...host.all(postgresql).map((p) => p.id)],
+          late: held,
         },
         ...[...times.map((t) => `${t.name}.timer`), ...(value.postgresql ? ["ingot-heartbeat.service"] : [])].map((name) => ({
           part: name,
           action: "service",
           args: { unit: name, ...(name.endsWith(".service") && { inputs: ["/usr/lib/ingot/backup.py"] }) },
-          late: restored,
+          late: held,
         })),
       ],
     };

@@ -21,7 +21,16 @@ export function backupSettings({ generation }: HostPlan): BackupSettings | undef
 
 export interface Backups {
   /** The oldest first; times in seconds since 1970, sizes in bytes. */
-  postgresql: { label: string; type: string; began: number; ended: number; bytes: number; stored: number; error: boolean }[];
+  postgresql: {
+    label: string;
+    type: string;
+    began: number;
+    ended: number;
+    bytes: number;
+    stored: number;
+    error: boolean;
+    point: string | null;
+  }[];
   directories: { id: string; at: number; paths: string[] }[];
   /** Of PostgreSQL's log. `rpo_seconds`: what a lost disk would cost now. */
   archive: { archived: number | null; rpo_seconds: number | null; failing: boolean } | null;

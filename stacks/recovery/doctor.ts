@@ -2,6 +2,7 @@
 // themselves (stacks/recovery/doctor.py) and what their checks say become findings here: data in, data out. Called by `ingot doctor`.
 import type { HostPlan } from "../../cloud-init/plan.ts";
 import type { Machine } from "../target.ts";
+import { unitsOf } from "../units.ts";
 import type { CheckResult } from "../verify.ts";
 import { age } from "./backups.ts";
 
@@ -50,18 +51,6 @@ function reached(from: string, edges: Map<string, Set<string>>): Set<string> {
   };
   visit(from);
   found.delete(from);
-  return found;
-}
-
-/** Unit → the resource that starts it, or wrote its file. */
-function unitsOf({ generation }: HostPlan): Map<string, string> {
-  const found = new Map<string, string>();
-  for (const { path, resource } of generation.files) {
-    const [, unit] = /^\/etc\/systemd\/system\/([^/]+)$/.exec(path) ?? [];
-    if (unit !== undefined) found.set(unit, resource);
-  }
-  for (const { args, resource } of generation.steps)
-    for (const unit of [args.unit, args.instance]) if (typeof unit === "string") found.set(unit, resource);
   return found;
 }
 
@@ -114,7 +103,7 @@ export function findingsOf(plan: HostPlan, needs: Map<string, Set<string>>, exam
   const name = `${plan.stack}/${plan.host}`;
   const neededBy = new Map<string, Set<string>>();
   for (const [resource, others] of needs) for (const other of others) neededBy.set(other, (neededBy.get(other) ?? new Set()).add(resource));
-  const units = unitsOf(plan);
+  const units = new Map(unitsOf(plan.generation).map(({ unit, resource }) => [unit, resource]));
   const failed = checks.filter((c) => !c.ok);
   const unwell = new Set([...failed.map((c) => c.resource), ...examined.units.flatMap((u) => units.get(u.unit) ?? [])]);
   const about = (resource: string | undefined): Pick<Finding, "needed" | "because"> =>
@@ -125,6 +114,7 @@ export function findingsOf(plan: HostPlan, needs: Map<string, Set<string>>, exam
           because: [...reached(resource, needs)].filter((r) => unwell.has(r)).sort(),
         };
   const found: Finding[] = [];
+  const owned = new Set<Finding>();
   for (const unit of examined.units) {
     const resource = units.get(unit.unit);
     const ago = unit.since === null ? "" : `, ${age(Date.now() / 1000 - unit.since)} ago`;
@@ -151,7 +141,7 @@ export function findingsOf(plan: HostPlan, needs: Map<string, Set<string>>, exam
     // Of the late backups there is a line of its own.
     if (resource === "backup" && own.every((c) => c.id === "backup:in-time")) continue;
     const owns = own.some((c) => isOwnership(c.check));
-    found.push({
+    const finding: Finding = {
       host: plan.host,
       severity: own.some((c) => c.check === "unit" || c.seen !== "inside") ? "dead" : "wrong",
       resource,
@@ -161,7 +151,9 @@ export function findingsOf(plan: HostPlan, needs: Map<string, Set<string>>, exam
       next: owns
         ? [`ingot apply ${name} ${resource}   # brings back owner and mode of what is declared itself`, ...chownOf(name, own)]
         : [`ingot logs ${name} ${resource}`, `ingot apply ${name} ${resource}`],
-    });
+    };
+    found.push(finding);
+    if (owns) owned.add(finding);
   }
   for (const disk of examined.disks) {
     const worst = Math.max(disk.used ?? 0, disk.inodes ?? 0);
@@ -224,14 +216,11 @@ export function findingsOf(plan: HostPlan, needs: Map<string, Set<string>>, exam
       log: [],
       next: [`ingot logs ${name} backup`, `ingot backup ${name}`],
     });
+  // Causes first; of those, what is owned wrongly, what is dead, what will be.
+  const rank = (f: Finding): number =>
+    (f.because.length ? 100 : 0) + (owned.has(f) ? 0 : 10) + ["dead", "wrong", "soon"].indexOf(f.severity);
   return found.sort((a, b) => rank(a) - rank(b));
 }
-
-/** Causes first; of those, what is owned wrongly, what is dead, what will be. */
-const rank = (f: Finding): number =>
-  (f.because.length ? 100 : 0) +
-  (f.next.some((n) => n.includes("owner and mode")) ? 0 : 10) +
-  ["dead", "wrong", "soon"].indexOf(f.severity);
 
 /** "/a: owner is root, expected huey" → the command. */
 const chownOf = (name: string, checks: CheckResult[]): string[] =>

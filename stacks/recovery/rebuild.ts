@@ -74,7 +74,7 @@ export async function phase(project: Project, rebuild: Rebuild, name: Phase, wor
   write(project, rebuild);
 }
 
-/** @throws RefusedError when the host has no backups, or a volume holds both data and the backups */
+/** @throws RefusedError when the host has no backups */
 export function settingsFor(plan: HostPlan): BackupSettings {
   const settings = backupSettings(plan);
   if (settings) return settings;
@@ -84,16 +84,14 @@ export function settingsFor(plan: HostPlan): BackupSettings {
   );
 }
 
-/** The volume that holds the repositories. */
-const repositoryOf = (plan: HostPlan, { to }: BackupSettings): VolumePlan | undefined => nearest(plan, to);
+/** The volume that a path is on; of `to`, the one that holds the repositories. */
 const nearest = ({ volumes }: HostPlan, path: string): VolumePlan | undefined =>
   volumes.filter((v) => isBelow(path, v.mount)).sort((a, b) => b.mount.length - a.mount.length)[0];
 
-/** What of a volume is in the backups: paths. */
-function backedUp(plan: HostPlan, { directories, postgresql }: BackupSettings, volume: VolumePlan): string[] {
-  const paths = [...directories, ...(postgresql ? [postgresql.data] : [])];
-  return paths.filter((path) => nearest(plan, path)?.name === volume.name);
-}
+/** What is in the backups: paths; and what of it is on a volume. */
+const held = ({ directories, postgresql }: BackupSettings): string[] => [...directories, ...(postgresql ? [postgresql.data] : [])];
+const heldOn = (plan: HostPlan, settings: BackupSettings, volume: VolumePlan): string[] =>
+  held(settings).filter((path) => nearest(plan, path)?.name === volume.name);
 
 /** Powers the stack's machines off. @throws RefusedError when that cannot be proven: two machines must not archive into one repository */
 export async function fence(target: Target, { stack, host }: Rebuild): Promise<void> {
@@ -112,16 +110,15 @@ export async function fence(target: Target, { stack, host }: Rebuild): Promise<v
  */
 export async function chooseSource(project: Project, plan: HostPlan, rebuild: Rebuild, progress: Progress): Promise<Source> {
   const settings = settingsFor(plan);
-  const repository = repositoryOf(plan, settings);
+  const repository = nearest(plan, settings.to);
   const source: Source = { attached: [], restored: [], empty: [] };
-  const { directories, postgresql } = settings;
-  const homeless = [...directories, ...(postgresql ? [postgresql.data] : [])].filter((path) => !nearest(plan, path));
+  const homeless = held(settings).filter((path) => !nearest(plan, path));
   if (homeless.length) source.restored.push({ volume: "the machine's own disk", because: `${homeless.join(", ")} went with it` });
   for (const volume of plan.volumes) {
     const file = volumeFile(project, plan.stack, plan.host, volume.name);
     const health = await during(progress, `look at volume ${volume.name}`, () => healthOf(file));
     const lost = health === "healthy" ? undefined : health === "missing" ? "there is nothing on it" : `it is broken: ${health.broken}`;
-    const held = backedUp(plan, settings, volume);
+    const paths = heldOn(plan, settings, volume);
     if (volume.name === repository?.name) {
       if (lost !== undefined)
         throw new RefusedError(
@@ -131,11 +128,11 @@ export async function chooseSource(project: Project, plan: HostPlan, rebuild: Re
       source.attached.push(volume.name);
       continue;
     }
-    const because = lost ?? (rebuild.at !== undefined && held.length ? `as it was at ${rebuild.at}` : undefined);
+    const because = lost ?? (rebuild.at !== undefined && paths.length ? `as it was at ${rebuild.at}` : undefined);
     if (because === undefined) source.attached.push(volume.name);
     else {
       const aside = existsSync(file) ? { aside: setAside(file, rebuild.began) } : {};
-      source[held.length ? "restored" : "empty"].push({ volume: volume.name, because, ...aside });
+      source[paths.length ? "restored" : "empty"].push({ volume: volume.name, because, ...aside });
     }
   }
   return source;
@@ -155,12 +152,12 @@ export async function foreseen(
   const running = machines.filter((m) => m.state !== "stopped");
   const volumes = await Promise.all(
     plan.volumes.map(async (volume) => {
-      const held = backedUp(plan, settings, volume);
-      const from = held.length
-        ? `would be restored from the backups (${held.join(", ")})`
+      const paths = heldOn(plan, settings, volume);
+      const from = paths.length
+        ? `would be restored from the backups (${paths.join(", ")})`
         : "would be new and empty: nothing of it is backed up";
-      if (volume.name === repositoryOf(plan, settings)?.name) return `volume ${volume.name}: holds the backups, and is attached`;
-      if (at !== undefined && held.length) return `volume ${volume.name}: put aside, and restored as it was at ${at}`;
+      if (volume.name === nearest(plan, settings.to)?.name) return `volume ${volume.name}: holds the backups, and is attached`;
+      if (at !== undefined && paths.length) return `volume ${volume.name}: put aside, and restored as it was at ${at}`;
       // One that a machine writes to cannot be looked at.
       if (running.length) return `volume ${volume.name}: looked at once the machine is off; where it is broken it ${from}`;
       const health = await healthOf(volumeFile(project, plan.stack, plan.host, volume.name));
@@ -175,7 +172,7 @@ export async function foreseen(
       ? `fence: ${running.map((m) => `${m.host} is ${m.state}`).join(", ")}, and would be powered off`
       : "fence: no machine of the stack runs",
     ...volumes,
-    ...[...settings.directories, ...(settings.postgresql ? [settings.postgresql.data] : [])]
+    ...held(settings)
       .filter((path) => !nearest(plan, path))
       .map((path) => `${path}: on no volume, so it goes with the machine and would be restored from the backups`),
     `launch: from the image that it had${known ? ` (${known.imageDigest.slice(0, 12)})` : ", which nobody knows any more: the recipe's"}${others.length ? `; ${others.join(", ")} would be launched anew beside it, with their data` : ""}`,

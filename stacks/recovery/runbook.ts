@@ -5,7 +5,7 @@ import type { Manifest } from "../../images/image.ts";
 import { shell } from "../../lib/quote.ts";
 import { backupSettings } from "./backups.ts";
 
-/** What a page is made of; pagesAs… write it down. */
+/** What a page is made of; asMarkdown() and asHtml() write it down. */
 export type Block = { heading: string; level: 1 | 2 | 3 } | { text: string } | { code: string } | { rows: string[][] };
 
 /** What the pages know of a host's image: from its manifest where it is baked, else from its lock. */
@@ -47,6 +47,9 @@ const owned = (path: string, owner: string, group: string, mode: string): string
   `chmod ${mode} ${shell(path)}`,
 ];
 
+/** An argument that is a list; none where it is not there. */
+const listOf = (arg: Arg | undefined): string[] => (Array.isArray(arg) ? arg : []);
+
 type Commands = (arg: (name: string) => string, step: Step, plan: HostPlan) => string[];
 
 const psql = (database: string, sql: string): string => `runuser -u postgres -- psql -X -d ${shell(database)} -c ${shell(sql)}`;
@@ -54,13 +57,10 @@ const fileAt = (plan: HostPlan, path: string): string | undefined => plan.genera
 
 /** What each action comes to. One that is not here is said by its name and arguments. */
 const commands: Record<string, Commands> = {
-  hostname: (arg) => [
+  hostname: (arg, { args }) => [
     `hostnamectl set-hostname ${shell(arg("hostname"))}`,
     `echo ${shell(`127.0.1.1 ${arg("fqdn")} ${arg("hostname")}`)} >>/etc/hosts`,
-    ...arg("peers")
-      .split(/(?<=\S+ \S+ \S+) /)
-      .filter(Boolean)
-      .map((peer) => `echo ${shell(peer)} >>/etc/hosts`),
+    ...listOf(args.peers).map((peer) => `echo ${shell(peer)} >>/etc/hosts`),
   ],
   "ssh-host-key": () => [
     "# optional: its old host key, so that clients do not complain (/etc/ssh/ssh_host_ed25519_key, 0600)",
@@ -72,10 +72,12 @@ const commands: Record<string, Commands> = {
     `useradd ${arg("system") === "true" ? "--system " : ""}--uid ${arg("uid")} --gid ${arg("gid")}${arg("groups") ? ` --groups ${arg("groups").replaceAll(" ", ",")}` : ""} --home-dir ${shell(arg("home"))}${arg("system") === "true" ? "" : " --create-home"} --shell ${arg("shell")} ${shell(arg("name"))}`,
     ...(arg("sudo") === "passwordless" ? [`echo ${shell(`${arg("name")} ALL=(ALL) NOPASSWD: ALL`)} >/etc/sudoers.d/${arg("name")}`] : []),
   ],
-  "authorized-keys": (arg, step) => {
-    const keys = Array.isArray(step.args.keys) ? step.args.keys : [];
+  "authorized-keys": (arg, { args }) => {
     const home = `~${arg("user")}/.ssh`;
-    return [`install -d -o ${arg("user")} -m 0700 ${home}`, ...keys.map((key) => `echo ${shell(key)} >>${home}/authorized_keys`)];
+    return [
+      `install -d -o ${arg("user")} -m 0700 ${home}`,
+      ...listOf(args.keys).map((key) => `echo ${shell(key)} >>${home}/authorized_keys`),
+    ];
   },
   volume: (arg) => [
     "disk=/dev/…   # the data disk: lsblk, blkid",
@@ -88,10 +90,10 @@ const commands: Record<string, Commands> = {
     `fallocate -l ${arg("bytes")} ${shell(arg("file"))} && chmod 0600 ${shell(arg("file"))} && mkswap ${shell(arg("file"))}`,
     `systemctl enable --now ${shell(arg("unit"))}`,
   ],
-  directory: (arg, step) => [
+  directory: (arg, { args }) => [
     `install -d ${shell(arg("path"))}`,
     ...owned(arg("path"), arg("owner") || "root", arg("group"), arg("mode") || "0755"),
-    ...(Array.isArray(step.args.acl) ? step.args.acl.map((entry) => `setfacl --modify ${shell(entry)} ${shell(arg("path"))}`) : []),
+    ...listOf(args.acl).map((entry) => `setfacl --modify ${shell(entry)} ${shell(arg("path"))}`),
   ],
   file: (arg, { args }, plan) => {
     const source = typeof args.source === "string" ? fileAt(plan, args.source) : argumentText(args.source);
@@ -105,18 +107,15 @@ const commands: Record<string, Commands> = {
     const folder = `/etc/postgresql/${arg("version")}/main`;
     const copy = (name: string, to: string) => (arg(name) ? [`cp ${arg(name)} ${folder}/${to}`] : []);
     const restored = backupSettings(plan)?.postgresql;
+    const made = `pg_createcluster ${arg("version")} main --datadir=${shell(arg("data"))} --locale=${arg("locale")}`;
     return [
       ...(restored
         ? [
-            `# the data is restored (above); without a backup: pg_createcluster ${arg("version")} main --datadir=${shell(arg("data"))} --locale=${arg("locale")}`,
-          ]
-        : [`pg_createcluster ${arg("version")} main --datadir=${shell(arg("data"))} --locale=${arg("locale")}`]),
-      ...(restored
-        ? [
+            `# the data is restored (above); without a backup: ${made}`,
             `install -d -o postgres -g postgres ${folder}/conf.d`,
             `printf '%s\\n' "data_directory = '${arg("data")}'" "hba_file = '${folder}/pg_hba.conf'" "ident_file = '${folder}/pg_ident.conf'" "unix_socket_directories = '/run/postgresql'" "include_dir = 'conf.d'" >${folder}/postgresql.conf`,
           ]
-        : []),
+        : [made]),
       ...copy("settings_file", "conf.d/ingot.conf"),
       ...copy("hba_file", "pg_hba.conf"),
       ...copy("ident_file", "pg_ident.conf"),
@@ -248,7 +247,12 @@ function hostPages(stack: StackPlan, plan: HostPlan, image: ImageFacts | undefin
         ...plan.secrets.map((s) => [`secret ${s.name}`, `of ${s.resource}${s.generate ? ", made by Ingot" : ", given by you"}`]),
         ...plan.artifacts.map((a) => [`artifact ${/^0+$/.test(a.sha256) ? a.id : a.sha256.slice(0, 12)}`, `of ${a.resource}`]),
         ...(settings
-          ? [["backups", `on the volume mounted at ${settings.to}, encrypted with the secret that ${settings.to} was made with`]]
+          ? [
+              [
+                "backups",
+                `on the volume mounted at ${settings.to}, encrypted with the secret ${plan.secrets.find((s) => s.resource === "backup")?.name}`,
+              ],
+            ]
           : []),
       ],
     },
