@@ -61,6 +61,20 @@ export interface Compiled {
   cloudConfig?: Record<string, Json>;
 }
 
+/** What is copied at one moment, with commands of `sh` before and after. */
+export interface State {
+  name: string;
+  paths: string[];
+  before?: string | undefined;
+  after?: string | undefined;
+}
+
+/** What a crash would leave: the unit's processes stand still meanwhile, and the kernel keeps who connects waiting. */
+export const standingStill = (unit: string): Pick<State, "before" | "after"> => ({
+  before: `systemctl kill --signal=SIGSTOP ${unit}`,
+  after: `systemctl kill --signal=SIGCONT ${unit}`,
+});
+
 type NeedDraft = Need extends infer N ? (N extends Need ? Omit<N, "resource"> : never) : never;
 export type CheckDraft = Omit<Check, "resource" | "id"> & { part?: string };
 
@@ -115,6 +129,8 @@ export interface Host {
   parts(value: Value): Part[];
   /** What its resources open to others, but for the firewall's own. */
   ports(): Omit<Port, "resource">[];
+  /** What a resource of the host keeps on disk; undefined: there is none of that id, or it keeps nothing. */
+  state(id: string): State | undefined;
   /** The release of an application; its sha256 is all zeros until it has been built. */
   release(application: string): Release;
 }
@@ -142,6 +158,8 @@ export interface Kind<T = unknown> {
   awaited?(resource: Resource<T>, host: Host, at: string): StepDraft | { unreachable: string; hint?: string };
   /** Ids of what comes with it, and that others may refer to: `group/<name>` of a user. */
   offers?(resource: Resource<T>): string[];
+  /** What it keeps on disk, for who copies it (`backup:`). */
+  state?(resource: Resource<T>, host: Host): State;
   /** TCP ports that it listens on, at whatever address: no two resources may have the same. */
   binds?(resource: Resource<T>, host: Host): number[];
   /** Ids of resources that come first without being referred to. */

@@ -245,6 +245,10 @@ function hostOf(
       );
       return opened;
     },
+    state: (id) => {
+      const resource = host.broken.has(id) ? undefined : resources.get(id);
+      return resource && kindOf(resource).state?.(resource, host);
+    },
     release: (application) => around.release(host, application),
   };
   return host;

@@ -43,7 +43,7 @@ function say(host: string, { postgresql, directories, archive, late }: Backups, 
     table([
       ["backup", "of", "age", "holds", "takes"],
       ...postgresql.map((b) => [b.label, `PostgreSQL, ${b.type}`, age(now - b.ended), size(b.bytes), size(b.stored)]),
-      ...directories.slice(-5).map((d) => [d.id, d.paths.join(", "), age(now - d.at), "", ""]),
+      ...directories.slice(-5).map((d) => [d.id, d.of === "directories" ? d.paths.join(", ") : d.of, age(now - d.at), "", ""]),
     ]),
   );
   if (directories.length > 5) io.print(`and ${directories.length - 5} older ones of directories`);

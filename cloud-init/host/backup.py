@@ -6,18 +6,21 @@ backup.sh and restore.sh, and by `ingot backup`, `backups` and `rebuild` through
   backup.py list                                what there is, up to when a restore would reach, and what is late, as JSON
   backup.py in-time                             says what is late, and fails when something is
   backup.py heartbeat                           writes a row every few seconds, for as long as it lives
+  backup.py wake                                what a backup that was killed has left quiet goes on
   backup.py prepare                             makes the repositories that are not there, and the first backups
   backup.py restore                             restores what facts.json asks for, where there is nothing yet; prints what it did as JSON
 
 One backup at a time: a second waits. Exit code 1: it failed, and why is on standard error.
 """
 import calendar
+import contextlib
 import datetime
 import fcntl
 import json
 import os
 import pwd
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +32,8 @@ SETTINGS = "/etc/ingot/backup/settings.json"
 CONFIG = "/etc/ingot/backup/pgbackrest.conf"
 PASSWORD = "/etc/ingot/backup/password"
 LOCK = "/run/ingot/backup.lock"
+# What is to be run when a backup that makes something quiet has not come to do it.
+QUIET = "/run/ingot/backup-quiet"
 STANZA = "main"
 BEAT = 5
 # In a directory while it is restored.
@@ -250,23 +255,69 @@ def restic(to, *words, okay=(0,)):
 
 
 def snapshots_of(said):
+    """Copies, the oldest first, by what they are of: a server's name, a directory with commands around it, or `directories` for the others."""
     if not said["directories"] or not os.path.exists(f"{said['to']}/files/config"):
         return []
     found = json.loads(restic(said["to"], "snapshots", "--json", "--tag=ingot") or "[]") or []
-    return [{"id": s["short_id"], "at": round(seconds_of(s["time"])), "paths": s["paths"]} for s in sorted(found, key=lambda s: s["time"])]
+    return [
+        {"id": s["short_id"], "of": next(t for t in s["tags"] if t != "ingot"), "at": round(seconds_of(s["time"])), "paths": s["paths"]}
+        for s in sorted(found, key=lambda s: s["time"])
+    ]
+
+
+def wake():
+    if not os.path.exists(QUIET):
+        return
+    with open(QUIET, encoding="utf-8") as file:
+        command = file.read()
+    run(["sh", "-c", command])
+    os.unlink(QUIET)
+
+
+@contextlib.contextmanager
+def quiet(entry):
+    """Nobody writes there, from its command `before` to its command `after`, which is run whatever happens."""
+    if "after" in entry:
+        with open(f"{QUIET}.new", "w", encoding="utf-8") as file:
+            file.write(entry["after"])
+        os.rename(f"{QUIET}.new", QUIET)
+    try:
+        if "before" in entry:
+            run(["sh", "-c", entry["before"]])
+        yield
+    finally:
+        wake()
+
+
+def not_held(said):
+    held = {path for entry in said["held"] for path in entry["paths"]}
+    return [path for path in said["directories"] if path not in held]
+
+
+def copies(said):
+    """What there is a copy of each time, by the names that the copies bear."""
+    return [*(["directories"] if not_held(said) else []), *(entry["name"] for entry in said["held"])]
+
+
+def copy(to, name, paths):
+    # What was being written while it was read is in the next one.
+    out = restic(to, "backup", "--json", "--tag=ingot", f"--tag={name}", "--one-file-system", *filter(os.path.exists, paths), okay=(0, 3))
+    return next((line for line in map(json.loads, out.splitlines()) if line.get("message_type") == "summary"), {})
 
 
 def run_directories(said):
     began = time.monotonic()
-    # What was being written while it was read is in the next one.
-    out = restic(said["to"], "backup", "--json", "--tag=ingot", "--one-file-system", *said["directories"], okay=(0, 3))
-    summary = next((line for line in map(json.loads, out.splitlines()) if line.get("message_type") == "summary"), {})
+    plain = not_held(said)
+    made = [copy(said["to"], "directories", plain)] if plain else []
+    for entry in said["held"]:
+        with quiet(entry):
+            made.append(copy(said["to"], entry["name"], entry["paths"]))
     restic(said["to"], "forget", "--tag=ingot", "--group-by=tags", f"--keep-last={said['keep']}", "--prune")
     return {
         "what": "directories",
-        "id": summary.get("snapshot_id", "")[:8],
-        "files": summary.get("total_files_processed"),
-        "bytes": summary.get("total_bytes_processed"),
+        "id": ", ".join(m.get("snapshot_id", "")[:8] for m in made),
+        "files": sum(m.get("total_files_processed", 0) for m in made),
+        "bytes": sum(m.get("total_bytes_processed", 0) for m in made),
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -274,12 +325,14 @@ def run_directories(said):
 # --- Commands -----------------------------------------------------------------------------------------------------------------
 
 
-def alone():
-    """Held until this process ends."""
+@contextlib.contextmanager
+def alone(waiting=0):
+    """One at a time: what another one has left quiet goes on first. With LOCK_NB, BlockingIOError where another one is at it."""
     os.makedirs(os.path.dirname(LOCK), exist_ok=True)
-    file = open(LOCK, "w", encoding="utf-8")  # noqa: SIM115
-    fcntl.flock(file, fcntl.LOCK_EX)
-    return file
+    with open(LOCK, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | waiting)
+        wake()
+        yield
 
 
 def mounted(to):
@@ -389,7 +442,8 @@ def late_of(said, found, archive):
             late.append(f"PostgreSQL's log has a gap, {gap['piece']}: no restore gets across it until there is another full backup")
         late += [f"the backup {b['label']} is broken" for b in found["postgresql"] if b["error"]]
     if said["directories"]:
-        judge("directories", max((s["at"] for s in found["directories"]), default=None))
+        last = [max((s["at"] for s in found["directories"] if s["of"] == name), default=None) for name in copies(said)]
+        judge("directories", None if None in last else min(last))
     return late
 
 
@@ -547,23 +601,31 @@ def wait_paused(kept, folder):
         time.sleep(0.2)
 
 
+def on_root(path):
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return os.stat(path).st_dev == os.stat("/").st_dev
+
+
 def restore_directories(said, request):
-    paths = [p for p in said["directories"] if is_empty(p) or os.path.exists(f"{p}/{RESTORING}")]
+    # What is on the machine's own disk is the image's, which is no older state of it.
+    paths = [p for p in said["directories"] if is_empty(p) or os.path.exists(f"{p}/{RESTORING}") or on_root(p)]
     if not paths:
         return {"directories": "kept"}
     at = seconds_of(request["at"]) if "at" in request else None
-    snapshot = choose(snapshots_of(said), lambda s: s["at"], at, "directories")
-    lacking = [p for p in paths if p not in snapshot["paths"]]
-    there = [p for p in paths if p in snapshot["paths"]]
-    for path in there:
+    snapshots = snapshots_of(said)
+    there = [p for p in paths if any(p in s["paths"] for s in snapshots)]
+    chosen = {p: choose([s for s in snapshots if p in s["paths"]], lambda s: s["at"], at, p)["id"] for p in there}
+    for path, snapshot in chosen.items():
         os.makedirs(path, exist_ok=True)
         # An interrupted restore is not taken for a whole one.
         with open(f"{path}/{RESTORING}", "w", encoding="utf-8"):
             pass
-        restic(said["to"], "restore", snapshot["id"], "--target=/", f"--include={path}")
+        restic(said["to"], "restore", snapshot, "--target=/", f"--include={path}")
         os.sync()
         os.unlink(f"{path}/{RESTORING}")
-    return {"directories": snapshot["id"], "restored": there, **({"not_in_it": lacking} if lacking else {})}
+    lacking = [p for p in paths if p not in there]
+    return {"directories": ", ".join(dict.fromkeys(chosen.values())), "restored": there, **({"not_in_it": lacking} if lacking else {})}
 
 
 def restore(said):
@@ -593,6 +655,9 @@ def main(words):
         return None
     if words == ["prepared"]:
         return None if prepared(said) else sys.exit(1)
+    if words == ["wake"]:
+        with contextlib.suppress(BlockingIOError), alone(fcntl.LOCK_NB):
+            return None
     if words == ["heartbeat"]:
         return heartbeat(said["postgresql"])
     if words[:1] == ["run"] and len(words) == 2 and words[1] in said["times"]:
@@ -604,10 +669,12 @@ def main(words):
     if words == ["restore"]:
         with alone():
             return restore(said)
-    raise Failed("usage: backup.py run full|differential|directories | list | in-time | prepare | prepared | restore | heartbeat")
+    raise Failed("usage: backup.py run full|differential|directories | list | in-time | prepare | prepared | restore | wake | heartbeat")
 
 
 if __name__ == "__main__":
+    # Ended by whoever asked for it: what is quiet goes on first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         result = main(sys.argv[1:])
     except Failed as error:

@@ -1,18 +1,21 @@
-// Backups of a host: PostgreSQL by pgBackRest, with its log of transactions archived as it is written; directories by restic. What runs on the
-// host is cloud-init/host/backup.py; `ingot backup`, `ingot backups` and `ingot rebuild` (stacks/recovery/) call it.
+// Backups of a host: PostgreSQL by pgBackRest, with its log of transactions archived as it is written; directories, and what other servers
+// keep on disk, by restic. What runs on the host is cloud-init/host/backup.py; `ingot backup`, `ingot backups` and `ingot rebuild` (stacks/recovery/) call it.
 import { unitPath } from "../../lib/quote.ts";
-import { type Infer, integer, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
+import { choice, either, type Infer, integer, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { timerUnit } from "../cron.ts";
-import { type Host, inside, isBelow, type Kind, kind, type Problem, pkg } from "../kind.ts";
+import { type Host, inside, isBelow, type Kind, kind, type Problem, pkg, type State } from "../kind.ts";
 import { absolutePath } from "../names.ts";
 import { secretRef } from "../value.ts";
 import { database } from "./database.ts";
 import { directory, foldersAbove } from "./directory.ts";
 import { dataIn, unitIn, versionIn } from "./postgresql.ts";
+import { repository } from "./repository.ts";
 import { volume } from "./volume.ts";
 
 const calendar = (description: string) =>
   text({ pattern: "^[^\\n]+$", expected: "times as systemd's calendar writes them: `Sun 03:00`", description });
+
+const command = (description: string) => text({ pattern: "^[^\\n]+$", expected: "one line, for `sh`", description });
 
 const schema = object({
   to: { ...absolutePath, description: "Folder of the repositories, on a volume that holds none of what is backed up" },
@@ -58,9 +61,29 @@ const schema = object({
       { description: "The host's cluster" },
     ),
   ),
-  directories: withDefault(list(absolutePath, { description: "Directories, with all that is in them" }), []),
-  every: withDefault(calendar("When directories are copied"), "hourly"),
-  keep: withDefault(integer({ minimum: 1, maximum: 10000, description: "How many copies of directories are kept" }), 48),
+  directories: withDefault(
+    list(
+      either([
+        absolutePath,
+        object({
+          path: absolutePath,
+          before: optional(command("What makes quiet who writes there, until `after` has run")),
+          after: optional(command("What wakes him, also when the copy failed")),
+        }),
+      ]),
+      { description: "Directories, with all that is in them; with commands around the copy of one, where it must not change meanwhile" },
+    ),
+    [],
+  ),
+  servers: withDefault(
+    list(choice(["mail", "rabbitmq", "redis"]), {
+      description:
+        "Servers of this host whose data is copied with the directories: Postfix's queue, RabbitMQ's queues with their messages, Redis's databases. Each is held still for as long as its copy takes, a second or two; nobody's connection ends",
+    }),
+    [],
+  ),
+  every: withDefault(calendar("When directories and servers are copied"), "hourly"),
+  keep: withDefault(integer({ minimum: 1, maximum: 10000, description: "How many copies of them are kept" }), 48),
 });
 type Backup = Infer<typeof schema>;
 
@@ -80,6 +103,18 @@ export const archiveSettings = ({ postgresql: kept }: Partial<Backup> = {}): Rec
         wal_level: "replica",
       }
     : {};
+
+/** What is copied with commands around it. */
+const heldOf = (value: Backup, host: Host): State[] => [
+  ...value.directories.flatMap((d) => (typeof d === "string" ? [] : [{ name: d.path, paths: [d.path], before: d.before, after: d.after }])),
+  ...value.servers.flatMap((name) => host.state(name) ?? []),
+];
+
+/** Every path that is copied, but for PostgreSQL's. */
+export const copied = (value: Backup, host: Host): string[] => [
+  ...value.directories.flatMap((d) => (typeof d === "string" ? [d] : [])),
+  ...heldOf(value, host).flatMap(({ paths }) => paths),
+];
 
 /** The volume that a path is on, the nearest. */
 const volumeOf = (path: string, host: Host): string | undefined =>
@@ -118,6 +153,8 @@ const programUnit = (description: string, what: string, value: Backup): string =
     "[Service]",
     "Type=oneshot",
     `ExecStart=/usr/lib/ingot/backup.py run ${what}`,
+    // Whom it has made quiet and was killed before it woke him.
+    "ExecStopPost=/usr/lib/ingot/backup.py wake",
     "Nice=10",
     "IOSchedulingClass=best-effort",
     "IOSchedulingPriority=7",
@@ -138,7 +175,7 @@ const timesOf = (value: Backup): { name: string; what: string; at: string; descr
         },
       ]
     : []),
-  ...(value.directories.length
+  ...(value.directories.length || value.servers.length
     ? [{ name: "ingot-backup-directories", what: "directories", at: value.every, description: "Backup of directories" }]
     : []),
 ];
@@ -148,27 +185,31 @@ export const backup: Kind<Backup> = kind({
   key: "backup",
   shape: "one",
   summary:
-    "Backups of what the host holds: its PostgreSQL by pgBackRest (full and differential, and the log of transactions as it is written), directories by restic, both encrypted. `ingot backup` makes one now, `ingot backups` says what there is and whether one is late, `ingot rebuild` makes the host anew from them. The repository is on a volume of its own; another host or S3 as its place is not there yet.",
+    "Backups of what the host holds: its PostgreSQL by pgBackRest (full and differential, and the log of transactions as it is written), directories and what other servers keep by restic, both encrypted. `ingot backup` makes one now, `ingot backups` says what there is and whether one is late, `ingot rebuild` makes the host anew from them. The repository is on a volume of its own; another host or S3 as its place is not there yet.",
   schema,
   examples: [
     "image: inloop\nvolumes:\n  data: { mount: /srv/data, size: 20GiB }\n  backup: { mount: /srv/backup, size: 40GiB }\npostgresql: { data: /srv/data/postgresql }\nroles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\ndirectories:\n  /srv/data/media: {}\nbackup:\n  to: /srv/backup\n  postgresql: { archive_seconds: 5, tables: [{ database: shop, table: orders }] }\n  directories: [/srv/data/media]\n  every: '*:0/15'\n",
+    "image: kano-konnect\nvolumes:\n  backup: { mount: /srv/backup, size: 10GiB }\nrabbitmq: { vhosts: { shop: { users: [shop] } } }\ndirectories:\n  /srv/wiki: {}\nbackup:\n  to: /srv/backup\n  servers: [rabbitmq]\n  directories: [{ path: /srv/wiki, before: systemctl stop wiki, after: systemctl start wiki }]\n",
   ],
   // What it restores must find its place; the folders that are declared there come after it.
   after: ({ value }, host) => [
     ...host
       .all(volume)
-      .filter((v) => [value.to, dataIn(host), ...value.directories].some((path) => isBelow(path, v.value.mount)))
+      .filter((v) => [value.to, dataIn(host), ...copied(value, host)].some((path) => isBelow(path, v.value.mount)))
       .map((v) => v.id),
     ...foldersAbove(value.to, host),
   ],
   problems: ({ value }, host): Problem[] => {
     const problems: Problem[] = [];
-    if (!value.postgresql && !value.directories.length)
+    if (!value.postgresql && !copied(value, host).length)
       problems.push({
         code: "ING1460",
-        message: "nothing is backed up: it has neither `postgresql:` nor `directories:`",
+        message: "nothing is backed up: it has none of `postgresql:`, `directories:` and `servers:`",
         hint: "write `postgresql: {}`, or name directories",
       });
+    for (const [i, name] of value.servers.entries())
+      if (!host.has(name))
+        problems.push({ code: "ING1460", path: ["servers", i], message: `${host.name} has no ${name}`, hint: `declare \`${name}:\`` });
     if (value.postgresql && !host.has("postgresql"))
       problems.push({ code: "ING1460", path: ["postgresql"], message: `${host.name} has no PostgreSQL`, hint: "declare `postgresql: {}`" });
     const tables = value.postgresql?.tables ?? [];
@@ -183,7 +224,7 @@ export const backup: Kind<Backup> = kind({
     const place = volumeOf(value.to, host);
     const held = [
       ...(value.postgresql ? [{ what: "PostgreSQL", path: dataIn(host) }] : []),
-      ...value.directories.map((path) => ({ what: path, path })),
+      ...copied(value, host).map((path) => ({ what: path, path })),
     ];
     const beside = held.find(({ path }) => volumeOf(path, host) === place);
     if (place === undefined)
@@ -203,17 +244,20 @@ export const backup: Kind<Backup> = kind({
       });
     return problems;
   },
-  needs: ({ value }) => [
+  needs: ({ value }, host) => [
     ...(value.postgresql ? [pkg("pgbackrest")] : []),
-    ...(value.directories.length ? [pkg("restic")] : []),
+    ...(copied(value, host).length ? [pkg("restic")] : []),
     pkg("python3"),
   ],
   compile: ({ value }, host) => {
     const times = timesOf(value);
+    const paths = copied(value, host);
     // What is to be backed up is there before it is.
     const held = [
       ...(value.postgresql ? ["postgresql", ...host.all(database).map((d) => d.id)] : []),
-      ...host.all(directory).flatMap((d) => (value.directories.some((path) => isBelow(d.name, path)) ? [d.id] : [])),
+      ...host.all(directory).flatMap((d) => (paths.some((path) => isBelow(d.name, path)) ? [d.id] : [])),
+      ...host.all(repository).map((r) => r.id),
+      ...value.servers,
     ];
     const unit = (name: string, suffix: string) => `/etc/systemd/system/${name}.${suffix}`;
     return {
@@ -225,7 +269,8 @@ export const backup: Kind<Backup> = kind({
           content: `${JSON.stringify(
             {
               to: value.to,
-              directories: value.directories,
+              directories: paths,
+              held: heldOf(value, host),
               keep: value.keep,
               times: Object.fromEntries(times.map((t) => [t.what, t.at])),
               ...(value.postgresql && {

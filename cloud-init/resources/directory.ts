@@ -2,7 +2,7 @@
 import { choice, flag, list, object, optional, ref, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, isBelow, kind, onlyOne, owned, type Problem, pkg } from "../kind.ts";
 import { absolutePath, modeSchema } from "../names.ts";
-import { backup } from "./backup.ts";
+import { backup, copied } from "./backup.ts";
 import { exportKind } from "./export.ts";
 import { file } from "./file.ts";
 import { volume } from "./volume.ts";
@@ -80,7 +80,7 @@ export const directory = kind({
   // What is restored is there first, and gets owner and mode as they are declared.
   after: ({ name }, host) => [
     ...foldersAbove(name, host),
-    ...host.all(backup).flatMap((b) => (b.value.directories.some((d) => isBelow(name, d) || isBelow(d, name)) ? [b.id] : [])),
+    ...host.all(backup).flatMap((b) => (copied(b.value, host).some((d) => isBelow(name, d) || isBelow(d, name)) ? [b.id] : [])),
   ],
   needs: ({ value }) => (value.acl.length ? [pkg("acl")] : []),
   problems: ({ name, value }, host) => [

@@ -1,9 +1,10 @@
 // The mail server of the host: what it sends goes to a relay, what it takes goes to programs.
 import { choice, either, flag, type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
-import { type Host, inside, type Kind, kind, onlyOne, type Problem, pkg, stranger } from "../kind.ts";
+import { type Host, inside, type Kind, kind, onlyOne, type Problem, pkg, standingStill, stranger } from "../kind.ts";
 import { privateProblems, reachableAt } from "../listener.ts";
 import { serverAndPort } from "../names.ts";
 import { secretRef } from "../value.ts";
+import { backup } from "./backup.ts";
 import { certificatePath, isAcme, keyPath } from "./certificate.ts";
 import { deliverCommand } from "./delivery.ts";
 import { external, serverOf } from "./external.ts";
@@ -166,7 +167,16 @@ export const mail: Kind<Mail> = kind({
   }),
   awaited: ({ value }, _, at) =>
     value.listen === "loopback" ? { unreachable: "listens on loopback alone", hint: "write `listen: private`" } : reachableAt(at, 25),
+  // What waits to be sent or delivered. Postfix itself gives restored messages the names that it wants (postsuper(1), -s).
+  state: (_, host) => ({
+    name: "mail",
+    paths: ["active", "bounce", "corrupt", "defer", "deferred", "hold", "incoming", "maildrop"].map(
+      (queue) => `/var/spool/postfix/${queue}`,
+    ),
+    ...standingStill(serverUnit(host)),
+  }),
   binds: () => [25],
+  after: (_, host) => host.all(backup).map((b) => b.id),
   needs: ({ value }, host) => [pkg("postfix"), ...(relayed(value, host).username ? [pkg("libsasl2-modules")] : [])],
   problems: ({ value: declared }, host): Problem[] => {
     const value = relayed(declared, host);

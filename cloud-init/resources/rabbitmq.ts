@@ -1,8 +1,9 @@
 // The RabbitMQ server of the host.
 import { choice, type Infer, list, map, object, optional, text, withDefault } from "../../lib/schema.ts";
-import { type Host, inside, type Kind, kind, type Problem, pkg, stranger } from "../kind.ts";
+import { type Host, inside, type Kind, kind, type Problem, pkg, standingStill, stranger } from "../kind.ts";
 import { allowHosts, privateAwaited, privatePorts, privateProblems } from "../listener.ts";
 import { type SecretRef, secretRef } from "../value.ts";
+import { backup } from "./backup.ts";
 import { foldersAbove } from "./directory.ts";
 
 const port = 5672;
@@ -13,6 +14,7 @@ export const configurationFiles = [
   "/etc/systemd/system/epmd.socket.d/ingot.conf",
 ];
 const home = "/var/lib/rabbitmq";
+const unit = "rabbitmq-server.service";
 const name = text({
   pattern: "^[A-Za-z0-9_][A-Za-z0-9_./-]{0,254}$",
   expected: "a name of letters, digits, `_`, `-`, `.` and `/`",
@@ -149,8 +151,10 @@ export const rabbitmq: Kind<RabbitMq> = kind({
     );
   },
   awaited: ({ value }, _, at) => privateAwaited("rabbitmq", value.listen, at, port),
+  // All of it: definitions, queues, messages.
+  state: () => ({ name: "rabbitmq", paths: [home], ...standingStill(unit) }),
   binds: () => [port],
-  after: (_, host) => foldersAbove(home, host),
+  after: (_, host) => [...foldersAbove(home, host), ...host.all(backup).map((b) => b.id)],
   needs: () => [pkg("rabbitmq-server")],
   problems: ({ value }, host): Problem[] => [
     ...privateProblems(value.listen, host, value.allow),
@@ -209,7 +213,7 @@ export const rabbitmq: Kind<RabbitMq> = kind({
         {
           action: "rabbitmq",
           args: {
-            unit: "rabbitmq-server.service",
+            unit,
             inputs: configurationFiles,
             listens: `127.0.0.1:${port}`,
             timeout: 120,
@@ -227,7 +231,7 @@ export const rabbitmq: Kind<RabbitMq> = kind({
     };
   },
   checks: ({ value }, host) => [
-    inside("unit", { name: "rabbitmq-server.service", active: true, enabled: true }),
+    inside("unit", { name: unit, active: true, enabled: true }),
     inside("path", { path: `${home}/.erlang.cookie`, type: "file", owner: "rabbitmq", mode: "0400" }, "cookie"),
     ...Object.entries(value.vhosts).flatMap(([vhost, v]) =>
       v.users.map((user) =>

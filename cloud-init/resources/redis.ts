@@ -1,8 +1,10 @@
 // The Redis server of the host.
+import { shell } from "../../lib/quote.ts";
 import { choice, type Infer, integer, map, object, optional, text, withDefault } from "../../lib/schema.ts";
 import { type Host, inside, type Kind, kind, type Problem, pkg, stranger } from "../kind.ts";
 import { allowHosts, privateAwaited, privatePorts, privateProblems } from "../listener.ts";
 import { secretRef } from "../value.ts";
+import { backup } from "./backup.ts";
 
 const port = 6379;
 const schema = object({
@@ -29,6 +31,10 @@ type Redis = Infer<typeof schema>;
 /** The secret of its password, if it has one. */
 const passwordOf = (value: Redis, host: Host): string | undefined =>
   value.password?.secret ?? (value.listen === "private" ? `${host.name}/redis/password` : undefined);
+
+/** For redis-cli. */
+const authentication = (password: string | undefined): string =>
+  password === undefined ? "" : `REDISCLI_AUTH=$(cat ${shell(`/var/lib/ingot/secrets/${password}`)}) `;
 
 const usersPath = "/etc/redis/ingot.acl";
 
@@ -60,7 +66,14 @@ export const redis: Kind<Redis> = kind({
     );
   },
   awaited: ({ value }, _, at) => privateAwaited("redis", value.listen, at, port),
+  // One file, which it makes when it is told to.
+  state: ({ value }, host) => ({
+    name: "redis",
+    paths: ["/var/lib/redis"],
+    before: `${authentication(passwordOf(value, host))}redis-cli save | grep -qx OK`,
+  }),
   binds: () => [port],
+  after: (_, host) => host.all(backup).map((b) => b.id),
   problems: ({ value }, host): Problem[] => {
     const seen = new Map<number, string>();
     return [

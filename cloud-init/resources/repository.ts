@@ -5,6 +5,7 @@ import { type Infer, map, object, optional, ref, text, withDefault } from "../..
 import { type Host, inStackFolder, inside, isThere, type Kind, kind, onlyOne, type Problem, pkg } from "../kind.ts";
 import { absolutePath, environmentName } from "../names.ts";
 import { isSensitive, valueSchema } from "../value.ts";
+import { backup } from "./backup.ts";
 import { foldersAbove } from "./directory.ts";
 
 const schema = object({
@@ -61,7 +62,7 @@ export const repository: Kind<Repository> = kind({
     'image: patchwork\ngroups:\n  committers: {}\nusers:\n  git: { system: true, home: /srv/git, shell: /usr/bin/git-shell }\n  ann: { groups: [committers] }\nrepositories:\n  linux: { owner: git, group: committers, hooks: { post-receive: { content: "#!/bin/sh\\nlogger pushed\\n" } } }\n  docs: { owner: git, hooks: { update: { run: /usr/local/bin/allowed, env: { BRANCHES: main next } } } }\n',
   ],
   needs: () => [pkg("git")],
-  after: ({ name, value }, host) => foldersAbove(pathOf(name, value), host),
+  after: ({ name, value }, host) => [...foldersAbove(pathOf(name, value), host), ...host.all(backup).map((b) => b.id)],
   problems: ({ value }, host): Problem[] =>
     Object.entries(value.hooks).flatMap(([hook, h]): Problem[] => {
       const wrong = onlyOne(`the hook ${hook}`, { content: h.content, source: h.source, run: h.run });

@@ -7,7 +7,9 @@ import type { Connection, Machine } from "../target.ts";
 /** What a host's `backup:` comes to (cloud-init/resources/backup.ts writes it). */
 export interface BackupSettings {
   to: string;
+  /** All paths that are copied; those among them that are held still meanwhile, or have commands around it. */
   directories: string[];
+  held: { name: string; paths: string[]; before?: string; after?: string }[];
   /** What is backed up (`full`, `differential`, `directories`) → when. */
   times: Record<string, string>;
   postgresql?: { data: string; archive_seconds: number; tables: { database: string; table: string }[] };
@@ -18,6 +20,12 @@ export function backupSettings({ generation }: HostPlan): BackupSettings | undef
   const file = generation.files.find((f) => f.path === "/etc/ingot/backup/settings.json");
   return file && (JSON.parse(file.content) as BackupSettings);
 }
+
+/** The names by which restic has the copies. */
+export const copiesOf = ({ directories, held }: BackupSettings): string[] => [
+  ...(directories.every((path) => held.some((h) => h.paths.includes(path))) ? [] : ["directories"]),
+  ...held.map(({ name }) => name),
+];
 
 export interface Backups {
   /** The oldest first; times in seconds since 1970, sizes in bytes. */
@@ -31,7 +39,8 @@ export interface Backups {
     error: boolean;
     point: string | null;
   }[];
-  directories: { id: string; at: number; paths: string[] }[];
+  /** `of`: a server, a directory that has commands around its copy, or `directories`, which are the others. */
+  directories: { id: string; of: string; at: number; paths: string[] }[];
   /** Of PostgreSQL's log. `rpo_seconds`: what a lost disk would cost now. */
   archive: { archived: number | null; rpo_seconds: number | null; failing: boolean } | null;
   /** In words. */

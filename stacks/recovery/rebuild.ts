@@ -90,6 +90,8 @@ const nearest = ({ volumes }: HostPlan, path: string): VolumePlan | undefined =>
 
 /** What is in the backups: paths; and what of it is on a volume. */
 const held = ({ directories, postgresql }: BackupSettings): string[] => [...directories, ...(postgresql ? [postgresql.data] : [])];
+/** What is on no volume. */
+const homelessOf = (plan: HostPlan, settings: BackupSettings): string[] => held(settings).filter((path) => !nearest(plan, path));
 const heldOn = (plan: HostPlan, settings: BackupSettings, volume: VolumePlan): string[] =>
   held(settings).filter((path) => nearest(plan, path)?.name === volume.name);
 
@@ -112,7 +114,7 @@ export async function chooseSource(project: Project, plan: HostPlan, rebuild: Re
   const settings = settingsFor(plan);
   const repository = nearest(plan, settings.to);
   const source: Source = { attached: [], restored: [], empty: [] };
-  const homeless = held(settings).filter((path) => !nearest(plan, path));
+  const homeless = homelessOf(plan, settings);
   if (homeless.length) source.restored.push({ volume: "the machine's own disk", because: `${homeless.join(", ")} went with it` });
   for (const volume of plan.volumes) {
     const file = volumeFile(project, plan.stack, plan.host, volume.name);
@@ -167,14 +169,15 @@ export async function foreseen(
     }),
   );
   const known = machines.find((m) => m.host === plan.host);
+  const homeless = homelessOf(plan, settings);
   return [
     running.length
       ? `fence: ${running.map((m) => `${m.host} is ${m.state}`).join(", ")}, and would be powered off`
       : "fence: no machine of the stack runs",
     ...volumes,
-    ...held(settings)
-      .filter((path) => !nearest(plan, path))
-      .map((path) => `${path}: on no volume, so it goes with the machine and would be restored from the backups`),
+    ...(homeless.length
+      ? [`${homeless.join(", ")}: on no volume, so it goes with the machine and would be restored from the backups`]
+      : []),
     `launch: from the image that it had${known ? ` (${known.imageDigest.slice(0, 12)})` : ", which nobody knows any more: the recipe's"}${others.length ? `; ${others.join(", ")} would be launched anew beside it, with their data` : ""}`,
     ...(known && known.generation !== plan.generation.digest
       ? ["launch: the stack's file has changed since: the new machine is what it says now"]

@@ -3,7 +3,7 @@
 import type { Arg, HostPlan, Part, StackPlan, Step } from "../../cloud-init/plan.ts";
 import type { Manifest } from "../../images/image.ts";
 import { shell } from "../../lib/quote.ts";
-import { backupSettings } from "./backups.ts";
+import { backupSettings, copiesOf } from "./backups.ts";
 
 /** What a page is made of; asMarkdown() and asHtml() write it down. */
 export type Block = { heading: string; level: 1 | 2 | 3 } | { text: string } | { code: string } | { rows: string[][] };
@@ -174,9 +174,10 @@ function restoreCommands(plan: HostPlan): string[] {
           `# to a time instead: restore --type=time --target='2026-11-24 10:29:00+00' --target-action=promote`,
         ]
       : []),
-    ...(settings.directories.length
-      ? [`RESTIC_REPOSITORY=${settings.to}/files RESTIC_PASSWORD_FILE=/etc/ingot/backup/password restic restore latest --target /`]
-      : []),
+    ...copiesOf(settings).map(
+      (name) =>
+        `RESTIC_REPOSITORY=${settings.to}/files RESTIC_PASSWORD_FILE=/etc/ingot/backup/password restic restore latest --tag ${shell(name)} --target /`,
+    ),
   ];
 }
 
