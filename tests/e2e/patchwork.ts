@@ -18,6 +18,8 @@ export interface Patchwork {
   ingot(...args: string[]): Promise<string>;
   verified(): Promise<void>;
   up(): Promise<Browser>;
+  /** A browser at the machine that runs now. */
+  browse(): Promise<Browser>;
 }
 
 /** A project with the stack, `servers` at 10.1.1.3, and an environment in which its mail goes there. @param edit of the stack's text */
@@ -47,6 +49,11 @@ export async function patchwork(stack: string, edit: (text: string) => string = 
     const { stdout, stderr } = await project.on(`${stack}/${host}`, script);
     return stdout + stderr;
   };
+  const browse = async () => {
+    const machines = JSON.parse(await ingot("status", stack, "--json")) as { forwards: Record<string, string> }[];
+    const at = machines.map((m) => m.forwards[443]).find((forward) => forward !== undefined);
+    return browser(Number(at?.split(":")[1]));
+  };
   return {
     project,
     stack,
@@ -62,9 +69,10 @@ export async function patchwork(stack: string, edit: (text: string) => string = 
       assert.is(verify.code, 0, verify.stderr + verify.stdout);
     },
     async up() {
-      const said = await ingot("up", stack);
-      return browser(Number(/https:\/\/patchwork\.localhost:(\d+)/.exec(said)?.[1] ?? 443));
+      await ingot("up", stack);
+      return browse();
     },
+    browse,
   };
 }
 

@@ -1,7 +1,20 @@
 // A project of the test's own: the repository's recipes, stacks and applications in a temporary folder, with its own .ingot/.
 // Images, .debs and releases are the repository's, so that nothing is baked or fetched twice.
 import { type ChildProcess, spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join, resolve } from "node:path";
 import { toolFolder } from "../../lib/paths.ts";
 
@@ -26,6 +39,12 @@ export interface TestProject {
   remove(): Promise<void>;
   /** Mounts, processes and namespaces that have the project's folder or its names in them. */
   left(): string[];
+  /** A machine ends as when its power goes. @param machine as in `on`, with its host */
+  cutPower(machine: string): Promise<void>;
+  /** A volume's disk. */
+  disk(machine: string, volume: string): string;
+  /** Writes noise over a disk's beginning, where its file system says what it is. */
+  ruin(machine: string, volume: string): void;
 }
 
 const ingot = join(toolFolder, "dist/ingot.js");
@@ -51,6 +70,7 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
     return outcomeOf(child);
   };
   const left = () => leftOf(folder);
+  const disk: TestProject["disk"] = (machine, volume) => join(folder, ".ingot/volumes", machine, `${volume}.img`);
   return {
     folder,
     ingot: run,
@@ -72,6 +92,17 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
       writeFileSync(path, edited);
     },
     left,
+    async cutPower(machine) {
+      const [pid] = readFileSync(join(folder, ".ingot/machines", machine, "run/leader"), "utf8").split(" ");
+      spawn("kill", ["-9", String(pid)]);
+      for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await new Promise((resolve) => setTimeout(resolve, 100));
+    },
+    disk,
+    ruin(machine, volume) {
+      const handle = openSync(disk(machine, volume), "r+");
+      for (let at = 0; at < 8; at++) writeSync(handle, Buffer.alloc(1 << 20, 0x5a), 0, 1 << 20, at << 20);
+      closeSync(handle);
+    },
     async remove() {
       const machines = JSON.parse((await run(["status", "--json"])).stdout || "[]") as { stack: string }[];
       for (const stack of new Set(machines.map((m) => m.stack))) await run(["down", stack]);

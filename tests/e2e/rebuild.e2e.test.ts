@@ -1,7 +1,7 @@
 // A host back from nothing: its disk destroyed while a client commits, its machine destroyed with its disk kept, a rebuild killed after each of its
 // phases, two at once, a gap in the log, another cluster's backups. Committed transactions are counted by their client, who is told of each.
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, copyFileSync, existsSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -20,22 +20,9 @@ const on = async (script: string): Promise<string> => {
   return stdout.trim();
 };
 const sql = (text: string) => on(`cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 shop`);
-const disk = (name: string) => join(project.folder, ".ingot/volumes/kept/db", `${name}.img`);
+const disk = (name: string) => project.disk("kept/db", name);
+const powerFails = () => project.cutPower("kept/db");
 const backups = async () => ((await project.json(["backups", "kept"])) as Backups[])[0] as Backups;
-
-/** The machine ends as when its power goes. */
-async function powerFails(): Promise<void> {
-  const [pid] = readFileSync(join(project.folder, ".ingot/machines/kept/db/run/leader"), "utf8").split(" ");
-  spawn("kill", ["-9", String(pid)]);
-  for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await new Promise((resolve) => setTimeout(resolve, 100));
-}
-
-/** Writes noise over a disk's beginning, where its file system says what it is. */
-function ruin(name: string): void {
-  const handle = openSync(disk(name), "r+");
-  for (let at = 0; at < 8; at++) writeSync(handle, Buffer.alloc(1 << 20, 0x5a), 0, 1 << 20, at << 20);
-  closeSync(handle);
-}
 
 /** Commits one row after the other, and is told each one's number and when it was committed (seconds since 1970). */
 function writer(): { child: ChildProcess; told: { id: number; at: number }[] } {
@@ -115,7 +102,7 @@ test("the disk destroyed while a client commits: of what it was told, at most th
   await powerFails();
   const died = Date.now() / 1000;
   child.kill();
-  ruin("data");
+  project.ruin("kept/db", "data");
   assert.ok(told.length > 50, String(told.length));
   const result = await rebuilt();
   assert.equal(result.source?.attached, ["scratch", "backup"]);
