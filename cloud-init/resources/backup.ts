@@ -66,7 +66,7 @@ const schema = object({
       either([
         absolutePath,
         object({
-          path: absolutePath,
+          path: { ...absolutePath, description: "The directory" },
           before: optional(command("What makes quiet who writes there, until `after` has run")),
           after: optional(command("What wakes him, also when the copy failed")),
         }),
