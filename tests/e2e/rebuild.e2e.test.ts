@@ -1,6 +1,5 @@
 // A host back from nothing: its disk destroyed while a client commits, its machine destroyed with its disk kept, a rebuild killed after each of its
 // phases, two at once, a gap in the log, another cluster's backups. Committed transactions are counted by their client, who is told of each.
-import { type ChildProcess, spawn } from "node:child_process";
 import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -9,6 +8,7 @@ import { toolFolder } from "../../lib/paths.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import { phases, type Rebuild } from "../../stacks/recovery/rebuild.ts";
 import { type TestProject, testProject } from "./project.ts";
+import { writer } from "./writer.ts";
 
 const test = suite("rebuild");
 /** Each is a machine or two more: in the long suite. */
@@ -23,21 +23,6 @@ const sql = (text: string) => on(`cd / && echo "${text}" | runuser -u postgres -
 const disk = (name: string) => project.disk("kept/db", name);
 const powerFails = () => project.cutPower("kept/db");
 const backups = async () => ((await project.json(["backups", "kept"])) as Backups[])[0] as Backups;
-
-/** Commits one row after the other, and is told each one's number and when it was committed (seconds since 1970). */
-function writer(): { child: ChildProcess; told: { id: number; at: number }[] } {
-  const script = `cd / && exec runuser -u postgres -- sh -c 'i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo "insert into orders (id) select max(id)+1 from orders returning id, extract(epoch from clock_timestamp());"; sleep 0.05; done | psql -XqAt shop'`;
-  const ingot = [join(toolFolder, "dist/ingot.js"), "exec", "kept/db", "--", "sh", "-c", script];
-  const child = spawn(process.execPath, ingot, { cwd: project.folder, stdio: ["ignore", "pipe", "ignore"] });
-  const told: { id: number; at: number }[] = [];
-  let rest = "";
-  child.stdout?.on("data", (chunk: Buffer) => {
-    const lines = (rest + chunk.toString()).split("\n");
-    rest = lines.pop() ?? "";
-    for (const line of lines) told.push({ id: Number(line.split("|")[0]), at: Number(line.split("|")[1]) });
-  });
-  return { child, told };
-}
 
 async function rebuilt(
   ...more: string[]
@@ -97,7 +82,7 @@ test("what a rebuild would do is said, and done by nobody", async () => {
 });
 
 test("the disk destroyed while a client commits: of what it was told, at most the last seconds are lost; files and rows are proven", async () => {
-  const { child, told } = writer();
+  const { child, told } = writer(project.folder, "kept/db");
   await new Promise((resolve) => setTimeout(resolve, 15_000));
   await powerFails();
   const died = Date.now() / 1000;
