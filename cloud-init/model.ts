@@ -330,6 +330,16 @@ export const readElsewhere = (resource: Resource, host: HostModel): OutputPlace[
     return place?.on && place.on !== host ? [place] : [];
   });
 
+/** Resources of a host that need another host of the stack: they read something of it, or come after one that does. */
+export function needing(host: HostModel, other: string): Set<string> {
+  const found = new Set([...host.resources.values()].filter((r) => readElsewhere(r, host).some((p) => p.host === other)).map((r) => r.id));
+  for (let before = 0; before !== found.size; ) {
+    before = found.size;
+    for (const [id, first] of host.after) if ([...first].some((f) => found.has(f))) found.add(id);
+  }
+  return found;
+}
+
 interface Reference {
   path: Path;
   order: boolean;

@@ -75,12 +75,7 @@ export function ledgerAt(folder: string): Ledger {
     },
     close: (entry) => rmSync(file(entry.id), { force: true }),
     async undo(entry) {
-      const lines = [...entry.things].reverse().map(undoLine);
-      // Only here: `validate` reads releases, whose builds write ledgers, and must not load zx for it.
-      const { asRoot, run } = await import("./run.ts");
-      const undo = ["sh", join(toolFolder, "lib/undo.sh")];
-      const own = entry.things.every((thing) => thing.kind === "holder" || (thing.kind === "folder" && thing.own));
-      if (lines.length) await run(own ? undo : asRoot(undo), { input: `${lines.join("\n")}\n`, evenWhenCancelled: true });
+      await undoThings(entry.things);
       ledger.close(entry);
     },
     find: (id) => (existsSync(file(id)) ? read(file(id)) : undefined),
@@ -88,6 +83,17 @@ export function ledgerAt(folder: string): Ledger {
     abandoned: () => ledger.all().filter((e) => e.state === "begun" && startOf(e.owner.pid) !== e.owner.start),
   };
   return ledger;
+}
+
+/** Undoes things, the last first; what is gone already is fine. */
+export async function undoThings(things: Thing[]): Promise<void> {
+  if (!things.length) return;
+  const lines = [...things].reverse().map(undoLine);
+  // Only here: `validate` reads releases, whose builds write ledgers, and must not load zx for it.
+  const { asRoot, run } = await import("./run.ts");
+  const undo = ["sh", join(toolFolder, "lib/undo.sh")];
+  const own = things.every((thing) => thing.kind === "holder" || (thing.kind === "folder" && thing.own));
+  await run(own ? undo : asRoot(undo), { input: `${lines.join("\n")}\n`, evenWhenCancelled: true });
 }
 
 /** When a process began (clock ticks after boot), or undefined when there is none. Source: proc(5), /proc/pid/stat field 22. */

@@ -6,11 +6,15 @@ import { lock } from "../lib/lock.ts";
 import { during } from "../lib/progress.ts";
 import { gather, prepare } from "../stacks/launch.ts";
 import { backUp, backupSettings } from "../stacks/recovery/backups.ts";
+import { dependentsOf } from "../stacks/recovery/dependents.ts";
 import {
+  beside,
   chooseSource,
   fence,
+  follow,
   foreseen,
   forget,
+  hold,
   phase,
   type phases,
   type Rebuild,
@@ -23,11 +27,12 @@ import { hostOf, load, only, splitName } from "./stack.ts";
 
 export const help = `Brings a lost host back: the old machine is powered off and proven to be off; volumes that are healthy are attached, what is lost comes
 from the backups (\`backup:\` of the host); the new machine has the image and the secrets of the old one; it is backed up at once, and verified.
+The stack's other machines run on (on \`container\`). What depends on the host there rests meanwhile: its services are stopped, its sites answer 503.
 
   ingot rebuild <stack>[/<host>] [--at <time>] [--dry-run]
 
 --at 2026-11-24T10:30:00Z: as it was then, also where nothing is lost. Disks that are not used any more are put aside, never deleted.
---dry-run: says what would be done and what would be lost. Of a stack with several hosts the others are launched anew beside it, with their data.
+--dry-run: says what would be done and what would be lost. On \`vm\`, and where another host has failed, all hosts are launched anew, with their data.
 A rebuild that is stopped is gone on with by the same command.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
@@ -41,12 +46,12 @@ export async function main(args: string[], io: Io): Promise<number> {
       "on EC2 nothing is rebuilt from backups yet",
       "a healthy volume is attached by `ingot up <stack> --on aws --replace <host>`",
     );
-  const { plan } = load(given, io);
+  const { plan, model } = load(given, io);
   const host = hostOf(plan, one);
   settingsFor(host);
   const target = await targetOf(io, given);
   if (values["dry-run"]) {
-    const lines = await foreseen(io.project, target, plan, host, at);
+    const lines = await foreseen(io.project, target, plan, host, at, dependentsOf(model, plan, host.host));
     io.print(io.json ? JSON.stringify({ stack: plan.stack, host: host.host, would: lines }, null, 2) : lines.join("\n"));
     return 0;
   }
@@ -60,6 +65,7 @@ export async function main(args: string[], io: Io): Promise<number> {
       );
     if (begun) io.progress.say(`going on with the rebuild that was begun ${begun.began}`);
     const machines = begun ? [] : await target.find(plan.stack);
+    const old = machines.find((m) => m.host === host.host);
     const rebuild: Rebuild = begun ?? {
       stack: plan.stack,
       host: host.host,
@@ -68,6 +74,7 @@ export async function main(args: string[], io: Io): Promise<number> {
       images: Object.fromEntries(
         plan.hosts.flatMap((h) => machines.filter((m) => m.host === h.host).map((m) => [h.image.name, m.imageDigest] as const)),
       ),
+      ...(old && { forwards: old.forwards }),
       phases: [],
     };
     return await run(given, rebuild, io);
@@ -80,24 +87,42 @@ async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
   const { project, progress } = io;
   const target = await targetOf(io, given);
   const step = (name: (typeof phases)[number], work: () => Promise<void>) => phase(project, rebuild, name, work);
-  await step("fence", () => during(progress, `power off ${rebuild.stack}`, () => fence(target, rebuild)));
+  await step("hold", async () => {
+    const { plan, model } = load(given, io);
+    const dependents = dependentsOf(model, plan, rebuild.host);
+    if (dependents.length) await during(progress, "let what depends on it rest", () => hold(project, target, rebuild, dependents));
+  });
+  await step("fence", () => fence(target, rebuild));
   await step("source", async () => {
     rebuild.source = await chooseSource(project, hostOf(load(given, io).plan, rebuild.host), rebuild, progress);
     for (const line of described(rebuild)) progress.say(`  ${line}`);
   });
   await step("launch", async () => {
+    const others = await beside(target, rebuild);
     // What an earlier run of this rebuild may have launched half.
-    await target.down(rebuild.stack);
+    if (others.length) await target.one?.end(rebuild.stack, rebuild.host);
+    else await target.down(rebuild.stack);
     const prepared = await prepare(project, findStack(project, given), target, progress, { pinned: rebuild.images, meant: () => true });
     const restore = rebuild.at === undefined ? {} : { at: rebuild.at };
     const wanted = rebuild.source?.restored.length;
     const hosts = prepared.hosts.map((h) => (h.plan.host === rebuild.host && wanted ? { ...h, restore } : h));
-    const title = `first boot of ${rebuild.stack}`;
-    const outcomes = await gather(title, prepared.plan.hosts, target.up(prepared.plan, hosts), progress);
+    const own = hosts.filter((h) => h.plan.host === rebuild.host);
+    const outcomes =
+      others.length && own[0] && target.one
+        ? await gather(
+            `first boot of ${rebuild.stack}/${rebuild.host}`,
+            own.map((h) => h.plan),
+            target.one.launch(prepared.plan, own[0], rebuild.forwards ?? {}),
+            progress,
+          )
+        : await gather(`first boot of ${rebuild.stack}`, prepared.plan.hosts, target.up(prepared.plan, hosts), progress);
     if (activated(outcomes)) return;
     sayFailures(prepared.model, prepared.plan, outcomes);
     const again = `ingot rebuild ${rebuild.stack}/${rebuild.host}`;
     throw new RefusedError(`${rebuild.stack}/${rebuild.host} did not come up`, `mend what is said above, then go on: ${again}`);
+  });
+  await step("follow", async () => {
+    if (rebuild.held?.length) await during(progress, "let what rested run again", () => follow(target, rebuild));
   });
   await step("backup", async () => {
     const { plan } = load(given, io);

@@ -90,6 +90,15 @@ export interface Connection {
   follow(): AsyncIterable<TargetEvent>;
 }
 
+/** One machine of a stack ended and launched anew while the others run on. */
+export interface OneHost {
+  /** Ends the host's machine. Volumes stay. */
+  end(stack: string, host: string): Promise<void>;
+  /** Launches the host, whose machine has been ended, at its address.
+   * @param forwards where its old machine answered on this computer: the new one answers there, too */
+  launch(stack: StackPlan, input: HostInput, forwards: Machine["forwards"]): AsyncIterable<TargetEvent>;
+}
+
 export interface Hold {
   release(): void | Promise<void>;
 }
@@ -108,6 +117,8 @@ export interface Target {
   abandon(stack: string): Promise<void>;
   /** Ends the machines of a stack. Volumes stay. */
   down(stack: string): Promise<void>;
+  /** undefined: it can only end and launch a stack's machines together. */
+  readonly one?: OneHost;
   /** Powers machines off, and on again as they were. */
   stop(stack: string): Promise<void>;
   start(stack: string): Promise<void>;

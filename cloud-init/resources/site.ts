@@ -217,7 +217,11 @@ function configurationOf(self: Resource<Site>, host: Host): string {
           .split("\n")
           .map((line) => `    ${line}`)),
     ...(value.maintenance === undefined
-      ? all.flatMap(([path, l]) => locationLines(self, path, l, host))
+      ? [
+          // While another host of the stack is rebuilt, what this site needs of it is not there (stacks/recovery/pause.sh).
+          ...(host.peers.length && all.some(([, l]) => l.proxy) ? [`    include /run/ingot/nginx/${self.name}/*.conf;`] : []),
+          ...all.flatMap(([path, l]) => locationLines(self, path, l, host)),
+        ]
       : [
           "    default_type text/plain;",
           ...headerLines(value).map((l) => `    ${l}`),

@@ -1,12 +1,12 @@
 // The `container` target: machines on this computer, made by systemd-nspawn. What is made is in the ledger before it is made;
 // what must be root is in the scripts beside this file, one call for a machine.
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import type { StackPlan } from "../../cloud-init/plan.ts";
 import { sharedFolder } from "../../cloud-init/resources/export.ts";
 import { sleep } from "../../lib/cancel.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
-import { type Entry, type Ledger, ledgerAt, startOf } from "../../lib/ledger.ts";
+import { type Entry, type Ledger, ledgerAt, startOf, type Thing } from "../../lib/ledger.ts";
 import { type Project, toolFolder } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
 import { asRoot, type RunResult, run, tryRun } from "../../lib/run.ts";
@@ -30,17 +30,19 @@ import {
   writeMachine,
   writeRecord,
 } from "./machine.ts";
-import { entryId, linkName, networkName } from "./names.ts";
+import { entryId, linkName, machineName, networkName } from "./names.ts";
 import { nspawnArguments } from "./nspawn.ts";
 import { type Report, reportOf } from "./report.ts";
 import { localSecrets } from "./secrets.ts";
 import {
   alone,
   end,
+  endOne,
   forwardLines,
   hold,
   keptAsLaunched,
   launch,
+  launchBeside,
   mark,
   needPrograms,
   needVolumes,
@@ -99,6 +101,31 @@ export function containerTarget(project: Project, progress: Progress, options: C
 
     async abandon(stack) {
       await this.down(stack);
+    },
+
+    one: {
+      async end(stack, host) {
+        const folder = machineFolder(project, stack, host);
+        const name = machineName(project, stack, host);
+        // Where its group is depends on who launched it.
+        const isOwn = (thing: Thing) => thing.kind === "cgroup" && [name, `${name}.service`].includes(basename(thing.name));
+        const groups = ledger.find(entryId(stack))?.things.filter(isOwn) ?? [];
+        const things = [...standsOn({ folder, name, disks: disksOf(project, stack, host) }), ...groups];
+        await endOne(project, progress, stack, host, () => powerOff([{ folder }], stopSeconds), things);
+      },
+      async *launch(stack, input, forwards) {
+        needPrograms("container", programs);
+        yield* launchBeside(project, ledger, stack.stack, async function* (entry) {
+          const { launched, index, prefix } = await prepareOne(project, ledger, entry, stack, input, forwards);
+          const began = performance.now();
+          const place = { network: networkName(project, stack.stack), prefix };
+          const answers = Object.entries(launched.record.forwards).filter(([port, here]) => forwards[Number(port)] !== here);
+          const lines = forwardLines([{ ...launched.record, forwards: Object.fromEntries(answers) }]);
+          const [lacks = []] = await startAll(project, stack.stack, [{ ...launched, index }], place, lines);
+          for (const text of [startedText(launched.record, began), ...lacks]) yield { event: "machine", host: launched.record.host, text };
+          yield* watch([launched], bootSeconds);
+        });
+      },
     },
 
     stop: (stack) => alone(project, stack, "stop", () => powerOff(records(project, stack), stopSeconds)),
@@ -168,39 +195,95 @@ async function prepare(
   const network = networkName(project, stack);
   const taken = new Set<number>();
   const launches: Launch[] = [];
-  for (const input of hosts) {
-    const { plan, image } = input;
-    if (!existsSync(image.root))
-      throw new RefusedError(`the image of ${stack}/${plan.host} is not in the store (${image.root})`, `ingot bake ${image.name}`);
-    const containers = containersOf(plan);
-    const record: MachineRecord = {
-      ...(await recordOf(project, stack, input, addresses.machines.get(plan.host) ?? "", taken)),
-      ...(containers && { containers }),
-      ...(plan.shared && { shared: plan.shared }),
-    };
-    const disks = new Map(plan.volumes.map((v) => [v.name, volumeFile(project, stack, plan.host, v.name)]));
-    launches.push({ input, record, folder: machineFolder(project, stack, plan.host), disks });
-  }
+  for (const input of hosts)
+    launches.push(
+      launchOf(project, stack, input, await recordOf(project, stack, input, addresses.machines.get(input.plan.host) ?? "", taken)),
+    );
   mkdirSync(join(project.machines, stack), { recursive: true });
-  // Undone from the end: processes first, what they stand on after them.
-  for (const { folder, disks, record } of launches) {
-    ledger.add(entry, { kind: "folder", path: folder });
-    for (const file of disks.values()) ledger.add(entry, { kind: "loop", file });
-    ledger.add(entry, { kind: "mount", path: join(folder, "root") });
-    ledger.add(entry, { kind: "folder", path: `/run/systemd/nspawn/propagate/${record.name}` });
-    ledger.add(entry, { kind: "netns", name: record.name });
-  }
+  for (const { folder, disks, record } of launches)
+    for (const thing of standsOn({ folder, name: record.name, disks: [...disks.values()] })) ledger.add(entry, thing);
   ledger.add(entry, { kind: "netns", name: network });
   for (const thing of groupThings(network, forwardUnits(network, launches))) ledger.add(entry, thing);
   for (const { record } of launches) for (const thing of groupThings(record.name, [record.name])) ledger.add(entry, thing);
 
   writeFileSync(join(project.machines, stack, mark), "");
-  for (const { input, folder, record } of launches) {
-    for (const volume of input.plan.volumes) ensureVolume(project, stack, record.host, volume);
-    mkdirSync(folder, { recursive: true });
-    writeMachine(folder, record, input);
-  }
+  for (const launch of launches) makeFolder(project, launch);
   return launches;
+}
+
+/** The same for one machine beside those that run. */
+async function prepareOne(
+  project: Project,
+  ledger: Ledger,
+  entry: Entry,
+  { stack, network: own, hosts }: StackPlan,
+  input: HostInput,
+  forwards: Machine["forwards"],
+): Promise<{ launched: Launch; index: number; prefix: number }> {
+  const { machines, prefix } = addressPlan(hosts, own);
+  const network = networkName(project, stack);
+  const index = hosts.findIndex((h) => h.host === input.plan.host);
+  const others = records(project, stack).flatMap(({ record }) => Object.values(record.forwards));
+  const taken = new Set([...others, ...Object.values(forwards)].map((here) => Number(here.split(":").at(-1))));
+  const made = await recordOf(project, stack, input, machines.get(input.plan.host) ?? "", taken);
+  const kept = Object.entries(forwards).filter(([port]) => Number(port) in made.forwards);
+  const record = {
+    ...made,
+    forwards: { ...made.forwards, ...Object.fromEntries(kept) },
+    maker: { pid: process.pid, start: startOf(process.pid) ?? "" },
+  };
+  const launched = launchOf(project, stack, input, record);
+  const things = [
+    ...standsOn({ folder: launched.folder, name: record.name, disks: [...launched.disks.values()] }),
+    ...groupThings(record.name, [record.name]),
+    ...groupThings(network, forwardUnits(network, [launched])),
+  ];
+  // Most are there already, from the machine whose place it takes.
+  const known = new Set(entry.things.map((thing) => JSON.stringify(thing)));
+  for (const thing of things) if (!known.has(JSON.stringify(thing))) ledger.add(entry, thing);
+  writeFileSync(join(project.machines, stack, mark), "");
+  makeFolder(project, launched);
+  return { launched, index, prefix };
+}
+
+/** @throws RefusedError when its image is not there */
+function launchOf(project: Project, stack: string, input: HostInput, decided: MachineRecord): Launch {
+  const { plan, image } = input;
+  if (!existsSync(image.root))
+    throw new RefusedError(`the image of ${stack}/${plan.host} is not in the store (${image.root})`, `ingot bake ${image.name}`);
+  const containers = containersOf(plan);
+  const record: MachineRecord = { ...decided, ...(containers && { containers }), ...(plan.shared && { shared: plan.shared }) };
+  const disks = new Map(plan.volumes.map((v) => [v.name, volumeFile(project, stack, plan.host, v.name)]));
+  return { input, record, folder: machineFolder(project, stack, plan.host), disks };
+}
+
+function makeFolder(project: Project, { input, folder, record }: Launch): void {
+  for (const volume of input.plan.volumes) ensureVolume(project, record.stack, record.host, volume);
+  mkdirSync(folder, { recursive: true });
+  writeMachine(folder, record, input);
+}
+
+interface Made {
+  folder: string;
+  /** The machine's name on this computer. */
+  name: string;
+  /** Files. */
+  disks: string[];
+}
+
+/** What a machine stands on. Things are undone from the end: its processes (groupThings) first. */
+const standsOn = ({ folder, name, disks }: Made): Thing[] => [
+  { kind: "folder", path: folder },
+  ...disks.map((file): Thing => ({ kind: "loop", file })),
+  { kind: "mount", path: join(folder, "root") },
+  { kind: "folder", path: `/run/systemd/nspawn/propagate/${name}` },
+  { kind: "netns", name },
+];
+
+/** Every disk that a host has had. */
+function disksOf(project: Project, stack: string, host: string): string[] {
+  const folder = dirname(volumeFile(project, stack, host, "any"));
+  return existsSync(folder) ? readdirSync(folder).flatMap((f) => (f.endsWith(".img") ? [join(folder, f)] : [])) : [];
 }
 
 /** The units that forward.sh starts where systemd is PID 1. */
@@ -214,16 +297,32 @@ async function start(project: Project, { stack, network: addresses }: StackPlan,
     launches.map((l) => l.input.plan),
     addresses,
   );
-  const held = (argv: string[]) => asRoot(["sh", script("hold.sh"), join(project.machines, stack), mark, ...argv]);
-  await run(held(["sh", script("network.sh"), network, `${operator}/${prefix}`]));
-  const forwards = forwardLines(launches.map((l) => l.record));
-  const jobs = launches.map(({ input, record, folder, disks }, i) => {
-    const place = { NETWORK: network, LINK: linkName(i), ADDRESS: `${record.address}/${prefix}`, LOWER: input.image.root };
-    return startMachine(project, held, record, folder, input.plan.hostname, disks, place);
+  await run(held(project, stack)(["sh", script("network.sh"), network, `${operator}/${prefix}`]));
+  const numbered = launches.map((launch, index) => ({ ...launch, index }));
+  return startAll(project, stack, numbered, { network, prefix }, forwardLines(launches.map((l) => l.record)));
+}
+
+/** Runs what makes things of a stack (hold.sh). */
+const held =
+  (project: Project, stack: string) =>
+  (argv: string[]): string[] =>
+    asRoot(["sh", script("hold.sh"), join(project.machines, stack), mark, ...argv]);
+
+/** Starts machines in a network that is there. @param forwards as forwardLines gives them @returns as start() */
+async function startAll(
+  project: Project,
+  stack: string,
+  launches: (Launch & { index: number })[],
+  { network, prefix }: { network: string; prefix: number },
+  forwards: string,
+): Promise<string[][]> {
+  const jobs = launches.map(({ input, record, folder, disks, index }) => {
+    const place = { NETWORK: network, LINK: linkName(index), ADDRESS: `${record.address}/${prefix}`, LOWER: input.image.root };
+    return startMachine(project, held(project, stack), record, folder, input.plan.hostname, disks, place);
   });
   if (forwards) {
     const command = ["env", `MANAGER=${manager()}`, "sh", script("forward.sh"), network];
-    jobs.push(run(held(inGroup(network, command)), { input: forwards }));
+    jobs.push(run(held(project, stack)(inGroup(network, command)), { input: forwards }));
   }
   // All must have ended before anything is undone.
   const failed = (await Promise.allSettled(jobs)).find((r) => r.status === "rejected");
@@ -242,7 +341,7 @@ interface Place {
 
 function startMachine(
   project: Project,
-  held: (argv: string[]) => string[],
+  how: (argv: string[]) => string[],
   record: MachineRecord,
   folder: string,
   hostname: string,
@@ -257,7 +356,7 @@ function startMachine(
   const nspawn = nspawnArguments({ name: record.name, hostname, folder, containers: record.containers, shared });
   const command = ["env", ...Object.entries(settings).map(([k, v]) => `${k}=${v}`), "sh", script("start.sh"), ...nspawn];
   const lines = [...disks].map(([name, file]) => `${name}\t${file}\n`).join("");
-  return run(held(inGroup(record.name, command)), { input: lines || undefined }); // zx leaves the input open that is ""
+  return run(how(inGroup(record.name, command)), { input: lines || undefined }); // zx leaves the input open that is ""
 }
 
 function startAgain(project: Project, folder: string, record: MachineRecord): Promise<RunResult> {
@@ -302,7 +401,8 @@ async function* watch(launches: Launch[], bootSeconds: number): AsyncGenerator<T
       for (const event of events) {
         if (event.event === "activated" || event.event === "lost") {
           waiting.delete(launch);
-          writeRecord(launch.folder, { ...launch.record, activated: event.event === "activated" ? event.activation.outcome : "failed" });
+          const { maker: _, ...record } = launch.record;
+          writeRecord(launch.folder, { ...record, activated: event.event === "activated" ? event.activation.outcome : "failed" });
         }
         yield event;
       }
@@ -362,7 +462,7 @@ async function activatorIsIdle(leader: { pid: number; start: string }): Promise<
 }
 
 function machineOf(ledger: Ledger, folder: string, record: MachineRecord): Machine {
-  const { name: _, network: __, activated, ...machine } = record;
+  const { name: _, network: __, activated, maker, ...machine } = record;
   const last = reportOf(folder, record.host)
     .read()
     .findLast((e) => e.event === "activated");
@@ -372,7 +472,8 @@ function machineOf(ledger: Ledger, folder: string, record: MachineRecord): Machi
 
   function state(): Machine["state"] {
     const entry = ledger.find(entryId(record.stack));
-    const inTheMaking = entry?.state === "begun" && startOf(entry.owner.pid) === entry.owner.start;
+    const by = maker ?? (entry?.state === "begun" ? entry.owner : undefined);
+    const inTheMaking = by !== undefined && startOf(by.pid) === by.start;
     if (!leaderOf(folder)) return inTheMaking && exitCodeOf(folder) === undefined ? "starting" : "stopped";
     if (outcome) return outcome === "done" ? "running" : "failed";
     return inTheMaking ? "starting" : "failed";

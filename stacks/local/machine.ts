@@ -31,6 +31,8 @@ export interface MachineRecord extends Omit<Machine, "state"> {
   containers?: Containers;
   /** Exported directories that it has, its own and others'. */
   shared?: SharedFolder[];
+  /** Who launches it beside machines that run already. */
+  maker?: { pid: number; start: string };
   /** How its first activation ended; undefined while it runs, and when there was none. */
   activated?: "done" | "failed";
 }

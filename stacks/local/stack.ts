@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import type { HostPlan } from "../../cloud-init/plan.ts";
 import { MissingError, RefusedError } from "../../lib/diagnostics.ts";
 import { canonicalJson } from "../../lib/digest.ts";
-import { type Entry, type Ledger, ledgerAt } from "../../lib/ledger.ts";
+import { type Entry, type Ledger, ledgerAt, type Thing, undoThings } from "../../lib/ledger.ts";
 import { type Lock, lock, lockWhenFree } from "../../lib/lock.ts";
 import type { Project } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
@@ -60,6 +60,44 @@ export async function* launch(
   }
 }
 
+/**
+ * Makes one machine of a stack whose others run; its own must have been ended. A run that is killed leaves a machine that is the stack's, as its
+ * entry in the ledger says, and that ends as they do.
+ * @throws RefusedError when the stack is not up
+ */
+export async function* launchBeside(
+  project: Project,
+  ledger: Ledger,
+  stack: string,
+  make: (entry: Entry) => AsyncGenerator<TargetEvent>,
+): AsyncGenerator<TargetEvent> {
+  const held = await lock(lockName(project, stack), `up ${stack}`);
+  try {
+    const entry = ledger.find(entryId(stack));
+    if (entry?.state !== "kept") throw new RefusedError(`${stack} is not up`, `ingot up ${stack}`);
+    yield* make(entry);
+  } finally {
+    held.release();
+  }
+}
+
+/** Ends one machine of a stack and takes away what is left of it; the others run on. */
+export const endOne = (
+  project: Project,
+  progress: Progress,
+  stack: string,
+  host: string,
+  powerOff: () => Promise<void>,
+  things: Thing[],
+): Promise<void> =>
+  alone(project, stack, "down", () =>
+    during(progress, `power off ${stack}/${host}`, async () => {
+      await powerOff();
+      await scriptsOver(project, stack);
+      await undoThings(things);
+    }),
+  );
+
 /** As a target's down(). */
 export const end = (project: Project, ledger: Ledger, progress: Progress, stack: string, powerOff: () => Promise<void>): Promise<void> =>
   alone(project, stack, "down", async () => {
@@ -104,15 +142,19 @@ export async function undoAbandoned(project: Project, progress: Progress): Promi
   }
 }
 
-/** Undoes the entry of a stack, once the scripts that a killed run may have left at work have ended (hold.sh). */
+/** Undoes the entry of a stack. */
 async function undo(project: Project, ledger: Ledger, entry: Entry, stack: string): Promise<void> {
-  const folder = join(project.machines, stack);
-  if (existsSync(folder)) {
-    for (const file of readdirSync(folder).filter((f) => f.startsWith(markPrefix))) rmSync(join(folder, file));
-    await run(["flock", "--exclusive", "--timeout", "60", folder, "true"], { evenWhenCancelled: true });
-  }
+  await scriptsOver(project, stack);
   await ledger.undo(entry);
   removeEmpty(project, stack);
+}
+
+/** The scripts that a killed run may have left at work have ended (hold.sh). */
+async function scriptsOver(project: Project, stack: string): Promise<void> {
+  const folder = join(project.machines, stack);
+  if (!existsSync(folder)) return;
+  for (const file of readdirSync(folder).filter((f) => f.startsWith(markPrefix))) rmSync(join(folder, file));
+  await run(["flock", "--exclusive", "--timeout", "60", folder, "true"], { evenWhenCancelled: true });
 }
 
 /** The folders that held machines, once they hold none. */

@@ -17,6 +17,8 @@ cd "$FOLDER"
 
 if [ ! -e upper ]; then
 	ip netns add "$NAME"
+	# Of a machine that was there before, whose end of the cable the kernel takes away in its own time.
+	ip -n "$NETWORK" link delete "$LINK" 2>/dev/null || true
 	ip -n "$NETWORK" link add "$LINK" type veth peer name host0 netns "$NAME"
 	ip -n "$NETWORK" link set "$LINK" master br0 up
 	ip -n "$NAME" link set lo up

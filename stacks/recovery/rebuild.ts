@@ -1,9 +1,11 @@
 // A lost host back from its backups: phases that are written down before they begin, so that a run that ends in the middle is gone on with, each
 // proven before the next. On this computer's targets; scripts/rebuild.ts launches and verifies, as `up` does.
 //
+//   hold     what depends on it on the stack's other hosts, which run on, rests
 //   fence    the old machine is off, and proven to be
 //   source   its volumes, where they are healthy; else what of them is lost is put aside, and comes from the backups
 //   launch   the same image, the same secrets; the first boot restores
+//   follow   what rested runs again
 //   backup   a full one at once: the new timeline has none
 //   verify   every check
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -14,10 +16,11 @@ import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Project } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
 import { healthOf, setAside, volumeFile } from "../local/volume.ts";
-import type { Target } from "../target.ts";
+import type { Machine, Target } from "../target.ts";
 import { type BackupSettings, backupSettings } from "./backups.ts";
+import { type Dependents, holdBack, letFollow, running } from "./dependents.ts";
 
-export const phases = ["fence", "source", "launch", "backup", "verify"] as const;
+export const phases = ["hold", "fence", "source", "launch", "follow", "backup", "verify"] as const;
 export type Phase = (typeof phases)[number];
 
 /** What is written down of a rebuild. */
@@ -29,6 +32,10 @@ export interface Rebuild {
   began: string;
   /** Recipe → digest of the image that the stack's machines had. Empty when nothing is known of them any more. */
   images: Record<string, string>;
+  /** Where the old machine answered on this computer. */
+  forwards?: Machine["forwards"];
+  /** What rests on other hosts. */
+  held?: Dependents[];
   source?: Source;
   /** Those that were begun, in their order; ISO 8601. */
   phases: { phase: Phase; began: string; ended?: string }[];
@@ -95,10 +102,46 @@ const homelessOf = (plan: HostPlan, settings: BackupSettings): string[] => held(
 const heldOn = (plan: HostPlan, settings: BackupSettings, volume: VolumePlan): string[] =>
   held(settings).filter((path) => nearest(plan, path)?.name === volume.name);
 
-/** Powers the stack's machines off. @throws RefusedError when that cannot be proven: two machines must not archive into one repository */
-export async function fence(target: Target, { stack, host }: Rebuild): Promise<void> {
-  await target.down(stack);
-  const left = (await target.find(stack)).filter((m) => m.state !== "stopped");
+/** The stack's other machines that run on, where the target can leave them; those that have failed are launched anew with the host. */
+export async function beside(target: Target, { stack, host }: Pick<Rebuild, "stack" | "host">): Promise<Machine[]> {
+  if (!target.one) return [];
+  const others = (await target.find(stack)).filter((m) => m.host !== host && m.state !== "stopped");
+  return others.every((m) => m.state === "running") ? others : [];
+}
+
+/** What depends on the host rests, on those of the others that run. */
+export async function hold(project: Project, target: Target, rebuild: Rebuild, dependents: Dependents[]): Promise<void> {
+  const machines = await beside(target, rebuild);
+  const there = dependents.flatMap((one) => {
+    const machine = machines.find((m) => m.host === one.host);
+    return machine ? [{ one, connection: target.connect(machine) }] : [];
+  });
+  // Written down before it is stopped: nothing says afterwards what has run.
+  rebuild.held ??= await Promise.all(there.map(({ one, connection }) => running(connection, one)));
+  write(project, rebuild);
+  for (const { one, connection } of there) {
+    const held = rebuild.held.find((h) => h.host === one.host);
+    if (held) await holdBack(connection, held);
+  }
+}
+
+/** What rested runs again. */
+export async function follow(target: Target, rebuild: Rebuild): Promise<void> {
+  const machines = await target.find(rebuild.stack);
+  for (const held of rebuild.held ?? []) {
+    const machine = machines.find((m) => m.host === held.host && m.state !== "stopped");
+    if (machine) await letFollow(target.connect(machine), held);
+  }
+}
+
+/** Powers the old machine off, with those that cannot be left running. @throws RefusedError when that cannot be proven: two machines must not
+ * archive into one repository */
+export async function fence(target: Target, rebuild: Rebuild): Promise<void> {
+  const { stack, host } = rebuild;
+  const alone = (await beside(target, rebuild)).length > 0;
+  if (alone) await target.one?.end(stack, host);
+  else await target.down(stack);
+  const left = (await target.find(stack)).filter((m) => m.state !== "stopped" && (m.host === host || !alone));
   if (left.length)
     throw new RefusedError(
       `${stack}/${host} is not proven to be off: ${left.map((m) => `${m.host} is ${m.state}`).join(", ")}`,
@@ -147,11 +190,14 @@ export async function foreseen(
   stack: StackPlan,
   plan: HostPlan,
   at: string | undefined,
+  dependents: Dependents[],
 ): Promise<string[]> {
   const settings = settingsFor(plan);
   const machines = await target.find(stack.stack);
-  const others = stack.hosts.filter((h) => h.host !== plan.host).map((h) => h.host);
-  const running = machines.filter((m) => m.state !== "stopped");
+  const others = await beside(target, plan);
+  const resting = dependents.filter((one) => others.some((m) => m.host === one.host));
+  const anew = others.length ? [] : stack.hosts.filter((h) => h.host !== plan.host).map((h) => h.host);
+  const off = machines.filter((m) => m.state !== "stopped" && !others.some((o) => o.host === m.host));
   const volumes = await Promise.all(
     plan.volumes.map(async (volume) => {
       const paths = heldOn(plan, settings, volume);
@@ -161,7 +207,7 @@ export async function foreseen(
       if (volume.name === nearest(plan, settings.to)?.name) return `volume ${volume.name}: holds the backups, and is attached`;
       if (at !== undefined && paths.length) return `volume ${volume.name}: put aside, and restored as it was at ${at}`;
       // One that a machine writes to cannot be looked at.
-      if (running.length) return `volume ${volume.name}: looked at once the machine is off; where it is broken it ${from}`;
+      if (off.length) return `volume ${volume.name}: looked at once the machine is off; where it is broken it ${from}`;
       const health = await healthOf(volumeFile(project, plan.stack, plan.host, volume.name));
       return health === "healthy"
         ? `volume ${volume.name}: healthy, and attached`
@@ -171,14 +217,21 @@ export async function foreseen(
   const known = machines.find((m) => m.host === plan.host);
   const homeless = homelessOf(plan, settings);
   return [
-    running.length
-      ? `fence: ${running.map((m) => `${m.host} is ${m.state}`).join(", ")}, and would be powered off`
-      : "fence: no machine of the stack runs",
+    ...resting.map(({ host, sites, units }) => {
+      const answer = sites.length ? `${sites.map((s) => `site/${s}`).join(", ")} would answer 503` : "";
+      const stopped = units.length ? `${units.join(", ")} would rest` : "";
+      return `hold: on ${host}, ${[stopped, answer].filter((t) => t).join("; ")}`;
+    }),
+    off.length
+      ? `fence: ${off.map((m) => `${m.host} is ${m.state}`).join(", ")}, and would be powered off${others.length ? `; ${others.map((m) => m.host).join(", ")} would run on` : ""}`
+      : others.length
+        ? `fence: it does not run; ${others.map((m) => m.host).join(", ")} would run on`
+        : "fence: no machine of the stack runs",
     ...volumes,
     ...(homeless.length
       ? [`${homeless.join(", ")}: on no volume, so it goes with the machine and would be restored from the backups`]
       : []),
-    `launch: from the image that it had${known ? ` (${known.imageDigest.slice(0, 12)})` : ", which nobody knows any more: the recipe's"}${others.length ? `; ${others.join(", ")} would be launched anew beside it, with their data` : ""}`,
+    `launch: from the image that it had${known ? ` (${known.imageDigest.slice(0, 12)})` : ", which nobody knows any more: the recipe's"}${anew.length ? `; ${anew.join(", ")} would be launched anew beside it, with their data` : ""}`,
     ...(known && known.generation !== plan.generation.digest
       ? ["launch: the stack's file has changed since: the new machine is what it says now"]
       : []),
@@ -190,6 +243,7 @@ export async function foreseen(
     ...(settings.directories.length
       ? [`data: directories as they were in the last copy${at === undefined ? "" : ` before ${at}`} (copied ${settings.times.directories})`]
       : []),
+    ...(resting.length ? [`follow: what rested on ${resting.map((h) => h.host).join(", ")} runs again`] : []),
     "backup: a full one at once",
     "verify: every check of the stack",
   ];

@@ -1,0 +1,53 @@
+#!/bin/sh
+# What depends on another host of the stack rests while that one is rebuilt (rebuild.ts): its units are stopped, so that no job is tried in vain and
+# no connection is left to a machine that is gone; the sites in front of it answer 503. After a reboot of this host all run again by themselves.
+#   pause.sh running UNIT…            those that are to run again afterwards, one line each
+#   pause.sh hold|follow SITES UNITS  SITES and UNITS: names with spaces between them
+set -eu
+verb=$1
+shift
+
+sites() { # the page is there, or is not
+	changed=
+	for site in $1; do
+		folder=/run/ingot/nginx/$site
+		if [ "$verb" = hold ]; then
+			install -d -m 0755 /run/ingot/nginx "$folder"
+			cat >"$folder/rebuild.conf" <<-'PAGE'
+				default_type text/plain;
+				add_header Retry-After 30 always;
+				add_header Cache-Control no-store always;
+				return 503 "A part of this site is being restored. Please try again in a few minutes.\n";
+			PAGE
+		else
+			rm -f "$folder/rebuild.conf"
+		fi
+		changed=yes
+	done
+	[ -z "$changed" ] || ! systemctl --quiet is-active nginx.service || systemctl reload nginx.service
+}
+
+case $verb in
+running)
+	for unit; do
+		case $(systemctl is-active "$unit") in
+		inactive | unknown) ;;
+		*) echo "$unit" ;;
+		esac
+	done
+	;;
+hold)
+	sites "$1"
+	# shellcheck disable=SC2086 # units
+	[ -z "$2" ] || systemctl stop $2
+	;;
+follow)
+	if [ -n "$2" ]; then
+		# shellcheck disable=SC2086
+		systemctl reset-failed $2 2>/dev/null || true
+		# shellcheck disable=SC2086
+		systemctl start $2
+	fi
+	sites "$1"
+	;;
+esac

@@ -1,0 +1,153 @@
+// One of two hosts rebuilt while the other runs on: what depends on the lost one there rests, a site answers 503, and it all goes on afterwards.
+import { spawn } from "node:child_process";
+import { copyFileSync, existsSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { toolFolder } from "../../lib/paths.ts";
+import { phases, type Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { type TestProject, testProject } from "./project.ts";
+
+const test = suite("rebuild of one of two hosts");
+const long = process.env.INGOT_TEST_LONG ? test : test.skip;
+let project: TestProject;
+const on = async (host: string, script: string): Promise<string> => {
+  const { code, stdout, stderr } = await project.on(`kept-two/${host}`, script);
+  assert.is(code, 0, `${script}\n${stdout}${stderr}`);
+  return stdout.trim();
+};
+const rows = async () => Number(await on("db", "cd / && echo 'select count(*) from orders' | runuser -u postgres -- psql -XqAt shop"));
+const site = () => on("app", "curl -s -o /dev/null -w '%{http_code} %header{retry-after}' -H 'Host: shop.example.org' http://127.0.0.1/");
+const disk = (name: string) => join(project.folder, ".ingot/volumes/kept-two/db", `${name}.img`);
+const machines = async () =>
+  Object.fromEntries(
+    ((await project.json(["status", "kept-two"])) as { host: string; instance: string; state: string; forwards: object }[]).map((m) => [
+      m.host,
+      m,
+    ]),
+  );
+const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** The machine ends as when its power goes. */
+async function powerFails(host: string): Promise<void> {
+  const [pid] = readFileSync(join(project.folder, `.ingot/machines/kept-two/${host}/run/leader`), "utf8").split(" ");
+  spawn("kill", ["-9", String(pid)]);
+  for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await wait(100);
+}
+
+test.before(async () => {
+  project = await testProject(["inloop"]);
+  copyFileSync(join(toolFolder, "tests/e2e/kept-two.yaml"), join(project.folder, "stacks/kept-two.yaml"));
+  const { code, stdout, stderr } = await project.ingot(["up", "kept-two"]);
+  assert.is(code, 0, stdout + stderr);
+});
+test.after(async () => {
+  await project?.remove();
+});
+
+test("what would rest and who runs on is said beforehand", async () => {
+  const { stdout } = await project.ingot(["rebuild", "kept-two/db", "--dry-run"]);
+  assert.match(stdout, /^hold: on app, writer\.service, web\.service would rest; site\/shop would answer 503$/m);
+  assert.match(stdout, /^fence: db is running, and would be powered off; app would run on$/m);
+  assert.match(stdout, /^follow: what rested on app runs again$/m);
+  assert.match(await site(), /^200/);
+});
+
+test("the database's host is lost with its disk: the other is not touched but for what needs it, which goes on by itself afterwards", async () => {
+  for (let i = 0; i < 60 && (await rows()) < 3; i++) await wait(1000);
+  assert.is((await project.ingot(["backup", "kept-two/db", "--full"])).code, 0);
+  const before = await machines();
+  const counted = await rows();
+  const other = await on(
+    "app",
+    "systemctl show --property=MainPID --value other.service; cat /proc/sys/kernel/random/boot_id /proc/1/stat",
+  );
+  await wait(7000);
+  await powerFails("db");
+  rmSync(disk("data"));
+  const { child, ended } = project.begin(["rebuild", "kept-two/db", "--json"]);
+  const file = join(project.folder, ".ingot/recovery/kept-two.db.json");
+  const over = () => (existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as Rebuild).phases.filter((p) => p.ended).length : 0);
+  for (let i = 0; i < 300 && over() < 1; i++) await wait(50);
+  // As long as the database is not there.
+  assert.is(await site(), "503 30");
+  assert.is(await on("app", "systemctl is-active writer.service web.service other.service || true"), "inactive\ninactive\nactive");
+  const { code, stdout, stderr } = await ended;
+  assert.is(code, 0, stdout + stderr);
+  assert.is(child.exitCode, 0);
+  const rebuilt = JSON.parse(stdout) as Rebuild;
+  assert.equal(
+    rebuilt.phases.map((p) => p.phase),
+    [...phases],
+  );
+  assert.equal(rebuilt.held, [{ host: "app", sites: ["shop"], units: ["writer.service", "web.service"] }]);
+  const after = await machines();
+  assert.is(after.app?.instance, before.app?.instance);
+  assert.is.not(after.db?.instance, before.db?.instance);
+  assert.equal(after.db?.forwards, before.db?.forwards);
+  assert.is(after.db?.state, "running");
+  assert.is(await on("app", "systemctl show --property=MainPID --value other.service"), other.split("\n")[0]);
+  assert.match(await site(), /^200/);
+  const there = await rows();
+  assert.ok(there >= counted, `${there} rows, of ${counted} that the backup has`);
+  for (let i = 0; i < 20 && (await rows()) <= there; i++) await wait(500);
+  assert.ok((await rows()) > there, "nobody writes any more");
+});
+
+test("its machine answers where the old one did on this computer, and the stack goes down as a whole", async () => {
+  const { db } = (await machines()) as { db?: { forwards: Record<number, string> } };
+  const [address, port] = db?.forwards[22]?.split(":") ?? [];
+  const { createConnection } = await import("node:net");
+  const said = await new Promise<string>((resolve, reject) => {
+    const socket = createConnection({ host: address, port: Number(port) }, () => {});
+    socket.once("data", (data) => resolve(data.toString()));
+    socket.once("error", reject);
+    setTimeout(() => reject(new Error("no word from sshd")), 10_000).unref();
+  });
+  assert.match(said, /^SSH-2\.0/);
+});
+
+long("killed after each of its phases, it is gone on with, and the other host runs on", async () => {
+  const before = await machines();
+  await powerFails("db");
+  rmSync(disk("data"));
+  const file = join(project.folder, ".ingot/recovery/kept-two.db.json");
+  const ended = () =>
+    existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as Rebuild).phases.filter((p) => p.ended).map((p) => p.phase) : [];
+  for (const name of phases.slice(0, -1)) {
+    const { child, ended: over } = project.begin(["rebuild", "kept-two/db"]);
+    for (let n = 0; n < 1200 && !ended().includes(name); n++) await wait(100);
+    child.kill("SIGKILL");
+    await over;
+    assert.ok(ended().includes(name), name);
+  }
+  const { code, stdout, stderr } = await project.ingot(["rebuild", "kept-two/db"]);
+  assert.is(code, 0, stdout + stderr);
+  const after = await machines();
+  assert.is(after.app?.instance, before.app?.instance);
+  assert.equal(after.db?.forwards, before.db?.forwards);
+  assert.is(await on("app", "systemctl is-active writer.service web.service"), "active\nactive");
+});
+
+long("killed in the middle of the launch, it launches anew", async () => {
+  const before = await machines();
+  await powerFails("db");
+  const file = join(project.folder, ".ingot/recovery/kept-two.db.json");
+  const { child, ended } = project.begin(["rebuild", "kept-two/db"]);
+  const record = join(project.folder, ".ingot/machines/kept-two/db/machine.json");
+  const launching = () =>
+    existsSync(file) &&
+    (JSON.parse(readFileSync(file, "utf8")) as Rebuild).phases.some((p) => p.phase === "launch" && !p.ended) &&
+    existsSync(record);
+  for (let n = 0; n < 1200 && !launching(); n++) await wait(50);
+  await wait(1000);
+  child.kill("SIGKILL");
+  await ended;
+  const { code, stdout, stderr } = await project.ingot(["rebuild", "kept-two/db"]);
+  assert.is(code, 0, stdout + stderr);
+  const after = await machines();
+  assert.is(after.app?.instance, before.app?.instance);
+  assert.equal(after.db?.forwards, before.db?.forwards);
+});
+
+test.run();
