@@ -14,6 +14,8 @@ export interface Dependents {
   /** Names of sites, which answer 503 meanwhile. */
   sites: string[];
   units: string[];
+  /** Where servers among them answer, and by which name. */
+  answers: { address: string; name: string }[];
 }
 
 /** Kinds whose programs use what they depend on. nginx has a page to show, and a mail server keeps what it cannot deliver. */
@@ -28,7 +30,12 @@ export const dependentsOf = (model: StackModel, { hosts }: StackPlan, host: stri
     const rests = (id: string) => ids.has(id) && resting.includes(id.split("/")[0] ?? "");
     const units = unitsOf(plan.generation).flatMap(({ unit, resource }) => (rests(resource) ? [unit] : []));
     const sites = [...ids].flatMap((id) => (id.startsWith("site/") ? [id.slice("site/".length)] : []));
-    return units.length || sites.length ? [{ host: other.name, sites, units: [...new Set(units)] }] : [];
+    const answers = plan.generation.steps.flatMap(({ resource, args }) =>
+      ids.has(resource) && args.ready !== undefined
+        ? [args.listens].flat().map((address) => ({ address: String(address), name: String(args.ready) }))
+        : [],
+    );
+    return units.length || sites.length ? [{ host: other.name, sites, units: [...new Set(units)], answers }] : [];
   });
 
 async function pause(connection: Connection, host: string, words: string[]): Promise<string> {
@@ -39,10 +46,9 @@ async function pause(connection: Connection, host: string, words: string[]): Pro
 }
 
 /** Those that run now, and so are to run again. */
-export const running = async (connection: Connection, { host, sites, units }: Dependents): Promise<Dependents> => ({
-  host,
-  sites,
-  units: units.length ? (await pause(connection, host, ["running", ...units])).split("\n").filter((unit) => unit) : [],
+export const running = async (connection: Connection, { units, ...rests }: Dependents): Promise<Dependents> => ({
+  ...rests,
+  units: units.length ? (await pause(connection, rests.host, ["running", ...units])).split("\n").filter((unit) => unit) : [],
 });
 
 export async function holdBack(connection: Connection, { host, sites, units }: Dependents): Promise<void> {
@@ -50,6 +56,6 @@ export async function holdBack(connection: Connection, { host, sites, units }: D
 }
 
 /** @throws RefusedError when one does not start */
-export async function letFollow(connection: Connection, { host, sites, units }: Dependents): Promise<void> {
-  await pause(connection, host, ["follow", sites.join(" "), units.join(" ")]);
+export async function letFollow(connection: Connection, { host, sites, units, answers }: Dependents): Promise<void> {
+  await pause(connection, host, ["follow", sites.join(" "), units.join(" "), ...answers.flatMap(({ address, name }) => [address, name])]);
 }

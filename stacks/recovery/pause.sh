@@ -2,7 +2,8 @@
 # What depends on another host of the stack rests while that one is rebuilt (rebuild.ts): its units are stopped, so that no job is tried in vain and
 # no connection is left to a machine that is gone; the sites in front of it answer 503. After a reboot of this host all run again by themselves.
 #   pause.sh running UNIT…            those that are to run again afterwards, one line each
-#   pause.sh hold|follow SITES UNITS  SITES and UNITS: names with spaces between them
+#   pause.sh hold SITES UNITS         SITES and UNITS: names with spaces between them
+#   pause.sh follow SITES UNITS [ADDRESS NAME]…   servers that must answer, by a name that they know, before their sites do
 set -eu
 verb=$1
 shift
@@ -48,6 +49,12 @@ follow)
 		# shellcheck disable=SC2086
 		systemctl start $2
 	fi
-	sites "$1"
+	sites=$1
+	shift 2
+	while [ $# -ge 2 ]; do
+		/usr/bin/python3 /usr/lib/ingot/ready.py "$1" "$2" 60
+		shift 2
+	done
+	sites "$sites"
 	;;
 esac
