@@ -8,8 +8,8 @@ import { InputError, RefusedError, UsageError } from "../lib/diagnostics.ts";
 import { short } from "../lib/digest.ts";
 import type { Project } from "../lib/paths.ts";
 import { type Ami, findAmis } from "../stacks/aws/ami/ami.ts";
-import { amiWords, type Channel, channels, channelsIn, isChannel } from "../stacks/aws/ami/channel.ts";
-import type { Encryption } from "../stacks/aws/ami/copy.ts";
+import { amiWords, type Channel, channels, channelsIn, isChannel, type Pointed } from "../stacks/aws/ami/channel.ts";
+import type { CopyEncryption } from "../stacks/aws/ami/copy.ts";
 import { amiCalled, type KnownRecipe } from "../stacks/aws/ami/said.ts";
 import { type Aws, awsOf } from "../stacks/aws/api.ts";
 import { bucketOf } from "../stacks/aws/bucket.ts";
@@ -229,7 +229,7 @@ async function copy(work: Work, [said = ""]: string[]): Promise<number> {
   const regions = [...new Set(given.to)];
   if (regions.includes(aws.region)) throw new RefusedError(`${ami.id} is in ${aws.region}`, "name another region: --to <region>");
   await enabledRegions(aws, regions);
-  const encryption: Encryption = given.kms !== undefined ? { key: given.kms } : given.encrypt ? "account" : "as it is";
+  const encryption: CopyEncryption = given.kms !== undefined ? { key: given.kms } : given.encrypt ? "default" : "as it is";
   // All that can be refused is looked at before the first one is begun.
   const targets = await Promise.all(regions.map((region) => awsOf(region)));
   const planned = await Promise.all(targets.map((to) => copyAmi(aws, ami, to, encryption, "plan", io.progress)));
@@ -283,13 +283,14 @@ async function prune(work: Work, said: string[]): Promise<number> {
   const { io, aws, given, mode, recipes } = work;
   const keep = Number(given.keep ?? 3);
   if (!/^\d+$/.test(given.keep ?? "3")) throw new UsageError(`--keep takes a number, not \`${given.keep}\``, "--keep 3");
-  const [{ choose, removeAmi }, { sharedOf, usesOf }] = await Promise.all([
+  const [{ forgetBlocks }, { choose, removeAmi }, { sharedOf, usesOf }] = await Promise.all([
+    import("../stacks/aws/ami/parent.ts"),
     import("../stacks/aws/ami/prune.ts"),
     import("../stacks/aws/ami/uses.ts"),
   ]);
   const wanted = await Promise.all(said.map((name) => amiCalled(aws, name, recipes)));
-  const amis = await findAmis(aws);
-  const [uses, shared] = await Promise.all([usesOf(aws, amis, await known(work)), sharedOf(aws, amis)]);
+  const [amis, project] = await Promise.all([findAmis(aws), known(work)]);
+  const [uses, shared] = await Promise.all([usesOf(aws, amis, project), sharedOf(aws, amis)]);
   const fates = choose(amis, said.length ? wanted.map((a) => a.id) : "unused", uses, shared, keep);
   const held = fates.filter((f) => f.kept.length && wanted.some((a) => a.id === f.ami.id));
   const [one] = held;
@@ -304,7 +305,10 @@ async function prune(work: Work, said: string[]): Promise<number> {
     if (shared.has(ami.id)) io.progress.say(`  note: ${ami.id} is shared with ${shared.get(ami.id)}: what they launch with it will fail`);
   const remove = given.yes && mode === "do";
   const gone: string[] = [];
-  if (remove) for (const { ami } of go) gone.push(...(await removeAmi(aws, ami, io.progress)));
+  if (remove) {
+    for (const { ami } of go) gone.push(...(await removeAmi(aws, ami, io.progress)));
+    for (const bucket of project.buckets) await forgetBlocks(aws, bucket, gone);
+  }
   if (io.json)
     json(work, {
       region: aws.region,
@@ -357,7 +361,11 @@ async function smoked({ io, aws, given, mode }: Work, ami: Ami): Promise<{ passe
   return smokeBoot(aws, ami, promised, { type: given.type, subnet: given.subnet, bucket }, io.progress);
 }
 
-function pointedWords(ami: Ami, channel: Channel, { outcome, from }: { outcome: string; from?: string }): string {
+function pointedWords(
+  ami: Pick<Ami, "recipe" | "digest" | "id">,
+  channel: Channel,
+  { outcome, from }: Pick<Pointed, "outcome" | "from">,
+): string {
   const before = from === undefined ? "" : `, in the place of ${from}`;
   return outcome === "already"
     ? `${ami.recipe}/${channel} is ${amiWords(ami)} already`
@@ -371,7 +379,7 @@ async function rollbackCommand(work: Work, [recipe = "", to = ""]: string[]): Pr
   const done = await rollback(aws, recipe, channel, mode);
   for (const { ami, version } of done.skipped) io.progress.say(`  note: ${ami}, version ${version}, is gone`);
   if (io.json) json(work, done);
-  else io.print(pointedWords({ recipe, id: done.ami, digest: done.digest } as Ami, channel, done));
+  else io.print(pointedWords({ recipe, id: done.ami, digest: done.digest }, channel, done));
   return 0;
 }
 

@@ -175,5 +175,7 @@ function snapshotItem({ ebs }: AwsFront, item: string, asked: Record<string, str
   return item
     .replace(/<status>[^<]*/, `<status>${state}`)
     .replace(/<encrypted>[^<]*/, `<encrypted>${snapshot.encrypted}`)
+    .replace(/<kmsKeyId>[^<]*<\/kmsKeyId>|<kmsKeyId\/>/, "")
+    .replace(/<\/item>$/, snapshot.key === undefined ? "</item>" : `<kmsKeyId>${snapshot.key}</kmsKeyId></item>`)
     .replace(/<\/item>$/, snapshot.message === undefined ? "</item>" : `<statusMessage>${snapshot.message}</statusMessage></item>`);
 }

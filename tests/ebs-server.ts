@@ -14,6 +14,8 @@ export interface ServedSnapshot {
   state: "pending" | "completed" | "error";
   message?: string;
   encrypted: boolean;
+  /** ARN of the key that it is encrypted with. */
+  key?: string;
   parent?: string;
   tags: Record<string, string>;
   /** Own blocks, by index; undefined: all zeros (they take no room here). */
@@ -217,12 +219,15 @@ export class EbsServer {
       throw new Failure(404, "ResourceNotFoundException", "The parent snapshot does not exist", "SNAPSHOT_NOT_FOUND");
     if (parent && !parent.encrypted && this.encryptionByDefault) throw invalid("the parent is not encrypted");
     if (parent && VolumeSize < parent.gib) throw invalid("smaller than the parent", "INVALID_VOLUME_SIZE");
+    if (body.KmsKeyArn !== undefined && !/^arn:aws[a-z-]*:kms:.*:\d{12}:key\/.+$/.test(body.KmsKeyArn)) throw invalid("KmsKeyArn");
     const encrypted = parent ? parent.encrypted : body.Encrypted === true || this.encryptionByDefault;
+    const key = body.KmsKeyArn ?? "arn:aws:kms:eu-central-1:123456789012:key/default";
     const snapshot: ServedSnapshot = before ?? {
       id: await this.newId(text, authorization),
       gib: VolumeSize,
       state: "pending",
       encrypted,
+      ...(encrypted && { key }),
       ...(ParentSnapshotId !== undefined && { parent: ParentSnapshotId }),
       tags: Object.fromEntries((body.Tags ?? []).map((t) => [t.Key, t.Value])),
       blocks: new Map(),
@@ -241,7 +246,7 @@ export class EbsServer {
       VolumeSize,
       BlockSize: blockBytes,
       Tags: body.Tags,
-      ...(encrypted && { KmsKeyArn: body.KmsKeyArn ?? "arn:aws:kms:eu-central-1:123456789012:key/default" }),
+      ...(encrypted && { KmsKeyArn: key }),
     };
   }
 

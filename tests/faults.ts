@@ -10,6 +10,16 @@ export type Fault =
   /** The call is done, and its answer gets lost. */
   | "lost";
 
+/** What each must be said as. */
+export const faultWords: Record<Fault, RegExp> = {
+  // Where the answer has no body (HEAD), 503 is all that is said.
+  throttled: /asks too much|AWS failed/,
+  broken: /AWS failed/,
+  denied: /may not|closed to these credentials/,
+  silent: /cannot be reached/,
+  lost: /cannot be reached/,
+};
+
 export interface Faulty {
   endpoint: string;
   /** Calls that came so far. */

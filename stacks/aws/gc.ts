@@ -2,6 +2,7 @@
 import { sleep } from "../../lib/cancel.ts";
 import type { Progress } from "../../lib/progress.ts";
 import { amiLeftovers } from "./ami/gc.ts";
+import { forgetBlocks } from "./ami/parent.ts";
 import { deregister } from "./ami/register.ts";
 import { removeSnapshot } from "./ami/snapshot.ts";
 import type { Aws } from "./api.ts";
@@ -237,6 +238,7 @@ async function remove(aws: Aws, bucket: string, { kind, name }: Leftover): Promi
     }
     case "snapshot":
       await removeSnapshot(aws, name);
+      await forgetBlocks(aws, bucket, [name]);
       return;
     case "AMI":
       await deregister(aws, name);

@@ -2,10 +2,9 @@
 import type { AwsHostDeclaration } from "../../cloud-init/aws.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { short } from "../../lib/digest.ts";
-import { type Ami, amiOf as amiFrom, findAmis } from "./ami/ami.ts";
+import { type Ami, amiOf as amiFrom, findAmis, imageCalled } from "./ami/ami.ts";
 import { parameterOf, readChannel } from "./ami/channel.ts";
 import type { Aws } from "./api.ts";
-import { call, codeOf } from "./errors.ts";
 import type { AwsImage } from "./shape.ts";
 
 /** The recipe's image has no AMI yet. */
@@ -47,21 +46,14 @@ async function byDigest(aws: Aws, { name, digest }: { name: string; digest?: str
 }
 
 async function byId(aws: Aws, id: string, from: string): Promise<AwsImage> {
-  const { DescribeImagesCommand } = await import("@aws-sdk/client-ec2");
-  const ec2 = await aws.ec2();
-  try {
-    const { Images = [] } = await ec2.send(new DescribeImagesCommand({ ImageIds: [id] }));
-    const [image] = Images;
-    if (image?.State === "available") return bootable(amiFrom(image, aws.region));
-    throw new RefusedError(`${from}: the AMI is ${image?.State ?? "not there"} in ${aws.region}`);
-  } catch (error) {
-    if (/^InvalidAMIID/.test(codeOf(error)))
-      throw new RefusedError(
-        `${from}: there is no such AMI in ${aws.region}`,
-        "an AMI belongs to one region, and to the accounts that it is shared with",
-      );
-    return call(`look at ${id}`, () => Promise.reject(error));
-  }
+  const image = await imageCalled(aws, id);
+  if (!image)
+    throw new RefusedError(
+      `${from}: there is no such AMI in ${aws.region}`,
+      "an AMI belongs to one region, and to the accounts that it is shared with",
+    );
+  if (image.State === "available") return bootable(amiFrom(image, aws.region));
+  throw new RefusedError(`${from}: the AMI is ${image.State} in ${aws.region}`);
 }
 
 /** What of an AMI a stack's shape keeps. */

@@ -105,7 +105,8 @@ export const names = {
   imageState: "images/terraform.tfstate",
   inventory: (stack: string) => `stacks/${stack}/inventory.json`,
   lock: (stack: string) => `stacks/${stack}/lock.json`,
-  /** By image digest: `lock.json` and what a run that makes its AMI writes down. */
+  /** By image digest, in `amis`: `lock.json` and what a run that makes its AMI writes down. */
+  amis: "images/",
   amiLock: (digest: string) => `images/${digest}/lock.json`,
   /** SSM parameter that holds the id of a recipe's AMI; all of them are below `channels`. */
   channel: (recipe: string, channel: string) => `/ingot/images/${recipe}/${channel}`,

@@ -1,6 +1,7 @@
 // A small recipe, packages made by hand, and projects of their own in a temporary folder.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Manifest } from "../../images/image.ts";
 import { type LockedPackage, type PackageLock, solvedPart } from "../../images/lock.ts";
 import { parseRecipe, type Recipe } from "../../images/recipe.ts";
 import { sha256 } from "../../lib/digest.ts";
@@ -37,6 +38,31 @@ export function locked(name: string, version: string): LockedPackage {
 export function lockOf(recipe: Recipe, packages: LockedPackage[]): PackageLock {
   return { version: 1, image: recipe.image, solved: solvedPart(recipe), date: 1_700_000_000, packages };
 }
+
+/** The manifest of an image with nothing in it but what is said. */
+export const manifestOf = (more: Pick<Manifest, "name" | "digest"> & Partial<Manifest>): Manifest => ({
+  base: more.digest,
+  distro: "debian",
+  release: "bookworm",
+  architecture: "amd64",
+  baked: "",
+  bakeSeconds: 0,
+  tree: "",
+  size: 0,
+  packages: {},
+  security: [],
+  units: {},
+  users: {},
+  groups: {},
+  binaries: [],
+  files: {},
+  versions: {},
+  locales: [],
+  layers: [],
+  inputs: {},
+  configureSeconds: 0,
+  ...more,
+});
 
 /** A project below /var/tmp with one recipe; `remove` takes it away (its images need root for that, and are gone before). */
 export function temporaryProject(recipes: Record<string, string> = { small: smallRecipe }): { project: Project; remove(): void } {

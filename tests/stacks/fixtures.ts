@@ -9,6 +9,7 @@ import { type Project, projectAt } from "../../lib/paths.ts";
 import { defaultsOf } from "../../lib/schema.ts";
 import type { HostInput } from "../../stacks/target.ts";
 import { bakedRoot } from "../image.ts";
+import { manifestOf } from "../images/fixtures.ts";
 
 /** Where a plan is only looked at, no image is needed. */
 export const testRoot: string = bakedRoot() ?? "/no/image/was/baked";
@@ -48,30 +49,7 @@ export function hostInput(stack: string, host: string, text: string, more: Parti
     name: "test",
     digest: "1".repeat(64),
     root: testRoot,
-    manifest: {
-      name: "test",
-      base: "test",
-      digest: "1".repeat(64),
-      distro: "debian",
-      release: "bookworm",
-      architecture: "amd64",
-      baked: "",
-      bakeSeconds: 0,
-      tree: "",
-      size: 0,
-      packages: {},
-      units: {},
-      users: {},
-      groups: {},
-      binaries: [],
-      files: {},
-      versions: {},
-      locales: [],
-      layers: [],
-      security: [],
-      inputs: {},
-      configureSeconds: 0,
-    },
+    manifest: manifestOf({ name: "test", digest: "1".repeat(64) }),
   };
   return { plan, image, userData, secrets: {} };
 }

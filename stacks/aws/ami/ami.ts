@@ -2,7 +2,7 @@
 // store: nothing is written down elsewhere. Everything else in this folder makes, moves or removes what is described here.
 import type { Image as Ec2Image } from "@aws-sdk/client-ec2";
 import type { Aws } from "../api.ts";
-import { call } from "../errors.ts";
+import { call, codeOf } from "../errors.ts";
 import { names } from "../shape.ts";
 
 /** Device name of the root volume of every AMI that Ingot makes; Debian's own have the same. */
@@ -77,6 +77,21 @@ export async function findAmis(aws: Aws, of: { digest?: string; recipe?: string 
   });
   return found.sort((a, b) => (a.created < b.created ? 1 : -1));
 }
+
+/** Whatever AMI has this id, Ingot's or not; undefined: there is none in the region, or none that may be seen. */
+export async function imageCalled(aws: Aws, id: string): Promise<Ec2Image | undefined> {
+  const { DescribeImagesCommand } = await import("@aws-sdk/client-ec2");
+  const ec2 = await aws.ec2();
+  try {
+    return (await ec2.send(new DescribeImagesCommand({ ImageIds: [id] }))).Images?.[0];
+  } catch (error) {
+    if (/^InvalidAMIID/.test(codeOf(error))) return undefined;
+    return call(`look at ${id}`, () => Promise.reject(error));
+  }
+}
+
+/** What EC2 says of why it is in its state; empty when it says nothing. */
+export const reasonOf = ({ StateReason }: Ec2Image): string => (StateReason?.Message ? `: ${StateReason.Message}` : "");
 
 export function amiOf(image: Ec2Image, region: string): Ami {
   const tags = Object.fromEntries((image.Tags ?? []).map(({ Key = "", Value = "" }) => [Key, Value]));

@@ -7,9 +7,11 @@ import type { Progress } from "../../../lib/progress.ts";
 import type { Aws } from "../api.ts";
 import { call, codeOf } from "../errors.ts";
 import { names } from "../shape.ts";
-import { type Ami, amiName, amiTags, findAmis, tagList } from "./ami.ts";
+import { type Ami, amiName, amiTags, findAmis, imageCalled, reasonOf, tagList } from "./ami.ts";
 import { amiWords } from "./channel.ts";
-import { enabledKey, keysOf } from "./key.ts";
+import { type Encrypting, enabledKey, notAsAsked } from "./key.ts";
+import { deregister } from "./register.ts";
+import { tagSnapshots } from "./snapshot.ts";
 
 export interface Copied {
   outcome: "copied" | "there" | "would be copied";
@@ -18,8 +20,8 @@ export interface Copied {
   seconds: number;
 }
 
-/** `as it is`: encrypted as the source is; `account`: with the account's own default key for EBS; or a key's id, ARN or alias. */
-export type Encryption = "as it is" | "account" | { key: string };
+/** `as it is`: encrypted as the source is. */
+export type CopyEncryption = "as it is" | Encrypting;
 
 /** Seconds after which a copy is given up: EC2 copies some 100 MB a second between regions, and may queue. */
 const patience = 3 * 3600;
@@ -35,7 +37,7 @@ export async function copyAmi(
   from: Pick<Aws, "region">,
   ami: Ami,
   to: Aws,
-  encryption: Encryption,
+  encryption: CopyEncryption,
   mode: "do" | "plan",
   progress: Progress,
 ): Promise<Copied> {
@@ -47,7 +49,12 @@ export async function copyAmi(
   const key = typeof encryption === "object" ? await enabledKey(to, encryption.key) : undefined;
   const there = await copyThere(to, ami);
   if (there) {
-    await isAsAsked(to, there, key, encryption);
+    const wrong = encryption === "as it is" ? undefined : await notAsAsked(to, there, key);
+    if (wrong !== undefined)
+      throw new RefusedError(
+        `${amiWords(there)} is in ${to.region} already, ${wrong}`,
+        `to have it otherwise, remove it first: ingot image prune ${there.id} --region ${to.region} --yes --on aws`,
+      );
     if (there.state === "available" || mode === "plan") return { outcome: "there", ami: there, seconds: seconds() };
     return { outcome: "there", ami: await available(to, there, progress), seconds: seconds() };
   }
@@ -63,19 +70,7 @@ async function copyThere(to: Aws, { digest }: Ami): Promise<Ami | undefined> {
   return found.find((a) => a.state === "available") ?? found.find((a) => a.state === "pending");
 }
 
-async function isAsAsked(to: Aws, there: Ami, key: string | undefined, encryption: Encryption): Promise<void> {
-  if (encryption === "as it is") return;
-  const hint = `to have it otherwise, remove it first: ingot image prune ${there.id} --region ${to.region} --yes --on aws`;
-  // A pending one has no snapshot yet that could be asked.
-  if (there.state !== "available") return;
-  const keys = await keysOf(to, there);
-  if (keys.includes(undefined)) throw new RefusedError(`${amiWords(there)} is in ${to.region} already, and not encrypted`, hint);
-  const other = key === undefined ? undefined : keys.find((k) => k !== key);
-  if (other !== undefined)
-    throw new RefusedError(`${amiWords(there)} is in ${to.region} already, encrypted with another key: ${other}`, hint);
-}
-
-async function begin(from: Pick<Aws, "region">, ami: Ami, to: Aws, encryption: Encryption, key: string | undefined): Promise<string> {
+async function begin(from: Pick<Aws, "region">, ami: Ami, to: Aws, encryption: CopyEncryption, key: string | undefined): Promise<string> {
   const sdk = await import("@aws-sdk/client-ec2");
   const ec2 = await to.ec2();
   const image = { name: ami.recipe, digest: ami.digest };
@@ -119,16 +114,11 @@ async function begin(from: Pick<Aws, "region">, ami: Ami, to: Aws, encryption: E
 
 /** A copy that EC2 gave up keeps its name, which the next one needs. */
 async function removeFailed(to: Aws, { digest }: Ami): Promise<void> {
-  const { DeregisterImageCommand } = await import("@aws-sdk/client-ec2");
-  const ec2 = await to.ec2();
-  for (const { id } of (await findAmis(to, { digest })).filter((a) => a.state === "failed"))
-    await call(`remove ${id}, which failed`, () => ec2.send(new DeregisterImageCommand({ ImageId: id })));
+  for (const { id } of (await findAmis(to, { digest })).filter((a) => a.state === "failed")) await deregister(to, id);
 }
 
 /** Waits until EC2 says "available"; its snapshots bear its tags then. */
 async function available(to: Aws, ami: Ami, progress: Progress): Promise<Ami> {
-  const { CreateTagsCommand, DescribeImagesCommand, DescribeSnapshotsCommand } = await import("@aws-sdk/client-ec2");
-  const ec2 = await to.ec2();
   const task = progress.start(`copy ${ami.recipe} ${short(ami.digest)} to ${to.region}`);
   const end = performance.now() + patience * 1000;
   try {
@@ -137,19 +127,14 @@ async function available(to: Aws, ami: Ami, progress: Progress): Promise<Ami> {
       const [now] = (await findAmis(to, { digest: ami.digest })).filter((a) => a.id === ami.id);
       if (now?.state === "available") {
         // CopyImage tags them itself; of a copy that was made by other means `gc` would not know whose they are.
-        const { Snapshots = [] } = await call(`look at the snapshots of ${now.id}`, () =>
-          ec2.send(new DescribeSnapshotsCommand({ SnapshotIds: now.snapshots })),
-        );
-        const bare = Snapshots.filter((s) => !s.Tags?.some((t) => t.Key === names.tags.image)).flatMap((s) => s.SnapshotId ?? []);
-        if (bare.length)
-          await call(`tag the snapshots of ${now.id}`, () => ec2.send(new CreateTagsCommand({ Resources: bare, Tags: tagList(now.tags) })));
+        await tagSnapshots(to, now);
         task.done(now.id);
         return now;
       }
       if (now && now.state !== "pending") {
-        const { Images = [] } = await call(`look at ${now.id}`, () => ec2.send(new DescribeImagesCommand({ ImageIds: [now.id] })));
+        const image = await imageCalled(to, now.id);
         throw new RefusedError(
-          `the copy of ${amiWords(ami)} in ${to.region} is ${now.state}${Images[0]?.StateReason?.Message ? `: ${Images[0].StateReason.Message}` : ""}`,
+          `the copy of ${amiWords(ami)} in ${to.region} is ${now.state}${image ? reasonOf(image) : ""}`,
           "the next run removes it and copies again",
         );
       }

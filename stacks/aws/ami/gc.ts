@@ -7,6 +7,7 @@ import type { Leftover } from "../gc.ts";
 import { keysBelow } from "../object.ts";
 import { names } from "../shape.ts";
 import { findAmis } from "./ami.ts";
+import { snapshotOfBlocks } from "./parent.ts";
 
 interface Tagged {
   Tags?: { Key?: string; Value?: string }[];
@@ -121,9 +122,9 @@ const ofRun = (thing: Tagged): string => `of a run that is over, which made an A
 
 /** Digests of blocks (parent.ts) whose snapshot is gone. @param snapshots that are there */
 async function digestsLeft(aws: Aws, bucket: string, snapshots: ReadonlySet<string>): Promise<Leftover[]> {
-  const keys = await keysBelow(aws, bucket, "images/");
+  const keys = await keysBelow(aws, bucket, names.amis);
   return keys.flatMap((key): Leftover[] => {
-    const id = /^images\/[^/]+\/blocks\/(snap-[0-9a-f]+)\.json$/.exec(key)?.[1];
+    const id = snapshotOfBlocks(key);
     return id === undefined || snapshots.has(id)
       ? []
       : [{ kind: "object", name: key, why: `what is in ${id}, which is gone`, data: false }];

@@ -3,6 +3,7 @@
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, truncateSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Project } from "../../../lib/paths.ts";
+import type { Encrypting } from "./key.ts";
 
 /** The first line: what is uploaded, and as what. Written before the snapshot is asked for, so that a second call gives the same one. */
 export interface JournalHead {
@@ -22,8 +23,8 @@ export interface JournalHead {
   run: string;
 }
 
-/** `account`: as the account has it; `default`: with its default key; else the key's ARN. */
-export type Encryption = "account" | "default" | { key: string };
+/** `account`: as the account's "encryption by default" has it. */
+export type Encryption = "account" | Encrypting;
 
 export interface Snapshot {
   id: string;

@@ -1,4 +1,4 @@
-// KMS keys of AMIs: which one encrypts an AMI, and whether another account may use it. For copy.ts, share.ts and release.ts.
+// KMS keys of AMIs: which one encrypts an AMI, and whether another account may use it. For make.ts, copy.ts, share.ts and release.ts.
 // Source of what an account needs: Amazon EC2 User Guide, "Share an AMI with organizations and organizational units" and "Share a KMS key used to
 // encrypt a shared Amazon EBS snapshot".
 import { RefusedError } from "../../../lib/diagnostics.ts";
@@ -18,6 +18,21 @@ export async function keysOf(aws: Aws, ami: Ami): Promise<(string | undefined)[]
     ec2.send(new DescribeSnapshotsCommand({ SnapshotIds: ami.snapshots })),
   );
   return Snapshots.map((s) => (s.Encrypted ? (s.KmsKeyId ?? "") : undefined));
+}
+
+/** What something new is encrypted with. `default`: the account's own default key for EBS; or a key's id, ARN or alias. */
+export type Encrypting = "default" | { key: string };
+
+/**
+ * Why an AMI that is there is not what would be made now; undefined when it is, or is pending and has no snapshot yet that could be asked.
+ * @param key the ARN that it must be encrypted with; undefined: with whichever
+ */
+export async function notAsAsked(aws: Aws, ami: Ami, key: string | undefined): Promise<string | undefined> {
+  if (ami.state !== "available") return undefined;
+  const keys = await keysOf(aws, ami);
+  if (keys.includes(undefined)) return "and not encrypted";
+  const other = key === undefined ? undefined : keys.find((k) => k !== key);
+  return other === undefined ? undefined : `encrypted with another key: ${other}`;
 }
 
 /** @param key its id, ARN or alias. Gives its ARN. @throws RefusedError when it is not there, or not enabled */

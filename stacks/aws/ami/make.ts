@@ -14,6 +14,7 @@ import { ensureBucket } from "../bucket.ts";
 import { lockAmi } from "../lock.ts";
 import { type Ami, type AmiWay, amiTags, findAmis } from "./ami.ts";
 import { type Encryption, journalPath, removeJournal } from "./journal.ts";
+import { enabledKey, notAsAsked } from "./key.ts";
 import type { Builder } from "./packer.ts";
 import { deregister, registerAmi, untilAvailable } from "./register.ts";
 import { type Uploaded, uploadDisk } from "./upload.ts";
@@ -40,9 +41,11 @@ export interface MadeAmi {
 }
 
 /** @throws RefusedError, MissingError, Cancelled */
-export async function makeAmi(project: Project, aws: Aws, name: string, options: MakeOptions): Promise<MadeAmi> {
+export async function makeAmi(project: Project, aws: Aws, name: string, wanted: MakeOptions): Promise<MadeAmi> {
   const began = performance.now();
-  const { bucket, progress } = options;
+  const { bucket, progress, encryption } = wanted;
+  // The EBS direct APIs know no aliases.
+  const options = typeof encryption === "object" ? { ...wanted, encryption: { key: await enabledKey(aws, encryption.key) } } : wanted;
   for (;;) {
     const digest = await digestOf(project, name, options);
     const image = { name, digest };
@@ -85,11 +88,14 @@ async function found(aws: Aws, image: { name: string; digest: string }, { encryp
   const usable = all.find((a) => a.state === "available") ?? all.find((a) => a.state === "pending");
   if (!usable) return undefined;
   const ami = usable.state === "available" ? usable : await untilAvailable(aws, usable.id, {}, progress);
-  if (encryption !== "account" && !ami.encrypted)
-    throw new RefusedError(
-      `the AMI of ${image.name} ${short(image.digest)} is there, ${ami.id}, and is not encrypted`,
-      "`ingot image copy` makes an encrypted copy of it; or remove it first: `ingot image prune --on aws`",
-    );
+  if (encryption !== "account") {
+    const wrong = await notAsAsked(aws, ami, encryption === "default" ? undefined : encryption.key);
+    if (wrong !== undefined)
+      throw new RefusedError(
+        `the AMI of ${image.name} ${short(image.digest)} is there, ${ami.id}, ${wrong}`,
+        `remove it first: \`ingot image prune ${ami.id} --yes --on aws\`; another region can have a copy with another key: \`ingot image copy\``,
+      );
+  }
   if (ami.way === "packer") await (await import("./packer.ts")).requireTokens(aws, ami.id);
   return ami;
 }

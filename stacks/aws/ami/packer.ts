@@ -12,7 +12,7 @@ import type { Progress, Task } from "../../../lib/progress.ts";
 import { tryRun } from "../../../lib/run.ts";
 import type { Aws } from "../api.ts";
 import { call } from "../errors.ts";
-import { type Ami, amiName, amiOf, amiTags, tagList } from "./ami.ts";
+import { type Ami, amiName, amiOf, amiTags, imageCalled, tagList } from "./ami.ts";
 
 /** What the instance is like that makes the AMI; undefined is the default. */
 export interface Builder {
@@ -232,20 +232,18 @@ async function named(find: () => Promise<string | undefined>): Promise<string | 
 
 /** Instances of the AMI answer IMDSv2 alone, whoever launches them. Does nothing where that is so; a run that was killed may have left it undone. */
 export async function requireTokens(aws: Aws, ImageId: string): Promise<void> {
-  const { DescribeImagesCommand, ModifyImageAttributeCommand } = await import("@aws-sdk/client-ec2");
+  const { ModifyImageAttributeCommand } = await import("@aws-sdk/client-ec2");
+  if ((await imageCalled(aws, ImageId))?.ImdsSupport === "v2.0") return;
   const client = await aws.ec2();
-  await call(`have ${ImageId} ask for IMDSv2`, async () => {
-    const { Images = [] } = await client.send(new DescribeImagesCommand({ ImageIds: [ImageId] }));
-    if (Images[0]?.ImdsSupport !== "v2.0") await client.send(new ModifyImageAttributeCommand({ ImageId, ImdsSupport: { Value: "v2.0" } }));
-  });
+  await call(`have ${ImageId} ask for IMDSv2`, () =>
+    client.send(new ModifyImageAttributeCommand({ ImageId, ImdsSupport: { Value: "v2.0" } })),
+  );
 }
 
 async function describe(aws: Aws, id: string): Promise<Ami> {
-  const { DescribeImagesCommand } = await import("@aws-sdk/client-ec2");
-  const client = await aws.ec2();
-  const { Images = [] } = await call(`look at ${id}`, () => client.send(new DescribeImagesCommand({ ImageIds: [id] })));
-  if (!Images[0]) throw new RefusedError(`Packer says that it made ${id}, and it is not there`);
-  return amiOf(Images[0], aws.region);
+  const image = await imageCalled(aws, id);
+  if (!image) throw new RefusedError(`Packer says that it made ${id}, and it is not there`);
+  return amiOf(image, aws.region);
 }
 
 /** One line of `-machine-readable`: time, target, type, data…; in data commas and line breaks are written otherwise. */

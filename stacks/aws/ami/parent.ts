@@ -2,7 +2,7 @@
 // it has, so every upload leaves those of its blocks in the bucket.
 import type { Aws } from "../api.ts";
 import { call } from "../errors.ts";
-import { readObject, writeObject } from "../object.ts";
+import { keysBelow, readObject, removeObject, writeObject } from "../object.ts";
 import { names } from "../shape.ts";
 import { BlockDigests } from "./blocks.ts";
 
@@ -60,6 +60,16 @@ export async function parentAt(aws: Aws, bucket: string, digest: string, snapsho
   const { version, blocks } = JSON.parse(there.text) as Stored;
   return version === 1 ? { snapshot, digest, digests: BlockDigests.unpack(blocks, count) } : undefined;
 }
+
+/** Removes the digests of snapshots that are gone. An upload that was begun on one of them begins anew. */
+export async function forgetBlocks(aws: Aws, bucket: string, snapshots: string[]): Promise<void> {
+  if (!snapshots.length) return;
+  for (const key of await keysBelow(aws, bucket, names.amis))
+    if (snapshots.includes(snapshotOfBlocks(key) ?? "")) await removeObject(aws, bucket, key);
+}
+
+/** The snapshot whose blocks an object of the bucket has digests of; undefined: it has none. */
+export const snapshotOfBlocks = (key: string): string | undefined => /^images\/[^/]+\/blocks\/(snap-[0-9a-f]+)\.json$/.exec(key)?.[1];
 
 /** Called once a snapshot is whole. */
 export async function rememberBlocks(

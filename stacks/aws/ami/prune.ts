@@ -2,10 +2,11 @@
 // `ingot image prune --on aws`.
 import type { Progress } from "../../../lib/progress.ts";
 import type { Aws } from "../api.ts";
-import { call, codeOf } from "../errors.ts";
-import { names } from "../shape.ts";
-import { type Ami, tagList } from "./ami.ts";
+import { call } from "../errors.ts";
+import type { Ami } from "./ami.ts";
 import { amiWords } from "./channel.ts";
+import { deregister } from "./register.ts";
+import { removeSnapshot, tagSnapshots } from "./snapshot.ts";
 import type { Uses } from "./uses.ts";
 
 export interface Fate {
@@ -46,38 +47,16 @@ export function choose(amis: Ami[], named: string[] | "unused", uses: Uses, shar
  * the middle leaves. What is gone already is passed by. Gives the snapshots that are gone.
  */
 export async function removeAmi(aws: Aws, ami: Ami, progress: Progress): Promise<string[]> {
-  const sdk = await import("@aws-sdk/client-ec2");
-  const ec2 = await aws.ec2();
-  const { Snapshots = [] } = ami.snapshots.length
-    ? await call(`look at the snapshots of ${ami.id}`, () =>
-        ec2.send(new sdk.DescribeSnapshotsCommand({ Filters: [{ Name: "snapshot-id", Values: ami.snapshots }] })),
-      )
-    : {};
-  const bare = Snapshots.filter((s) => !s.Tags?.some((t) => t.Key === names.tags.image)).flatMap((s) => s.SnapshotId ?? []);
-  const tags = Object.fromEntries(Object.entries(ami.tags).filter(([key]) => !key.startsWith("aws:")));
-  if (bare.length)
-    await call(`tag the snapshots of ${ami.id}`, () => ec2.send(new sdk.CreateTagsCommand({ Resources: bare, Tags: tagList(tags) })));
-  await call(`deregister ${ami.id}`, async () => {
-    try {
-      await ec2.send(new sdk.DeregisterImageCommand({ ImageId: ami.id }));
-    } catch (error) {
-      if (!/^InvalidAMIID\.(Unavailable|NotFound)$/.test(codeOf(error))) throw error;
-    }
-  });
+  const there = await tagSnapshots(aws, ami);
+  await deregister(aws, ami.id);
   const used = await snapshotsOfAmis(aws);
   const gone: string[] = [];
-  for (const id of Snapshots.flatMap((s) => s.SnapshotId ?? [])) {
+  for (const id of there) {
     if (used.has(id)) {
       progress.say(`  ${id} stays: another AMI is made of it`);
       continue;
     }
-    await call(`delete ${id}`, async () => {
-      try {
-        await ec2.send(new sdk.DeleteSnapshotCommand({ SnapshotId: id }));
-      } catch (error) {
-        if (codeOf(error) !== "InvalidSnapshot.NotFound") throw error;
-      }
-    });
+    await removeSnapshot(aws, id);
     gone.push(id);
   }
   progress.say(`  removed ${amiWords(ami)}${gone.length ? ` and ${gone.join(", ")}` : ""}`);

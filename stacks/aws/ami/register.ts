@@ -8,7 +8,7 @@ import { short } from "../../../lib/digest.ts";
 import { during, type Progress } from "../../../lib/progress.ts";
 import type { Aws } from "../api.ts";
 import { call, codeOf } from "../errors.ts";
-import { type Ami, type AmiImage, amiName, amiOf, amiTags, rootDevice, tagList } from "./ami.ts";
+import { type Ami, type AmiImage, amiName, amiOf, amiTags, imageCalled, reasonOf, rootDevice, tagList } from "./ami.ts";
 
 export interface Registration {
   image: AmiImage;
@@ -74,24 +74,34 @@ async function namedAmi(aws: Aws, name: string): Promise<Ami | undefined> {
   return Images[0] && amiOf(Images[0], aws.region);
 }
 
-/** Its snapshots stay. */
+/** Its snapshots stay. What is not there any more is fine. */
 export async function deregister(aws: Aws, id: string): Promise<void> {
   const { DeregisterImageCommand } = await import("@aws-sdk/client-ec2");
   const ec2 = await aws.ec2();
-  await call(`deregister ${id}`, () => ec2.send(new DeregisterImageCommand({ ImageId: id })));
+  try {
+    await ec2.send(new DeregisterImageCommand({ ImageId: id }));
+  } catch (error) {
+    if (!/^InvalidAMIID\.(Unavailable|NotFound)$/.test(codeOf(error))) await call(`deregister ${id}`, () => Promise.reject(error));
+  }
 }
+
+const unknownSeconds = 300;
 
 /**
  * Waits until the AMI can be launched, and sees to its tags: by them it is found again, and what only resembles EC2 may have overlooked
  * them at its registration.
- * @throws RefusedError when it failed; Cancelled
+ * @throws RefusedError when it failed or is gone; Cancelled
  */
 export async function untilAvailable(aws: Aws, id: string, tags: Record<string, string>, progress: Progress): Promise<Ami> {
-  const { CreateTagsCommand, DescribeImagesCommand } = await import("@aws-sdk/client-ec2");
+  const { CreateTagsCommand } = await import("@aws-sdk/client-ec2");
   const ec2 = await aws.ec2();
   return during(progress, `wait until ${id} is available`, async () => {
+    const began = performance.now();
     for (let i = 0; ; i++) {
-      const image = await describe();
+      const image = await imageCalled(aws, id);
+      // What was just registered is not known everywhere at once.
+      if (!image && performance.now() - began > unknownSeconds * 1000)
+        throw new RefusedError(`there is no AMI ${id} in ${aws.region} any more`, "the same command registers it anew");
       const ami = image && amiOf(image, aws.region);
       if (ami?.state === "available") {
         const missing = Object.fromEntries(Object.entries(tags).filter(([key]) => !(key in ami.tags)));
@@ -100,21 +110,8 @@ export async function untilAvailable(aws: Aws, id: string, tags: Record<string, 
         return { ...amiOf({ ...image, Tags: tagList({ ...ami.tags, ...missing }) }, aws.region) };
       }
       if (image && ami?.state !== "pending")
-        throw new RefusedError(
-          `${id} is ${ami?.state}${image.StateReason?.Message ? `: ${image.StateReason.Message}` : ""}`,
-          "the same command registers it anew",
-        );
+        throw new RefusedError(`${id} is ${ami?.state}${reasonOf(image)}`, "the same command registers it anew");
       await sleep(Math.min(0.5 * 1.5 ** i, 10));
     }
   });
-
-  /** undefined: not known everywhere yet. */
-  async function describe() {
-    try {
-      return (await ec2.send(new DescribeImagesCommand({ ImageIds: [id] }))).Images?.[0];
-    } catch (error) {
-      if (codeOf(error) === "InvalidAMIID.NotFound") return undefined;
-      return call(`look at ${id}`, () => Promise.reject(error));
-    }
-  }
 }

@@ -11,7 +11,7 @@ import { call } from "../errors.ts";
 import { names } from "../shape.ts";
 import type { Ami } from "./ami.ts";
 import { point } from "./channel.ts";
-import { copyAmi, type Encryption } from "./copy.ts";
+import { type CopyEncryption, copyAmi } from "./copy.ts";
 import { enabledRegions } from "./regions.ts";
 import { canBeShared, shareAmi } from "./share.ts";
 import { passedAt, type SmokeSettings, smokeBoot } from "./smoke.ts";
@@ -139,7 +139,7 @@ async function assume(source: Aws, own: string, { account, role }: ReleasePlace)
 }
 
 const isSource = (source: Aws, own: string, { account, region }: ReleasePlace): boolean => account === own && region === source.region;
-const encryptionOf = ({ key }: ReleasePlace): Encryption => (key === undefined ? "as it is" : { key });
+const encryptionOf = ({ key }: ReleasePlace): CopyEncryption => (key === undefined ? "as it is" : { key });
 const begun = (ami: Ami, reached: Reached): Omit<Cell, "state"> => {
   const { account, region, channel } = "error" in reached ? reached.place : reached;
   return { recipe: ami.recipe, digest: ami.digest, account, region, seconds: 0, ...(channel !== undefined && { channel }) };

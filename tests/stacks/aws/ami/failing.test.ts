@@ -21,7 +21,7 @@ import { bucketOf, ensureBucket } from "../../../../stacks/aws/bucket.ts";
 import { leftovers, removeLeftovers } from "../../../../stacks/aws/gc.ts";
 import { readObject, writeObject } from "../../../../stacks/aws/object.ts";
 import { clientsAt } from "../../../aws.ts";
-import { type Fault, faultyProxy } from "../../../faults.ts";
+import { type Fault, faultWords, faultyProxy } from "../../../faults.ts";
 import { type Moto, motoAmis, startMoto } from "../../../moto.ts";
 import { digestOf, registerAmi } from "./account.ts";
 
@@ -54,15 +54,8 @@ test.after(async () => {
   await moto?.stop();
 });
 
-const words: Record<Fault, RegExp> = {
-  throttled: /asks too much|AWS failed/,
-  broken: /AWS failed/,
-  denied: /may not|closed to these credentials/,
-  silent: /cannot be reached/,
-  lost: /cannot be reached/,
-};
 /** Ways to go wrong take turns, unless INGOT_TEST_LONG asks for each at each call. */
-const ways = Object.keys(words) as Fault[];
+const ways = Object.keys(faultWords) as Fault[];
 
 async function fresh(): Promise<Ami> {
   const digest = digestOf((++count).toString(16).padStart(8, "c"));
@@ -103,7 +96,7 @@ async function eachCall<T>(work: Work<T>): Promise<number> {
       );
       proxy.stop();
       assert.instance(error, RefusedError, `${what}: ${error}`);
-      assert.match((error as RefusedError).message, words[fault], what);
+      assert.match((error as RefusedError).message, faultWords[fault], what);
       assert.ok((error as RefusedError).hint, what);
       await work.half?.(made);
       await work.run(aws, there, made);

@@ -11,7 +11,7 @@ import { type Aws, awsOf } from "../../../../stacks/aws/api.ts";
 import { type Leftover, leftovers } from "../../../../stacks/aws/gc.ts";
 import { clientsAt } from "../../../aws.ts";
 import { type AwsFront, awsFront } from "../../../aws-front.ts";
-import { type Fault, faultyProxy } from "../../../faults.ts";
+import { type Fault, faultWords, faultyProxy } from "../../../faults.ts";
 import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
 import { type Tiny, tinyProject } from "./tiny.ts";
 
@@ -53,14 +53,6 @@ test.after(async () => {
 });
 
 one("a making has its calls", () => assert.ok(calls >= 20, String(calls)));
-
-const words: Record<Fault, RegExp> = {
-  throttled: /asks too much|AWS failed/,
-  broken: /AWS failed/,
-  denied: /may not|closed to these credentials/,
-  silent: /cannot be reached/,
-  lost: /cannot be reached/,
-};
 
 /**
  * What gc finds before the next run is of this run's making; after it, nothing is left, and there is one AMI, whole.
@@ -130,7 +122,7 @@ for (const [round, [name, faultAt]] of rounds.entries()) {
       if (error !== undefined) {
         ended++;
         assert.instance(error, RefusedError, `${what}: ${error}`);
-        assert.match((error as RefusedError).message, words[fault], what);
+        assert.match((error as RefusedError).message, faultWords[fault], what);
         assert.ok((error as RefusedError).hint, what);
       }
       await goesOn(what, fault === "lost" ? 1 : 0);

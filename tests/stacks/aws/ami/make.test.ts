@@ -7,14 +7,14 @@ import { RefusedError } from "../../../../lib/diagnostics.ts";
 import { silent } from "../../../../lib/progress.ts";
 import { type Ami, amiTags, findAmis, tagList } from "../../../../stacks/aws/ami/ami.ts";
 import { makeAmi } from "../../../../stacks/aws/ami/make.ts";
-import { bootModeOf } from "../../../../stacks/aws/ami/register.ts";
+import { bootModeOf, deregister } from "../../../../stacks/aws/ami/register.ts";
 import type { Uploaded } from "../../../../stacks/aws/ami/upload.ts";
 import { type Aws, awsOf } from "../../../../stacks/aws/api.ts";
 import { bucketOf, ensureBucket } from "../../../../stacks/aws/bucket.ts";
 import { type Leftover, leftovers, removeLeftovers } from "../../../../stacks/aws/gc.ts";
 import { amiOf } from "../../../../stacks/aws/images.ts";
 import { lockAmi } from "../../../../stacks/aws/lock.ts";
-import { readObject } from "../../../../stacks/aws/object.ts";
+import { keysBelow, readObject } from "../../../../stacks/aws/object.ts";
 import { names } from "../../../../stacks/aws/shape.ts";
 import { type AwsFront, awsFront } from "../../../aws-front.ts";
 import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
@@ -307,8 +307,51 @@ one("encrypted was asked for, and the one that is there is not: that is refused,
   await result();
   const { code, stderr } = await begin(["bake", "small", "--on", "aws", "--direct", "--encrypt"]).ended;
   assert.is(code, 1);
-  assert.match(stderr, /is there, ami-[0-9a-f]+, and is not encrypted/);
-  assert.match(stderr, /ingot image copy/);
+  assert.match(stderr, /is there, ami-[0-9a-f]+, and not encrypted/);
+  assert.match(stderr, /ingot image prune ami-[0-9a-f]+ --yes --on aws/);
+});
+
+one("a key: its alias will do; one that is there with another key is refused, and so is a key that is not there", async () => {
+  const sdk = await import("@aws-sdk/client-kms");
+  const kms = await aws.kms();
+  const key = async () => (await kms.send(new sdk.CreateKeyCommand({}))).KeyMetadata?.Arn ?? "";
+  const [mine, others] = [await key(), await key()];
+  await kms.send(new sdk.CreateAliasCommand({ AliasName: "alias/images", TargetKeyId: mine }));
+  const alias = `arn:aws:kms:${region}:123456789012:alias/images`;
+  const { ami, upload } = await result([...bake, "--kms-key", alias]);
+  assert.ok(ami.encrypted);
+  assert.is(front.ebs.snapshots.get(upload?.snapshot ?? "")?.key, mine);
+  for (const same of [mine, alias]) assert.is((await result([...bake, "--kms-key", same])).made, false);
+  assert.is((await result([...bake, "--encrypt"])).made, false);
+  const refused = await begin(["bake", "small", "--on", "aws", "--direct", "--kms-key", others]).ended;
+  assert.is(refused.code, 1);
+  assert.ok(refused.stderr.includes(`is there, ${ami.id}, encrypted with another key: ${mine}`), refused.stderr);
+  const nobodys = `arn:aws:kms:${region}:123456789012:key/${"0".repeat(8)}-0000-0000-0000-${"0".repeat(12)}`;
+  const missing = await begin(["bake", "small", "--on", "aws", "--direct", "--kms-key", nobodys]).ended;
+  assert.is(missing.code, 1);
+  assert.match(missing.stderr, /there is no key arn:/);
+});
+
+one("prune and gc take what the bucket knows of a snapshot's blocks with it", async () => {
+  const { ami, upload } = await result();
+  const blocks = () => keysBelow(aws, bucket, names.amis);
+  assert.equal(await blocks(), [names.amiBlocks(tiny.digest, upload?.snapshot ?? "")]);
+  tiny.change("good day");
+  const second = await result();
+  assert.is((await blocks()).length, 2);
+  const pruned = await begin(["image", "prune", ami.id, "--yes", "--on", "aws"]).ended;
+  assert.is(pruned.code, 0, pruned.stderr);
+  assert.equal(await blocks(), [names.amiBlocks(second.ami.digest, second.upload?.snapshot ?? "")]);
+  assert.equal([...front.ebs.snapshots.keys()], second.ami.snapshots);
+  // One whose AMI went by other means.
+  await deregister(aws, second.ami.id);
+  const gone = await begin(["gc", "--on", "aws", "--yes", "--json"]).ended;
+  assert.equal(
+    (JSON.parse(gone.stdout) as { removed: Leftover[] }).removed.map((l) => [l.kind, l.name]),
+    [["snapshot", second.upload?.snapshot]],
+  );
+  assert.equal(await blocks(), []);
+  assert.equal(await leftovers(aws, bucket), []);
 });
 
 one("encrypted: every block of the volume goes, and the AMI says so", async () => {

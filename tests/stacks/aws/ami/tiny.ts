@@ -4,7 +4,6 @@ import { closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync, writeSync
 import { dirname, join } from "node:path";
 import { imageDigests } from "../../../../images/digest.ts";
 import { diskKey } from "../../../../images/disk-key.ts";
-import type { Manifest } from "../../../../images/image.ts";
 import { lockPath, lockText } from "../../../../images/lock.ts";
 import { loadRecipe } from "../../../../images/recipe.ts";
 import { imageAt } from "../../../../images/store.ts";
@@ -14,7 +13,7 @@ import type { Aws } from "../../../../stacks/aws/api.ts";
 import { bucketOf } from "../../../../stacks/aws/bucket.ts";
 import { keysBelow, readObject, writeObject } from "../../../../stacks/aws/object.ts";
 import { blockBytes } from "../../../ebs-server.ts";
-import { locked, lockOf, smallRecipe, temporaryProject } from "../../../images/fixtures.ts";
+import { locked, lockOf, manifestOf, smallRecipe, temporaryProject } from "../../../images/fixtures.ts";
 import { environmentFor } from "../../../moto.ts";
 
 export interface Tiny {
@@ -79,30 +78,14 @@ function bake(project: Project, blocks: number, mark: number): { digest: string;
   const digests = imageDigests(project, recipe);
   if (!digests) throw new Error("it is locked");
   const { digest } = digests;
-  const manifest: Manifest = {
+  const manifest = manifestOf({
     name: "small",
     digest,
     base: digests.base,
-    distro: "debian",
-    release: "bookworm",
-    architecture: "amd64",
     baked: new Date().toISOString(),
-    bakeSeconds: 1,
-    tree: "",
     size: 2 ** 30,
     packages: { "linux-image-cloud-amd64": "6.1" },
-    security: [],
-    units: {},
-    users: {},
-    groups: {},
-    binaries: [],
-    files: {},
-    versions: {},
-    locales: [],
-    layers: [],
-    inputs: {},
-    configureSeconds: 1,
-  };
+  });
   const folder = join(project.store, digest);
   mkdirSync(join(folder, "root"), { recursive: true });
   writeFileSync(join(folder, "files"), "");

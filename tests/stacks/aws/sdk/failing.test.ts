@@ -16,7 +16,7 @@ import { readInventory } from "../../../../stacks/aws/inventory.ts";
 import { readObject, writeObject } from "../../../../stacks/aws/object.ts";
 import { parameterStore, secretsManager } from "../../../../stacks/aws/secrets.ts";
 import { clientsAt, registerImage } from "../../../aws.ts";
-import { type Fault, faultyProxy } from "../../../faults.ts";
+import { type Fault, faultWords, faultyProxy } from "../../../faults.ts";
 import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
 import { launch } from "./launch.ts";
 
@@ -87,14 +87,6 @@ test.after(async () => {
 
 one("a launch has its calls: one of each kind at least", () => assert.ok(calls >= 20, String(calls)));
 
-const words: Record<Fault, RegExp> = {
-  // Where the answer has no body (HEAD), 503 is all that is said.
-  throttled: /asks too much|AWS failed/,
-  broken: /AWS failed/,
-  denied: /may not|closed to these credentials/,
-  silent: /cannot be reached/,
-  lost: /cannot be reached/,
-};
 /** Refusals differ in their words alone: they take turns, unless INGOT_TEST_LONG asks for each of them at each call. */
 const refusals = ["throttled", "broken", "denied"] as const;
 const rounds: [name: string, faultAt: (call: number) => Fault][] = [
@@ -117,7 +109,7 @@ for (const [name, faultAt] of rounds) {
       );
       proxy.stop();
       assert.instance(error, RefusedError, `${bucket}: ${error}`);
-      assert.match((error as RefusedError).message, words[fault], bucket);
+      assert.match((error as RefusedError).message, faultWords[fault], bucket);
       assert.ok((error as RefusedError).hint, bucket);
       // Whose beginning was done, and its answer lost, has a name that nobody here ever knew.
       await goesOn(bucket, fault === "lost" ? ["upload"] : []);
