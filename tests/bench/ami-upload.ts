@@ -4,7 +4,7 @@
 import { sha256 } from "../../lib/digest.ts";
 import { projectAt } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
-import { type BlockDisk, blockBytes, digestOfBlock, openDisk } from "../../stacks/aws/ami/blocks.ts";
+import { type BlockDisk, blockBytes, digestOfBlock, openDisk, zeros } from "../../stacks/aws/ami/blocks.ts";
 import type { Encryption } from "../../stacks/aws/ami/journal.ts";
 import { uploadDisk } from "../../stacks/aws/ami/upload.ts";
 import { awsOf } from "../../stacks/aws/api.ts";
@@ -16,8 +16,9 @@ async function hash(from: BlockDisk, holes: "hashed" | "skipped"): Promise<numbe
   const buffer = Buffer.alloc(blockBytes);
   let blocks = 0;
   for (let i = 0; i < from.count; i++) {
-    if ((await from.read(i, buffer)) === "zeros" && holes === "skipped") continue;
-    digestOfBlock(buffer);
+    const block = await from.read(i, buffer);
+    if (block === zeros && holes === "skipped") continue;
+    digestOfBlock(block);
     blocks++;
   }
   return blocks;

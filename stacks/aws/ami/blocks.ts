@@ -13,7 +13,8 @@ export const blockBytes = 524_288;
 const blocksInGib = 2 ** 30 / blockBytes;
 const digestBytes = 32;
 
-const zeros = Buffer.alloc(blockBytes);
+/** The block that is nothing but zeros. */
+export const zeros = Buffer.alloc(blockBytes);
 /** sha256, raw. */
 export const digestOfBlock = (block: Uint8Array): Buffer => createHash("sha256").update(block).digest();
 const zeroDigest = digestOfBlock(zeros);
@@ -25,8 +26,8 @@ export interface BlockDisk {
   count: number;
   /** How many of them are not holes in the file. */
   expected: number;
-  /** Fills the buffer, of one block; says whether all of it is zeros. */
-  read(index: number, into: Buffer): Promise<"zeros" | "data">;
+  /** Gives a block: `zeros` itself where all of it is zeros, else the buffer, of one block, filled with it. */
+  read(index: number, into: Buffer): Promise<Buffer>;
   close(): Promise<void>;
 }
 
@@ -53,10 +54,7 @@ export async function openDisk(path: string): Promise<BlockDisk> {
     count,
     expected: has.reduce((n, one) => n + one, 0),
     async read(index, into) {
-      if (!has[index]) {
-        into.fill(0);
-        return "zeros";
-      }
+      if (!has[index]) return zeros;
       const start = index * blockBytes;
       let filled = 0;
       const wanted = Math.max(0, Math.min(blockBytes, size - start));
@@ -66,7 +64,7 @@ export async function openDisk(path: string): Promise<BlockDisk> {
         filled += bytesRead;
       }
       into.fill(0, filled);
-      return into.equals(zeros) ? "zeros" : "data";
+      return into.equals(zeros) ? zeros : into;
     },
     close: () => file.close(),
   };

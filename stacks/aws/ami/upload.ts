@@ -14,7 +14,7 @@ import { during, type Progress, type Task } from "../../../lib/progress.ts";
 import type { Aws } from "../api.ts";
 import { call, codeOf } from "../errors.ts";
 import { type AmiImage, amiTags, tagList } from "./ami.ts";
-import { BlockDigests, type BlockDisk, blockBytes, digestOfBlock, digestOfZeros, linearChecksum, openDisk } from "./blocks.ts";
+import { BlockDigests, type BlockDisk, blockBytes, digestOfBlock, digestOfZeros, linearChecksum, openDisk, zeros } from "./blocks.ts";
 import { beginJournal, type Encryption, type Journal, type JournalHead, journalPath, readJournal, type Snapshot } from "./journal.ts";
 import { findParent, type Parent, parentAt, rememberBlocks } from "./parent.ts";
 import { putter } from "./put.ts";
@@ -232,15 +232,15 @@ async function sendBlocks(
         continue;
       }
       // Everything was sent, and what was left out is as it was.
-      const kind = await disk.read(index, buffer);
-      const digest = kind === "zeros" ? digestOfZeros : digestOfBlock(buffer);
+      const block = await disk.read(index, buffer);
+      const digest = block === zeros ? digestOfZeros : digestOfBlock(block);
       digests.set(index, digest);
       if (journal.sealed || !wanted(index, digest)) {
-        meter.passed(kind);
+        meter.passed(block === zeros ? "zeros" : "data");
         continue;
       }
       await persistently(
-        () => put(index, buffer, digest),
+        () => put(index, block, digest),
         began,
         patience,
         () => failed,
