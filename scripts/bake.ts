@@ -8,8 +8,8 @@ import { bakeCommand, only } from "./image.ts";
 export const help = `Bake a recipe's image, unless it is there already.
 
 Usage: ingot bake [recipe] [--locked]
-       ingot bake [recipe] --on aws [--encrypt | --kms-key <arn>] [--locked] [--ssh-from <cidr>] [--subnet <id>]
-       ingot bake [recipe] --on aws --direct [--encrypt | --kms-key <arn>] [--locked]
+       ingot bake [recipe] --on aws [--region <region>] [--encrypt | --kms-key <arn>] [--locked] [--ssh-from <cidr>] [--subnet <id>]
+       ingot bake [recipe] --on aws --direct [--region <region>] [--encrypt | --kms-key <arn>] [--locked]
 
 The recipe's name is that of its file, images/<name>.yaml; it may be left out where there is but one.
 
@@ -20,6 +20,8 @@ block by block: an upload that was stopped goes on where it was when the same co
 Options:
   --locked         fail rather than lock anew when a locked package is gone from the archives
   --direct         upload the disk that is made here, in place of provisioning an instance
+  --region <region>
+                   where the AMI is to be, in place of where the project's stacks are
   --encrypt        encrypt the AMI with the account's default key
   --kms-key <arn>  encrypt the AMI with this key
   --ssh-from <cidr>  who may reach the ssh of Packer's instance, in place of this computer's own address; more than one may be given
@@ -36,6 +38,7 @@ export async function main(args: string[], io: Io): Promise<number> {
       locked: { type: "boolean" },
       digest: { type: "string" },
       direct: { type: "boolean" },
+      region: { type: "string" },
       encrypt: { type: "boolean" },
       "kms-key": { type: "string" },
       "ssh-from": { type: "string", multiple: true },
@@ -46,7 +49,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   const name = positionals[0] ?? only(io.project, "bake");
   if (values.digest !== undefined) await refuseAnother(name, values.digest, io);
   if (io.on === "aws") return bakeAmi(name, values, io);
-  const foreign = (["direct", "encrypt", "kms-key", "ssh-from", "subnet"] as const).find((o) => values[o] !== undefined);
+  const foreign = (["direct", "region", "encrypt", "kms-key", "ssh-from", "subnet"] as const).find((o) => values[o] !== undefined);
   if (foreign) throw new UsageError(`--${foreign} is about AMIs`, `ingot bake ${name} --on aws --${foreign}`);
   return bakeCommand(name, values.locked, io);
 }
@@ -64,6 +67,7 @@ async function refuseAnother(name: string, wanted: string, { project }: Io): Pro
 interface Wanted {
   locked?: boolean;
   direct?: boolean;
+  region?: string;
   encrypt?: boolean;
   "kms-key"?: string;
   "ssh-from"?: string[];
@@ -71,7 +75,7 @@ interface Wanted {
 }
 
 async function bakeAmi(name: string, wanted: Wanted, { json, project, progress, print }: Io): Promise<number> {
-  const [{ awsOf }, { bucketOf }, { makeAmi }, { settingsOf }] = await Promise.all([
+  const [{ awsOf }, { bucketOf }, { makeAmi }, { placeOf }] = await Promise.all([
     import("../stacks/aws/api.ts"),
     import("../stacks/aws/bucket.ts"),
     import("../stacks/aws/ami/make.ts"),
@@ -88,11 +92,11 @@ async function bakeAmi(name: string, wanted: Wanted, { json, project, progress, 
   if (wrong !== undefined) throw new UsageError(`\`${wrong}\` is no range of addresses`, "--ssh-from takes one such as 198.51.100.7/32");
   if (wanted.direct && (sshFrom ?? wanted.subnet) !== undefined)
     throw new UsageError("--direct launches no instance", "leave --ssh-from and --subnet out");
-  const settings = settingsOf(project, undefined);
-  const aws = await awsOf(settings.region);
+  const place = placeOf(project, wanted.region);
+  const aws = await awsOf(place.region);
   const { ami, made, seconds, upload } = await makeAmi(project, aws, name, {
     way: wanted.direct ? "direct" : "packer",
-    bucket: await bucketOf(aws, settings.bucket),
+    bucket: await bucketOf(aws, place.bucket),
     builder: { sshFrom, subnet: wanted.subnet },
     encryption: key !== undefined ? { key } : wanted.encrypt ? "default" : "account",
     locked: wanted.locked ? true : undefined,

@@ -98,20 +98,10 @@ export async function main(args: string[], io: Io): Promise<number> {
     undo: values.undo ?? false,
     yes: values.yes ?? false,
   };
-  const region = values.region ?? (await regionOf(io.project));
+  const { placeOf } = await import("../stacks/aws/settings.ts");
+  const { region } = placeOf(io.project, values.region);
   const work: Work = { io, aws: await awsOf(region), given, mode: values["dry-run"] ? "plan" : "do", recipes: recipesOf(io.project) };
   return verb.run(work, said);
-}
-
-/** Where the project's stacks are; undefined: the environment says it. */
-async function regionOf(project: Project): Promise<string | undefined> {
-  const { settingsOf } = await import("../stacks/aws/settings.ts");
-  try {
-    return settingsOf(project, undefined).region;
-  } catch (error) {
-    if (!(error instanceof RefusedError)) throw error;
-    throw new RefusedError(error.message, "say which region: --region <region>");
-  }
 }
 
 /** A recipe that is wrong has no digest: its AMIs are there all the same. A digest is of fifty files, so it is taken when it is asked for. */
@@ -356,8 +346,8 @@ async function smoked({ io, aws, given, mode }: Work, ami: Ami): Promise<{ passe
   if (passed !== undefined) return { passed };
   const promised = promisedOf(io.project, ami.recipe, ami.digest);
   if (mode === "plan") return {};
-  const { settingsOf } = await import("../stacks/aws/settings.ts");
-  const bucket = given.region === undefined ? settingsOf(io.project, undefined).bucket : undefined;
+  const { placeOf } = await import("../stacks/aws/settings.ts");
+  const { bucket } = placeOf(io.project, given.region);
   return smokeBoot(aws, ami, promised, { type: given.type, subnet: given.subnet, bucket }, io.progress);
 }
 

@@ -19,6 +19,8 @@ import { id, names } from "./aws/shape.ts";
 export interface BakedImageProps {
   /** Name of the recipe, images/<recipe>.yaml. */
   recipe: string;
+  /** Where the AMI is made: that of the stack's AWS provider. */
+  region: string;
   /** The image's digest: another makes another AMI, and the AMI is found by it. `ingot image plan <recipe> --json` says it. */
   digest: string;
   /** What makes the AMI. @default { by: "ingot" } */
@@ -110,9 +112,9 @@ export class BakedImage extends Construct {
   /** The AMI's id, known once it is baked. */
   readonly amiId: string;
 
-  constructor(scope: Construct, construct: string, { recipe, digest, bake = { by: "ingot" } }: BakedImageProps) {
+  constructor(scope: Construct, construct: string, { recipe, region, digest, bake = { by: "ingot" } }: BakedImageProps) {
     super(scope, construct);
-    const made = bake.by === "ingot" ? this.#byIngot(recipe, digest, bake) : this.#byPacker(recipe, digest, bake);
+    const made = bake.by === "ingot" ? this.#byIngot(recipe, region, digest, bake) : this.#byPacker(recipe, digest, bake);
     const ami = named(
       new DataAwsAmi(this, "ami", {
         owners: ["self"],
@@ -130,8 +132,15 @@ export class BakedImage extends Construct {
     named(new TerraformOutput(this, "ami-id", { value: ami.id, description: `The AMI of ${recipe}` }), id(recipe, "ami"));
   }
 
-  #byIngot(recipe: string, digest: string, { way = "packer", program = ["npx", "--no-install", "ingot"], project = "../../.." }: ByIngot) {
-    const command = [...program, "bake", recipe, "--on", "aws", ...(way === "direct" ? ["--direct"] : [])].map(shell).join(" ");
+  #byIngot(
+    recipe: string,
+    region: string,
+    digest: string,
+    { way = "packer", program = ["npx", "--no-install", "ingot"], project = "../../.." }: ByIngot,
+  ) {
+    const command = [...program, "bake", recipe, "--on", "aws", "--region", region, ...(way === "direct" ? ["--direct"] : [])]
+      .map(shell)
+      .join(" ");
     return named(
       new DataResource(this, "bake", {
         triggersReplace: { digest },
@@ -149,7 +158,7 @@ export class BakedImage extends Construct {
 
 export interface ImageStackProps {
   region: string;
-  images: BakedImageProps[];
+  images: Omit<BakedImageProps, "region">[];
 }
 
 /** A Terraform stack with the AMIs of some recipes and nothing else. */
@@ -160,7 +169,7 @@ export class ImageStack extends TerraformStack {
     super(scope, construct);
     new AwsProvider(this, "aws", { region });
     if (images.some(({ bake }) => bake?.by === "packer_image")) new PackerProvider(this, "packer");
-    this.#images = new Map(images.map((image) => [image.recipe, new BakedImage(this, image.recipe, image)]));
+    this.#images = new Map(images.map((image) => [image.recipe, new BakedImage(this, image.recipe, { ...image, region })]));
   }
 
   /** The AMI's id, for a host of this stack or of another: CDKTF deploys that one after this. @throws Error for a recipe that is not here */

@@ -30,6 +30,20 @@ export function settingsOf(project: Project, stack: string | undefined): AwsSett
   return places[0] ?? all[0] ?? read("", undefined);
 }
 
+/**
+ * Where the project's AMIs are: in the region that is said, else where its stacks are.
+ * @throws RefusedError when its stacks are in several, and nobody says which
+ */
+export function placeOf(project: Project, region: string | undefined): Pick<AwsSettings, "region" | "bucket"> {
+  if (region !== undefined) return { region, bucket: bucketsNamed(project, region)[0] };
+  try {
+    return settingsOf(project, undefined);
+  } catch (error) {
+    if (!(error instanceof RefusedError)) throw error;
+    throw new RefusedError(error.message, "say which region: --region <region>");
+  }
+}
+
 /** What a host of the project says of its image on EC2, in each environment of its stack. */
 export interface DeclaredImage {
   stack: string;

@@ -1,5 +1,7 @@
 // An AMI made directly by the command, against moto behind a front that holds to the documented API (tests/aws-front.ts): registered, tagged,
 // found again, taken by a stack; and what becomes of it when a run is killed or stopped, when two run at once, and when it is there already.
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { noteBoot } from "../../../../images/disk-boots.ts";
@@ -381,6 +383,18 @@ one("an expired token, a denied call: said in words", async () => {
   );
   assert.instance(error, RefusedError);
   assert.match((error as RefusedError).message, /could not begin a snapshot: .*may not do ebs:StartSnapshot/);
+});
+
+one("in the region that is said; stacks in several regions make that necessary", async () => {
+  for (const name of ["eu-central-1", "eu-west-1"])
+    writeFileSync(join(tiny.project.stacks, `${name}.yaml`), `stack: ${name}\naws: { region: ${name} }\nhosts: {}\n`);
+  const refused = await begin(bake.filter((a) => a !== "--json")).ended;
+  assert.is(refused.code, 1);
+  assert.match(refused.stderr, /are in eu-central-1, eu-west-1\n {2}hint: say which region: --region <region>/);
+  const { ami } = await result([...bake, "--region", "eu-west-1"]);
+  assert.is(ami.region, "eu-west-1");
+  assert.equal(await findAmis(aws), []);
+  assert.is((await findAmis(await awsOf("eu-west-1")))[0]?.id, ami.id);
 });
 
 one("options of another target, and what is no key, are refused", async () => {

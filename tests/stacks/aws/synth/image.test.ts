@@ -9,7 +9,7 @@ import * as assert from "uvu/assert";
 import { toolFolder } from "../../../../lib/paths.ts";
 import type { AwsStack } from "../../../../stacks/aws/shape.ts";
 import { finish, type TerraformJson } from "../../../../stacks/aws/synth.ts";
-import { type BakedImageProps, ImageStack } from "../../../../stacks/image.ts";
+import { ImageStack, type ImageStackProps } from "../../../../stacks/image.ts";
 import { golden } from "../../../cloud-init/fixtures.ts";
 import { here, stackOf } from "./fixtures.ts";
 
@@ -17,7 +17,7 @@ const test = suite("synth: images");
 const digest = "1".repeat(64);
 
 /** What an ImageStack becomes, without what CDKTF writes of itself. */
-function jsonOf(images: BakedImageProps[]): TerraformJson {
+function jsonOf(images: ImageStackProps["images"]): TerraformJson {
   const stack = new ImageStack(new App({ outdir: tmpdir(), skipValidation: true }), "image", { region: "eu-central-1", images });
   stack.prepareStack();
   const json = JSON.parse(
@@ -25,19 +25,23 @@ function jsonOf(images: BakedImageProps[]): TerraformJson {
   ) as TerraformJson;
   return finish(json, { stack: "image", state: "s3", region: "eu-central-1" });
 }
-const text = (images: BakedImageProps[]) => `${JSON.stringify(jsonOf(images), null, 2)}\n`;
+const text = (images: ImageStackProps["images"]) => `${JSON.stringify(jsonOf(images), null, 2)}\n`;
 
 test("an image is baked by Ingot, run by Terraform, when its digest is another", () => {
   golden(join(here, "golden/image.json"), text([{ recipe: "inloop", digest }]));
-  const command = (bake: BakedImageProps["bake"]) => {
+  const command = (bake: ImageStackProps["images"][number]["bake"]) => {
     const [made] = Object.values(jsonOf([{ recipe: "inloop", digest, bake }]).resource?.terraform_data ?? {});
     const [provisioner] = (made?.provisioner ?? []) as { "local-exec": { command: string } }[];
     return provisioner?.["local-exec"].command;
   };
-  assert.is(command({ by: "ingot", way: "direct", program: ["ingot"] }), `ingot bake inloop --on aws --direct --locked --digest ${digest}`);
+  const asked = `--locked --digest ${digest}`;
+  assert.is(
+    command({ by: "ingot", way: "direct", program: ["ingot"] }),
+    `ingot bake inloop --on aws --region eu-central-1 --direct ${asked}`,
+  );
   assert.is(
     command({ by: "ingot", program: ["/opt/my tools/ingot"] }),
-    `'/opt/my tools/ingot' bake inloop --on aws --locked --digest ${digest}`,
+    `'/opt/my tools/ingot' bake inloop --on aws --region eu-central-1 ${asked}`,
   );
 });
 
