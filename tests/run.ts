@@ -1,7 +1,7 @@
 // Runs the test files that the build put into dist/tests, each as a process of its own, and closes with `N passed, N failed`.
 // `--unit`: only those that need neither root nor a machine (all but *.e2e.test.js). Other arguments: parts of file names.
-// Before the first end-to-end test the image is baked; *.root.e2e.test.js run as root, by sudo when we are not.
-import { spawn, spawnSync } from "node:child_process";
+// While the others run, the image of the end-to-end tests is baked; *.root.e2e.test.js run as root, by sudo when we are not.
+import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join, relative } from "node:path";
@@ -71,15 +71,25 @@ async function runFiles(queue: string[], atOnce: number): Promise<void> {
   await Promise.all(Array.from({ length: atOnce }, worker));
 }
 
-await runFiles(unit, availableParallelism());
-if (!args.includes("--unit") && endToEnd.length && !stopped) {
-  const baked = spawnSync(process.execPath, [join(toolFolder, "dist/ingot.js"), "bake", "debian-12"], {
-    cwd: toolFolder,
-    stdio: "inherit",
+/** Whether debian-12 was baked, or is there. */
+function bake(): Promise<boolean> {
+  const child = spawn(process.execPath, [join(toolFolder, "dist/ingot.js"), "bake", "debian-12"], { cwd: toolFolder, stdio: "inherit" });
+  running.add(child);
+  return new Promise((resolve) => {
+    child.on("close", (code) => {
+      running.delete(child);
+      resolve(code === 0);
+    });
   });
-  // Machines wait more than they work: two files at a time keep two processors busy.
-  if (baked.status !== 0) outcomes.push({ passed: 0, failed: 1 });
-  else await runFiles(endToEnd, Math.min(2, availableParallelism()));
+}
+
+const baked = args.includes("--unit") || !endToEnd.length ? undefined : bake();
+await runFiles(unit, availableParallelism());
+if (baked && !stopped) {
+  // Machines wait more than they work: three files at a time keep two processors busy. More would be too many machines for the kernel's
+  // usual limit of 128 inotify instances.
+  if (await baked) await runFiles(endToEnd, Math.min(3, availableParallelism() + 1));
+  else outcomes.push({ passed: 0, failed: 1 });
 }
 const passed = outcomes.reduce((n, o) => n + o.passed, 0);
 const failed = outcomes.reduce((n, o) => n + o.failed, 0);
