@@ -215,7 +215,7 @@ def archive_of(kept):
         kept,
         "postgres",
         "select json_build_object('archived', extract(epoch from last_archived_time), 'failed', extract(epoch from last_failed_time), "
-        "'now', extract(epoch from now())) from pg_stat_archiver;",
+        "'now', extract(epoch from now()), 'up', extract(epoch from now() - pg_postmaster_start_time())) from pg_stat_archiver;",
     )
     said = json.loads(line)
     archived, failed = said["archived"], said["failed"]
@@ -223,6 +223,8 @@ def archive_of(kept):
         "archived": archived and round(archived),
         "rpo_seconds": archived and round(said["now"] - archived, 1),
         "failing": bool(failed and failed > (archived or 0)),
+        # A server that was off has archived nothing meanwhile, and lost nothing by it.
+        "late_seconds": round(min(said["up"], said["now"] - (archived or 0)), 1),
     }
 
 
@@ -435,8 +437,8 @@ def late_of(said, found, archive):
             judge("differential", max(b["ended"] for b in found["postgresql"]))
         if archive["failing"]:
             late.append("PostgreSQL's log is not archived: pgBackRest fails at it")
-        elif archive["rpo_seconds"] is None or archive["rpo_seconds"] > 2 * kept["archive_seconds"] + 60:
-            late.append(f"PostgreSQL's log was last archived {archive['rpo_seconds']} s ago")
+        elif archive["late_seconds"] > 2 * kept["archive_seconds"] + 60:
+            late.append(f"nothing of PostgreSQL's log has been archived for {archive['late_seconds']} s")
         gap = gap_in(pieces_after(found["postgresql"][-1])) if found["postgresql"] else None
         if gap:
             late.append(f"PostgreSQL's log has a gap, {gap['piece']}: no restore gets across it until there is another full backup")

@@ -95,7 +95,7 @@ long("Kano-Konnect: rows, and the tasks that wait in RabbitMQ", async () => {
   const ids = (await at(`cd / && kano_konnect-manage shell -c '${queue}'`)).split(" ");
   assert.is(ids.length, 3);
   const waiting =
-    "rabbitmqctl -q list_queues -p kano_konnect name messages durable --no-table-headers | awk '$1 == \"celery\" { print $2, $3 }'";
+    "rabbitmqctl -q list_queues -p kano_konnect name messages durable --no-table-headers | awk '$1 == \"kano_konnect\" { print $2, $3 }'";
   assert.is(await at(waiting), "3 true");
   await said(project, "backup", "kano-konnect");
   assert.is(await at(waiting), "3 true");
