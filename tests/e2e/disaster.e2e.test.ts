@@ -68,6 +68,13 @@ long("INLOOP: rows, solutions, jobs that wait, error reports that have not gone 
   const solution = "sha256sum /var/lib/inloop/media/solutions/*.sh | sort; stat -c %U:%G:%a /var/lib/inloop/media/solutions/*.sh";
   const before = { rows: await sql("select count(*) from board_entry"), solutions: await at(solution) };
   await said(project, "backup", "inloop");
+  // A copy that is killed while Postfix stands still for it: Postfix goes on.
+  const killed = `systemctl start --no-block ingot-backup-directories
+    i=0; while [ $i -lt 2000 ] && case $(ps -o state= -C master) in T*) false ;; esac; do i=$((i+1)); sleep 0.02; done
+    ps -o state= -C master; systemctl kill --signal=KILL ingot-backup-directories
+    while systemctl --quiet is-active ingot-backup-directories || [ "$(systemctl is-active ingot-backup-directories)" = deactivating ]; do sleep 0.2; done
+    ps -o state= -C master; systemctl reset-failed ingot-backup-directories`;
+  assert.match(await at(killed), /^T\S*\n[^T]\S*$/);
   // What is committed after the backup is in the archived log.
   await post("/entries/", { text: "after the backup" });
   await sql("select pg_switch_wal()");
