@@ -203,6 +203,8 @@ export interface MachineFacts {
 export interface Restore {
   /** ISO 8601, to the second. */
   at?: string;
+  /** In a drill: a folder of the machine, in which are production's repositories to be read. The machine's own lie over them. */
+  over?: string;
 }
 
 /** The part of the facts that Ingot's side knows on EC2: JSON in an SSM parameter, made by Terraform (volume ids) and readable to the host. */

@@ -28,6 +28,8 @@ export interface Project {
   machines: string;
   /** Disks of data volumes: they outlive machines. */
   volumes: string;
+  /** What runs here stands beside the project's own machines, and has other names on this computer (besideOf). */
+  beside?: "drill";
   /** Which of the project's stacks' variants is meant. @default as their files have it */
   chosen?: Chosen;
 }
@@ -63,6 +65,18 @@ export function findProject(from: string = process.cwd()): Project {
       );
     }
   }
+}
+
+/** The same project with machines, volumes and a ledger of its own, where a stack stands beside itself: same stacks, images and secrets. */
+export function besideOf(project: Project, stack: string): Project {
+  const folder = join(project.state, "drills", stack);
+  return {
+    ...project,
+    ledger: join(folder, "ledger"),
+    machines: join(folder, "machines"),
+    volumes: join(folder, "volumes"),
+    beside: "drill",
+  };
 }
 
 export function projectAt(folder: string): Project {

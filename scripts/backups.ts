@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { RefusedError } from "../lib/diagnostics.ts";
 import { age, type Backups, backupSettings, backupsOn } from "../stacks/recovery/backups.ts";
+import { type Drill, drillsOf, drillText, lateDrill } from "../stacks/recovery/drill.ts";
 import { type Io, size, table } from "./command.ts";
 import { machineOf, targetOf } from "./machines.ts";
 import { hostOf, load, only, splitName } from "./stack.ts";
@@ -10,18 +11,23 @@ export const help = `Says which backups of a stack's hosts there are, how old an
 
   ingot backups <stack>[/<host>]
 
-Exit code 1 when one is late or broken, or a host that has \`backup:\` cannot be asked.`;
+The last drill is said, too. Exit code 1 when a backup is late or broken, a drill is late (\`backup: { drill: { every: 30d } }\`), or a host that has \`backup:\` cannot be asked.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: {} });
   const { plan, target, hosts } = await backedUp(only(positionals, "stack", "ingot backups <stack>[/<host>]"), io);
-  const found: (Backups & { host: string })[] = [];
-  for (const { host } of hosts) {
+  const found: (Backups & { host: string; drill: Drill | null })[] = [];
+  const drills = drillsOf(io.project, plan.stack);
+  for (const { host, settings } of hosts) {
     const machine = await machineOf(io, target, plan.stack, host.host);
-    found.push({ host: host.host, ...(await backupsOn(machine, target.connect(machine))) });
+    const own = await backupsOn(machine, target.connect(machine));
+    found.push({ host: host.host, ...own, drill: drills.at(-1) ?? null, late: [...own.late, ...lateDrill(drills, settings)] });
   }
   if (io.json) io.print(JSON.stringify(found, null, 2));
-  else for (const backups of found) say(`${plan.stack}/${backups.host}`, backups, io);
+  else {
+    for (const backups of found) say(`${plan.stack}/${backups.host}`, backups, io);
+    io.print(`${plan.stack}: ${drillText(drills)}`);
+  }
   return found.some((b) => b.late.length) ? 1 : 0;
 }
 

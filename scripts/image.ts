@@ -256,7 +256,7 @@ async function verify(names: string[], { json, project, progress, print }: Io): 
 
 async function pruneCommand(names: string[], yes: boolean | undefined, io: Io): Promise<number> {
   const { json, project, print } = io;
-  const [{ prunable, prune }, { mend }, { records }] = await Promise.all([
+  const [{ prunable, prune }, { mend }, { imagesInUse }] = await Promise.all([
     import("../images/prune.ts"),
     import("./machines.ts"),
     import("../stacks/local/machine.ts"),
@@ -264,7 +264,7 @@ async function pruneCommand(names: string[], yes: boolean | undefined, io: Io): 
   // Undoes what killed bakes left, too.
   await mend(io);
   // Whichever target made them: a vm's disk stands on the image's.
-  const inUse = new Set(records(project).map(({ record }) => record.imageDigest));
+  const inUse = imagesInUse(project);
   const images = names.map((name) => imageCalled(project, name));
   const held = images.find((i) => inUse.has(i.digest));
   if (held) throw new RefusedError(`a machine has ${held.name} ${short(held.digest)}`, "ingot status says which; ingot down ends it");

@@ -26,6 +26,7 @@ const commands: Record<string, { summary: string; load: () => Promise<Command> }
   backup: { summary: "make backups of what a stack's hosts hold, now", load: () => import("./backup.ts") },
   backups: { summary: "which backups there are, what a lost disk would cost, and what is late", load: () => import("./backups.ts") },
   rebuild: { summary: "bring a lost host back, with its data", load: () => import("./rebuild.ts") },
+  drill: { summary: "make a stack anew from its backups, beside itself, and prove it", load: () => import("./drill.ts") },
   runbook: { summary: "how a stack's hosts are made by hand, as pages to print", load: () => import("./runbook.ts") },
   exec: { summary: "run a command on a machine", load: () => import("./exec.ts") },
   logs: { summary: "what a machine, or one resource of it, wrote", load: () => import("./logs.ts") },

@@ -13,6 +13,8 @@ export interface HostInput {
   secrets: Record<string, string>;
   /** It takes a lost machine's place. */
   restore?: Restore;
+  /** It stands beside its production: a folder of this computer, with what nobody can write to, that it sees as well (nspawn.ts). */
+  repository?: string;
 }
 
 export interface Machine {

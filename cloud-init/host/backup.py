@@ -38,6 +38,8 @@ STANZA = "main"
 BEAT = 5
 # In a directory while it is restored.
 RESTORING = ".ingot-restoring"
+# What restore() did.
+RESTORED = "/var/lib/ingot/restored.json"
 # Seconds by which a backup may be later than its time before it is called late.
 GRACE = 3600
 
@@ -229,6 +231,7 @@ def archive_of(kept):
 
 
 def heartbeat(kept):
+    note_beat(kept)
     sql(
         kept,
         "postgres",
@@ -246,6 +249,18 @@ def heartbeat(kept):
     os.close(writing)
     os.dup2(reading, 0)
     os.execv(psql_program(kept), ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-o", "/dev/null"])
+
+
+def note_beat(kept):
+    """On a machine that was restored: the last row that the lost one wrote, before this one's own goes over it."""
+    if not os.path.exists(RESTORED):
+        return
+    with open(RESTORED, encoding="utf-8") as file:
+        done = json.load(file)
+    if "beat" not in done:
+        there = sql(kept, "postgres", "select to_regclass('ingot.heartbeat') is not null;") == "t"
+        beat = sql(kept, "postgres", "select extract(epoch from at) from ingot.heartbeat;") if there else ""
+        facts.write(RESTORED, {**done, "beat": float(beat) if beat else None}, 0o644)
 
 
 # --- Directories --------------------------------------------------------------------------------------------------------------
@@ -623,11 +638,29 @@ def restore_directories(said, request):
         # An interrupted restore is not taken for a whole one.
         with open(f"{path}/{RESTORING}", "w", encoding="utf-8"):
             pass
-        restic(said["to"], "restore", snapshot, "--target=/", f"--include={path}")
+        restic(said["to"], "restore", snapshot, "--target=/", f"--include={path}", *(["--verify"] if "over" in request else []))
         os.sync()
         os.unlink(f"{path}/{RESTORING}")
     lacking = [p for p in paths if p not in there]
     return {"directories": ", ".join(dict.fromkeys(chosen.values())), "restored": there, **({"not_in_it": lacking} if lacking else {})}
+
+
+def lay_over(to, production):
+    """In a drill: what production has in its repositories, which nobody can write to here, is seen in ours; what is written goes to our own disk."""
+    for name in os.listdir(production):
+        below, place, own = f"{production}/{name}", f"{to}/{name}", f"{to}/.drill/{name}"
+        if name == "lost+found" or not os.path.isdir(below) or os.path.ismount(place):
+            continue
+        for folder in (place, f"{own}/written", f"{own}/work"):
+            os.makedirs(folder, exist_ok=True)
+        is_of = os.stat(below)
+        os.chown(f"{own}/written", is_of.st_uid, is_of.st_gid)
+        os.chmod(f"{own}/written", is_of.st_mode & 0o7777)
+        run(["mount", "-t", "overlay", "-o", f"lowerdir={below},upperdir={own}/written,workdir={own}/work", "drill", place])
+    # Who reads or prunes at production's is not at ours.
+    locks = f"{to}/files/locks"
+    for name in os.listdir(locks) if os.path.isdir(locks) else []:
+        os.unlink(f"{locks}/{name}")
 
 
 def restore(said):
@@ -635,14 +668,15 @@ def restore(said):
     if request is None:
         return {}
     mounted(said["to"])
+    if "over" in request:
+        lay_over(said["to"], request["over"])
     done = {"began": now()}
     if said.get("postgresql"):
         done.update(restore_postgresql(said, request))
     if said["directories"]:
         done.update(restore_directories(said, request))
     done["ended"] = now()
-    with open("/var/lib/ingot/restored.json", "w", encoding="utf-8") as file:
-        json.dump(done, file)
+    facts.write(RESTORED, done, 0o644)
     return done
 
 

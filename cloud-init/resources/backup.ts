@@ -1,5 +1,6 @@
 // Backups of a host: PostgreSQL by pgBackRest, with its log of transactions archived as it is written; directories, and what other servers
 // keep on disk, by restic. What runs on the host is cloud-init/host/backup.py; `ingot backup`, `ingot backups` and `ingot rebuild` (stacks/recovery/) call it.
+import { durationExpected, durationPattern, secondsIn } from "../../lib/duration.ts";
 import { unitPath } from "../../lib/quote.ts";
 import { choice, either, type Infer, integer, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { timerUnit } from "../cron.ts";
@@ -84,6 +85,18 @@ const schema = object({
   ),
   every: withDefault(calendar("When directories and servers are copied"), "hourly"),
   keep: withDefault(integer({ minimum: 1, maximum: 10000, description: "How many copies of them are kept" }), 48),
+  drill: optional(
+    object(
+      {
+        every: text({
+          pattern: durationPattern,
+          expected: durationExpected,
+          description: "How often `ingot drill` is to be run: when the last one is older, `ingot backups` says so and exits with 1",
+        }),
+      },
+      { description: "Drills: the stack made anew from its backups, beside itself" },
+    ),
+  ),
 });
 type Backup = Infer<typeof schema>;
 
@@ -272,6 +285,7 @@ export const backup: Kind<Backup> = kind({
               directories: paths,
               held: heldOf(value, host),
               keep: value.keep,
+              ...(value.drill && { drill_seconds: secondsIn(value.drill.every) }),
               times: Object.fromEntries(times.map((t) => [t.what, t.at])),
               ...(value.postgresql && {
                 postgresql: {

@@ -14,7 +14,7 @@ import type { MachineFacts, SharedFolder } from "../../cloud-init/plan.ts";
 import type { Firmware } from "../../images/disk-boots.ts";
 import { canonicalJson } from "../../lib/digest.ts";
 import { startOf } from "../../lib/ledger.ts";
-import type { Project } from "../../lib/paths.ts";
+import { besideOf, type Project } from "../../lib/paths.ts";
 import type { HostInput, Machine } from "../target.ts";
 import type { Acceleration } from "./qemu.ts";
 
@@ -33,6 +33,8 @@ export interface MachineRecord extends Omit<Machine, "state"> {
   shared?: SharedFolder[];
   /** Who launches it beside machines that run already. */
   maker?: { pid: number; start: string };
+  /** As HostInput has it. */
+  repository?: string;
   /** How its first activation ended; undefined while it runs, and when there was none. */
   activated?: "done" | "failed";
 }
@@ -123,6 +125,14 @@ export function records(project: Project, stack?: string): { folder: string; rec
     }),
   );
 }
+
+/** Digests of the images that machines stand on, those of drills too. */
+export const imagesInUse = (project: Project): Set<string> =>
+  new Set(
+    [project, ...list(join(project.state, "drills")).map((stack) => besideOf(project, stack))]
+      .flatMap((p) => records(p))
+      .map(({ record }) => record.imageDigest),
+  );
 
 /** PID 1 of the machine, when it lives. */
 export function leaderOf(folder: string): Leader | undefined {

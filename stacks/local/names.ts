@@ -5,7 +5,7 @@ import type { Project } from "../../lib/paths.ts";
 
 /** Name of the stack's network namespace, and the prefix of all its names: 12 characters. */
 export function networkName(project: Project, stack: string): string {
-  return `ingot-${hash(`${project.folder}\0${stack}`)}`;
+  return `ingot-${hash([project.folder, stack, ...(project.beside ? [project.beside] : [])].join("\0"))}`;
 }
 
 /** Name of a machine: of its namespace, its cgroup, and what systemd-nspawn calls it. A host name that is too long is cut and hashed,

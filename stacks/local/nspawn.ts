@@ -12,7 +12,12 @@ export interface NspawnMachine {
   containers?: Containers;
   /** Folders of this computer that other machines have, too, and where they are in the machine. */
   shared: { from: string; to: string }[];
+  /** As HostInput has it. */
+  repository?: string;
 }
+
+/** Where a machine of a drill sees the disk with production's repositories. */
+export const repositoryThere = "/run/ingot/repository";
 
 /** A path for --bind=, where a colon separates (systemd-nspawn(1)). */
 const escaped = (path: string): string => path.replaceAll("\\", "\\\\").replaceAll(":", "\\:");
@@ -39,6 +44,7 @@ export function nspawnArguments(machine: NspawnMachine): string[] {
     bind("bind-ro", "artifacts", "/run/ingot/artifacts"),
     bind("bind", "report", "/run/ingot/report"),
     ...machine.shared.map(({ from, to }) => `--bind=${escaped(from)}:${to}`),
+    ...(machine.repository === undefined ? [] : [`--bind-ro=${escaped(machine.repository)}:${repositoryThere}`]),
     ...(machine.containers ? [...containerArguments] : []),
     ...(machine.containers?.on === "machine" ? [bind("bind", "containers", machine.containers.folder)] : []),
     ...(machine.containers && !delegated() ? withInit : ["--boot"]),

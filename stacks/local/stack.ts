@@ -8,7 +8,7 @@ import { MissingError, RefusedError } from "../../lib/diagnostics.ts";
 import { canonicalJson } from "../../lib/digest.ts";
 import { type Entry, type Ledger, ledgerAt, type Thing, undoThings } from "../../lib/ledger.ts";
 import { type Lock, lock, lockWhenFree } from "../../lib/lock.ts";
-import type { Project } from "../../lib/paths.ts";
+import { besideOf, type Project } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
 import { run } from "../../lib/run.ts";
 import type { HostInput, Machine, TargetEvent } from "../target.ts";
@@ -93,7 +93,7 @@ export const endOne = (
   alone(project, stack, "down", () =>
     during(progress, `power off ${stack}/${host}`, async () => {
       await powerOff();
-      await scriptsOver(project, stack);
+      await scriptsOver(join(project.machines, stack));
       await undoThings(things);
     }),
   );
@@ -128,13 +128,18 @@ export async function undoAbandoned(project: Project, progress: Progress): Promi
   const ledger = ledgerAt(project.ledger);
   for (const { id, what } of ledger.abandoned()) {
     const stack = /^machines\/(.*)$/.exec(id)?.[1];
+    const drill = drillIn(id);
     const name = stack === undefined ? `undo ${project.folder} ${id}` : lockName(project, stack);
     const held = await lockWhenFree(name, `undo ${what}`, () => {});
     try {
       const entry = ledger.abandoned().find((e) => e.id === id);
       if (!entry) continue; // another run has done it meanwhile
       await during(progress, `undo what a run that was killed had begun: ${what}`, () =>
-        stack === undefined ? ledger.undo(entry) : undo(project, ledger, entry, stack),
+        stack !== undefined
+          ? undo(project, ledger, entry, stack)
+          : drill !== undefined
+            ? undoDrill(project, ledger, entry, drill)
+            : ledger.undo(entry),
       );
     } finally {
       held.release();
@@ -142,16 +147,30 @@ export async function undoAbandoned(project: Project, progress: Progress): Promi
   }
 }
 
+/** Name of the ledger's entry for a drill, and the stack in it. */
+export const drillId = (stack: string): string => `drill/${stack}`;
+const drillIn = (id: string): string | undefined => /^drill\/(.*)$/.exec(id)?.[1];
+
+/** Ends a drill's machines at once, and removes all that it made. The entry is the project's; what its machines are is in their own ledger. */
+export async function undoDrill(project: Project, ledger: Ledger, entry: Entry, stack: string): Promise<void> {
+  const beside = besideOf(project, stack);
+  await scriptsOver(dirname(beside.machines));
+  const machines = ledgerAt(beside.ledger);
+  const own = machines.find(entryId(stack));
+  if (own) await undo(beside, machines, own, stack);
+  await ledger.undo(entry);
+  removeIfEmpty(dirname(dirname(beside.machines)));
+}
+
 /** Undoes the entry of a stack. */
 async function undo(project: Project, ledger: Ledger, entry: Entry, stack: string): Promise<void> {
-  await scriptsOver(project, stack);
+  await scriptsOver(join(project.machines, stack));
   await ledger.undo(entry);
   removeEmpty(project, stack);
 }
 
-/** The scripts that a killed run may have left at work have ended (hold.sh). */
-async function scriptsOver(project: Project, stack: string): Promise<void> {
-  const folder = join(project.machines, stack);
+/** The scripts that a killed run may have left at work in a folder have ended (hold.sh). */
+async function scriptsOver(folder: string): Promise<void> {
   if (!existsSync(folder)) return;
   for (const file of readdirSync(folder).filter((f) => f.startsWith(markPrefix))) rmSync(join(folder, file));
   await run(["flock", "--exclusive", "--timeout", "60", folder, "true"], { evenWhenCancelled: true });
@@ -159,12 +178,14 @@ async function scriptsOver(project: Project, stack: string): Promise<void> {
 
 /** The folders that held machines, once they hold none. */
 function removeEmpty(project: Project, stack: string): void {
-  for (const folder of [join(project.machines, stack), project.machines]) {
-    try {
-      rmdirSync(folder);
-    } catch {
-      // others are in it, or it is gone
-    }
+  for (const folder of [join(project.machines, stack), project.machines]) removeIfEmpty(folder);
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder);
+  } catch {
+    // others are in it, or it is gone
   }
 }
 

@@ -12,6 +12,8 @@ export interface BackupSettings {
   held: { name: string; paths: string[]; before?: string; after?: string }[];
   /** What is backed up (`full`, `differential`, `directories`) → when. */
   times: Record<string, string>;
+  /** There is to be a drill as often as that. */
+  drill_seconds?: number;
   postgresql?: { data: string; archive_seconds: number; tables: { database: string; table: string }[] };
 }
 
@@ -62,17 +64,20 @@ export interface Made {
 
 const program = "/usr/lib/ingot/backup.py";
 
-async function ask<T>(machine: Machine, connection: Connection, words: string[], what: string): Promise<T> {
-  const { code, stdout, stderr } = await connection.exec([program, ...words]);
+async function ask<T>(machine: Machine, connection: Connection, words: string[], what: string, timeoutSeconds?: number): Promise<T> {
+  const { code, stdout, stderr } = await connection.exec([program, ...words], { timeoutSeconds });
   if (code === 0) return JSON.parse(stdout) as T;
+  if (code === 124 && timeoutSeconds !== undefined)
+    throw new RefusedError(`${machine.stack}/${machine.host}: ${what} within ${timeoutSeconds} s`);
   throw new RefusedError(
     `${machine.stack}/${machine.host}: ${what}: ${stderr.trim()}`,
     `ingot logs ${machine.stack}/${machine.host} backup`,
   );
 }
 
-export const backupsOn = (machine: Machine, connection: Connection): Promise<Backups> =>
-  ask(machine, connection, ["list"], "its backups cannot be listed");
+/** @param within seconds that it may take @default as long as it takes */
+export const backupsOn = (machine: Machine, connection: Connection, within?: number): Promise<Backups> =>
+  ask(machine, connection, ["list"], "its backups cannot be listed", within);
 
 /** @param what one of BackupSettings.times @throws RefusedError when it failed */
 export const backUp = (machine: Machine, connection: Connection, what: string): Promise<Made> =>

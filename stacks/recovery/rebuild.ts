@@ -92,7 +92,7 @@ export function settingsFor(plan: HostPlan): BackupSettings {
 }
 
 /** The volume that a path is on; of `to`, the one that holds the repositories. */
-const nearest = ({ volumes }: HostPlan, path: string): VolumePlan | undefined =>
+export const nearest = ({ volumes }: HostPlan, path: string): VolumePlan | undefined =>
   volumes.filter((v) => isBelow(path, v.mount)).sort((a, b) => b.mount.length - a.mount.length)[0];
 
 /** What is in the backups: paths; and what of it is on a volume. */

@@ -1,0 +1,218 @@
+// A drill: a stack made anew beside its production from the backups alone, proven, timed, and taken away again. On this computer's container
+// target; scripts/drill.ts leads through it. Everything of it is below `.ingot/drills/<stack>/` (lib/paths.ts, besideOf) and in a network that
+// nothing leaves; production's repositories are mounted so that nobody can write to them (stacks/local/repository.sh). Which drills there were
+// is kept in `.ingot/recovery/drills/<stack>.jsonl`.
+import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { HostPlan, VolumePlan } from "../../cloud-init/plan.ts";
+import { RefusedError } from "../../lib/diagnostics.ts";
+import { type Entry, ledgerAt } from "../../lib/ledger.ts";
+import { besideOf, type Project, toolFolder } from "../../lib/paths.ts";
+import { asRoot, run } from "../../lib/run.ts";
+import { holderOf, leaderOf, machineFolder, records } from "../local/machine.ts";
+import { repositoryThere } from "../local/nspawn.ts";
+import { drillId, mark, undoDrill } from "../local/stack.ts";
+import { volumeFile } from "../local/volume.ts";
+import type { SecretStore } from "../secrets.ts";
+import type { Connection, HostInput, Machine } from "../target.ts";
+import { age, type BackupSettings, backupSettings } from "./backups.ts";
+import { nearest } from "./rebuild.ts";
+
+/** In their order. Those of `rto` a rebuild needs, too, until the host is back; the others prove it, or clean up. */
+export const drillPhases = ["repository", "image", "launch", "prove", "write", "backup", "checks", "end"] as const;
+export type DrillPhase = (typeof drillPhases)[number];
+const rto: readonly DrillPhase[] = ["image", "launch", "write", "checks"];
+
+/** What a machine says of itself (drill.py). `wrong`, everywhere: in words. */
+export interface Proof {
+  postgresql?: {
+    backup: string;
+    timeline: number;
+    /** How much older what was restored is than the moment at which it was. */
+    age_seconds: number | null;
+    /** Table → what was counted at the same point as then; or why nothing was. */
+    rows: Record<string, { rows: number }> | string;
+    amcheck: { relations: number | null; pages: number | null; seconds: number };
+    page_sums: boolean;
+    verify_seconds: number;
+  };
+  directories?: { copy: string; paths: string[]; age_seconds: number | null; check_seconds: number };
+  wrong: string[];
+}
+
+export interface DrilledHost {
+  host: string;
+  /** Digests. */
+  image: string;
+  generation: string;
+  /** Whether production runs the same; `unknown` while it does not run. */
+  production: "same" | "other" | "unknown";
+  /** Steps of the first boot that restored, with their seconds. */
+  steps: { step: string; seconds: number }[];
+  /** Of hosts that have backups. */
+  proof?: Proof;
+  /** Backups that were made, by what they are. */
+  backups: Record<string, string>;
+}
+
+export interface Drill {
+  stack: string;
+  /** ISO 8601. */
+  began: string;
+  phases: { phase: DrillPhase; seconds: number }[];
+  /** Seconds that a rebuild needs until every check holds; null: it did not come so far. */
+  rto_seconds: number | null;
+  /** Seconds of work that would be lost: of PostgreSQL's commits, where there is none of directories. The worst host's. */
+  rpo_seconds: number | null;
+  /** How the repositories were read: beside a machine that writes (`shared`), from a disk that nobody has (`read-only`), or from a `copy` of it. */
+  repository: Record<string, string>;
+  hosts: DrilledHost[];
+  checks: { passed: number; failed: string[] };
+  ok: boolean;
+  /** Why not, in words. */
+  wrong: string[];
+}
+
+const fileOf = (project: Project, stack: string): string => join(project.state, "recovery/drills", `${stack}.jsonl`);
+/** So many are kept. */
+const kept = 100;
+
+/** The drills of a stack, the oldest first. */
+export function drillsOf(project: Project, stack: string): Drill[] {
+  const file = fileOf(project, stack);
+  if (!existsSync(file)) return [];
+  return readFileSync(file, "utf8")
+    .split("\n")
+    .flatMap((line) => (line ? [JSON.parse(line) as Drill] : []));
+}
+
+export function remember(project: Project, drill: Drill): void {
+  const file = fileOf(project, drill.stack);
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  const before = drillsOf(project, drill.stack);
+  if (before.length >= kept)
+    writeFileSync(
+      file,
+      before
+        .slice(1 - kept)
+        .map((d) => `${JSON.stringify(d)}\n`)
+        .join(""),
+    );
+  appendFileSync(file, `${JSON.stringify(drill)}\n`);
+}
+
+/** What is late about a stack's drills, in words; nothing where none is asked for. @param now seconds since 1970 */
+export function lateDrill(drills: Drill[], { drill_seconds: every }: BackupSettings, now: number = Date.now() / 1000): string[] {
+  if (every === undefined) return [];
+  const last = drills.at(-1);
+  if (last && !last.ok) return [`the last drill, ${age(now - Date.parse(last.began) / 1000)} ago, failed: ${last.wrong[0]}`];
+  if (!last) return [`there was no drill yet, and there is to be one every ${age(every)}`];
+  const since = now - Date.parse(last.began) / 1000;
+  return since > every ? [`the last drill was ${age(since)} ago, and there is to be one every ${age(every)}`] : [];
+}
+
+/** "drilled 3 days ago: RTO 34 s, RPO 4 s" */
+export function drillText(drills: Drill[], now: number = Date.now() / 1000): string {
+  const last = drills.at(-1);
+  if (!last) return "never drilled";
+  const ago = age(now - Date.parse(last.began) / 1000);
+  if (!last.ok) return `the drill of ${ago} ago failed`;
+  return `drilled ${ago} ago${last.rto_seconds === null ? "" : `: RTO ${age(last.rto_seconds)}`}${last.rpo_seconds === null ? "" : `, RPO ${age(last.rpo_seconds)}`}`;
+}
+
+/** The secrets of production; none is made, because what is restored was encrypted with the one that is missing. */
+export const secretsToRead = (store: SecretStore): SecretStore => ({
+  ...store,
+  async create(stack, name) {
+    throw new RefusedError(`${stack} has no secret ${name}, so it cannot be made again`, `bring it back to ${store.placeOf(stack, name)}`);
+  },
+});
+
+/** Writes the drill down before anything is made of it; a run that is killed is undone by the next command. */
+export function beginDrill(project: Project, stack: string): Entry {
+  const folder = dirname(besideOf(project, stack).machines);
+  const entry = ledgerAt(project.ledger).begin(drillId(stack), `drill of ${stack}`);
+  ledgerAt(project.ledger).add(entry, { kind: "folder", path: folder });
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  writeFileSync(join(folder, mark), "");
+  return entry;
+}
+
+export const endDrill = (project: Project, entry: Entry, stack: string): Promise<void> =>
+  undoDrill(project, ledgerAt(project.ledger), entry, stack);
+
+/**
+ * Mounts what production's repositories of a host are on, to be read alone.
+ * @returns where, and how
+ * @throws RefusedError when the disk is not there, or a machine of another target has it
+ */
+export async function mountRepository(project: Project, plan: HostPlan, settings: BackupSettings): Promise<{ place: string; how: string }> {
+  const { stack, host } = plan;
+  const volume = repositoryVolume(plan, settings);
+  const file = volumeFile(project, stack, host, volume.name);
+  if (!existsSync(file))
+    throw new RefusedError(
+      `the volume ${volume.name}, with the backups of ${stack}/${host}, is not there`,
+      `bring ${file} back, or a copy`,
+    );
+  const there = records(project, stack).find(({ record }) => record.host === host);
+  if (there?.record.target === "vm" && holderOf(dirname(there.folder)) !== undefined)
+    throw new RefusedError(`${stack}/${host} runs on vm, and what its disk holds cannot be read beside it`, `ingot stop ${stack} --on vm`);
+  const leader = leaderOf(machineFolder(project, stack, host));
+  const folder = dirname(besideOf(project, stack).machines);
+  const place = join(folder, "repositories", host);
+  const script = (name: string) => join(toolFolder, "stacks/local", name);
+  const mount = ["sh", script("repository.sh"), file, place, leader ? String(leader.pid) : ""];
+  const { stdout } = await run(asRoot(["sh", script("hold.sh"), folder, mark, ...mount]));
+  return { place, how: stdout.trim() };
+}
+
+/** The volume that the host's repositories are on; the kind has seen to it that there is one (ING1461). */
+function repositoryVolume(plan: HostPlan, { to }: BackupSettings): VolumePlan {
+  const volume = nearest(plan, to);
+  if (!volume) throw new Error(`${to} is on no volume`);
+  return volume;
+}
+
+/** A host of production as its drill launches it: to be reached from nowhere, and restored from what is mounted at `repository`. */
+export function besideInput(input: HostInput, repository: string | undefined): HostInput {
+  const plan = { ...input.plan, ports: [] };
+  const settings = backupSettings(plan);
+  if (!settings || repository === undefined) return { ...input, plan };
+  const over = `${repositoryThere}${settings.to.slice(repositoryVolume(plan, settings).mount.length)}`;
+  return { ...input, plan, repository, restore: { over } };
+}
+
+/** @throws RefusedError when the machine could not be asked */
+export async function askDrill<T>(machine: Machine, { exec }: Connection, words: string[]): Promise<T> {
+  const program = readFileSync(join(toolFolder, "stacks/recovery/drill.py"), "utf8");
+  const { code, stdout, stderr } = await exec(["python3", "-", ...words], { input: program });
+  if (code === 0) return JSON.parse(stdout) as T;
+  throw new RefusedError(`${machine.stack}/${machine.host} cannot be asked: ${stderr.trim()}`);
+}
+
+/** Seconds of what a rebuild needs as well. */
+export const rtoOf = ({ phases }: Pick<Drill, "phases">): number | null =>
+  rto.every((name) => phases.some((p) => p.phase === name))
+    ? round(phases.filter((p) => rto.includes(p.phase)).reduce((n, p) => n + p.seconds, 0))
+    : null;
+
+/** The worst host's, in seconds; null: no host says. */
+export function rpoOf(hosts: Pick<DrilledHost, "proof">[]): number | null {
+  const ages = hosts.flatMap(({ proof }) => (proof?.postgresql ?? proof?.directories)?.age_seconds ?? []);
+  return ages.length ? Math.max(...ages) : null;
+}
+
+/** What is slower or older than it may be, in words. Seconds. */
+export function missed(
+  { rto_seconds, rpo_seconds }: Pick<Drill, "rto_seconds" | "rpo_seconds">,
+  max: { rto?: number; rpo?: number },
+): string[] {
+  const over = (name: string, what: number | null, most: number | undefined) =>
+    most !== undefined && (what === null || what > most)
+      ? [`${name}: ${what === null ? "not known" : `${what} s`}, and at most ${most} s were asked for`]
+      : [];
+  return [...over("RTO", rto_seconds, max.rto), ...over("RPO", rpo_seconds, max.rpo)];
+}
+
+export const round = (n: number): number => Math.round(n * 10) / 10;

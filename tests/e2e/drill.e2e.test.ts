@@ -1,0 +1,297 @@
+// A stack made anew beside itself while a client commits to production: production is not touched, nothing of the drill gets out, nothing of it is
+// left, also when it is killed; with production dead; from a backup that is broken.
+import { type ChildProcess, spawn } from "node:child_process";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { networkInterfaces } from "node:os";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { besideOf, projectAt, toolFolder } from "../../lib/paths.ts";
+import { asRoot, tryRun } from "../../lib/run.ts";
+import { networkName } from "../../stacks/local/names.ts";
+import type { Backups } from "../../stacks/recovery/backups.ts";
+import type { Drill } from "../../stacks/recovery/drill.ts";
+import { type TestProject, testProject } from "./project.ts";
+
+const test = suite("drill");
+/** Each is a drill or more: in the long suite. */
+const long = process.env.INGOT_TEST_LONG ? test : test.skip;
+let project: TestProject;
+const on = async (script: string): Promise<string> => {
+  const { code, stdout, stderr } = await project.on("kept/db", script);
+  assert.is(code, 0, `${script}\n${stdout}${stderr}`);
+  return stdout.trim();
+};
+const sql = (text: string) => on(`cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 shop`);
+const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const state = (...path: string[]) => join(project.folder, ".ingot", ...path);
+const leader = (...folder: string[]): string | undefined => {
+  const file = state(...folder, "run/leader");
+  return existsSync(file) ? readFileSync(file, "utf8").trim() : undefined;
+};
+
+/** What production's machine is on this computer, and the files of its repository with their sums. */
+async function production(): Promise<{ machine: string; files: Map<string, string> }> {
+  const text = await on("cd /srv/backup && find . -type f -print0 | sort -z | xargs -0 sha256sum");
+  const machine = [
+    leader("machines/kept/db"),
+    ...["machines/kept/db/machine.json", "ledger/machines.kept.json"].map((f) => readFileSync(state(f), "utf8")),
+  ];
+  return { machine: machine.join("\n"), files: new Map(text.split("\n").map((line) => [line.slice(66), line.slice(0, 64)] as const)) };
+}
+
+/** Production is what it was; in its repository there is more of its own log, and nothing else is new or another. */
+function untouched(before: Awaited<ReturnType<typeof production>>, after: Awaited<ReturnType<typeof production>>): void {
+  assert.is(after.machine, before.machine);
+  for (const [file, sum] of before.files) assert.is(after.files.get(file), sum, file);
+  const more = [...after.files.keys()].filter((f) => !before.files.has(f));
+  assert.equal(
+    more.filter((f) => !/^\.\/postgresql\/archive\/main\/15-1\/00000001[0-9A-F]{8}\/00000001[0-9A-F]{16}-[0-9a-f]{40}\.zst$/.test(f)),
+    [],
+  );
+}
+
+/** The networks of the drill and of its machines. */
+const namespaces = (): string[] => {
+  const name = networkName(besideOf(projectAt(project.folder), "kept"), "kept");
+  return readdirSync("/run/netns").filter((n) => n.startsWith(name));
+};
+const nothingLeft = () => {
+  assert.not.ok(existsSync(state("drills")));
+  assert.not.ok(existsSync(state("ledger/drill.kept.json")));
+  assert.equal(namespaces(), []);
+  assert.equal(
+    project.left().filter((line) => line.includes("/drills/")),
+    [],
+  );
+};
+
+/** Runs a script in the drill's machine, which no command of Ingot's leads to. */
+async function inDrill(script: string): Promise<string> {
+  const [pid = ""] = (leader("drills/kept/machines/kept/db") ?? "").split(" ");
+  const { stdout, stderr } = await tryRun(asRoot(["sh", join(toolFolder, "stacks/local/exec.sh"), pid, "sh", "-c", script]));
+  return (stdout + stderr).trim();
+}
+
+/** Commits one row after the other until it is killed. */
+function writer(): ChildProcess {
+  const script = `cd / && exec runuser -u postgres -- sh -c 'while echo "insert into orders select max(id)+1 from orders;"; do sleep 0.05; done | psql -XqAt shop'`;
+  return spawn(process.execPath, [join(toolFolder, "dist/ingot.js"), "exec", "kept/db", "--", "sh", "-c", script], {
+    cwd: project.folder,
+    stdio: "ignore",
+  });
+}
+
+async function drilled(...more: string[]): Promise<{ code: number; drill: Drill; stderr: string }> {
+  const { code, stdout, stderr } = await project.ingot(["drill", "kept", ...more, "--json"]);
+  try {
+    return { code, drill: JSON.parse(stdout) as Drill, stderr };
+  } catch {
+    throw new Error(`no report: ${stdout}${stderr}`);
+  }
+}
+const backups = async () => {
+  const { code, stdout } = await project.ingot(["backups", "kept", "--json"]);
+  return { code, ...((JSON.parse(stdout) as (Backups & { drill: Drill | null })[])[0] as Backups & { drill: Drill | null }) };
+};
+
+test.before(async () => {
+  project = await testProject(["inloop"]);
+  copyFileSync(join(toolFolder, "tests/e2e/kept.yaml"), join(project.folder, "stacks/kept.yaml"));
+  project.edit("stacks/kept.yaml", "      to: /srv/backup\n", "      to: /srv/backup\n      drill: { every: 1d }\n");
+  const { code, stdout, stderr } = await project.ingot(["up", "kept"]);
+  assert.is(code, 0, stdout + stderr);
+  await sql("create table orders (id int primary key); insert into orders select generate_series(1,1000);");
+  await on("echo picture >/srv/data/media/one");
+  await project.ingot(["backup", "kept"]);
+});
+test.after(async () => {
+  await project?.remove();
+});
+
+test("a drill that was never made is late, and a host without backups is not drilled", async () => {
+  const { code, late, drill } = await backups();
+  assert.is(code, 1);
+  assert.is(drill, null);
+  assert.equal(late, ["there was no drill yet, and there is to be one every 24 h"]);
+  writeFileSync(join(project.folder, "stacks/bare.yaml"), "stack: bare\nhosts:\n  web: { image: inloop }\n");
+  const refused = await project.ingot(["drill", "bare"]);
+  assert.is(refused.code, 1);
+  assert.match(refused.stderr, /has no `backup:`, so there is nothing to make it from/);
+});
+
+test("a drill while a client commits: proven and timed; production is untouched, nothing gets out, nothing is left", async () => {
+  const before = await production();
+  const rows = Number(await sql("select count(*) from orders"));
+  const writing = writer();
+  // Somebody who would hear of it if the drill could speak to production, or to this computer.
+  await on("systemd-run --quiet --unit=heard sh -c 'cd /run && mkdir -p heard && cd heard && exec python3 -m http.server 7777'");
+  const heard = createServer((socket) => socket.end("heard"));
+  await new Promise<void>((resolve) => heard.listen(0, "0.0.0.0", resolve));
+  const { port } = heard.address() as { port: number };
+  const ours = Object.values(networkInterfaces()).flatMap((all) => (all ?? []).filter((a) => a.family === "IPv4").map((a) => a.address));
+  assert.match(await on("curl -sS -o /dev/null -w '%{http_code}' http://10.83.0.10:7777/"), /200/);
+
+  const running = drilled("--max-rto", "10m", "--max-rpo", "60s");
+  const activated = () => {
+    const file = state("drills/kept/machines/kept/db/report/steps.jsonl");
+    return existsSync(file) && /"generation"/.test(readFileSync(file, "utf8"));
+  };
+  for (let n = 0; n < 1200 && !activated(); n++) await wait(100);
+  const places = [`10.83.0.10:7777`, ...ours.map((address) => `${address}:${port}`), "192.0.2.1:25", "192.0.2.1:443"];
+  const tried = await inDrill(
+    `hostname; ip -4 route; for p in ${places.join(" ")}; do curl -sS -m 2 http://$p/ 2>&1 | head -n 1; done; touch /run/ingot/repository/x; mount -o remount,bind,rw /run/ingot/repository; mount -o remount,rw /run/ingot/repository; touch /run/ingot/repository/x && echo written`,
+  );
+  assert.is(namespaces().length, 2);
+  const others = (await project.json(["status"])) as { host: string }[];
+  const { code, drill, stderr } = await running;
+  heard.close();
+  await on("systemctl stop heard");
+  writing.kill();
+
+  assert.is(code, 0, `${stderr}${JSON.stringify(drill)}`);
+  // The same host by name, and the only way is its own network.
+  assert.match(tried, new RegExp(`^${await on("hostname")}\n10\\.83\\.0\\.0/24 dev host0 [^\n]*\n`));
+  assert.not.match(tried, /heard|written|<html|default/);
+  assert.is([...tried.matchAll(/curl: \((7|28)\)/g)].length, places.length, tried);
+  assert.match(tried, /Read-only file system/);
+  assert.equal(
+    others.map((m) => m.host),
+    ["db"],
+  );
+
+  const [host] = drill.hosts;
+  assert.is(host?.production, "same");
+  assert.is(host?.proof?.postgresql?.timeline, 2);
+  assert.ok((host?.proof?.postgresql?.amcheck.relations ?? 0) > 300, JSON.stringify(host));
+  assert.is((host?.proof?.postgresql?.rows as Record<string, { rows: number }> | undefined)?.["shop:orders"]?.rows, 1000);
+  assert.equal(host?.proof?.directories?.paths, ["/srv/data/media"]);
+  assert.match(host?.backups.full ?? "", /^\d{8}-\d{6}F$/);
+  assert.equal(drill.repository, { db: "shared" });
+  assert.ok(drill.checks.passed > 10);
+  // 5 s of archive_timeout and of the heartbeat each, and what it takes to copy a piece of the log; on a computer that is busy.
+  assert.ok((drill.rpo_seconds ?? 99) < 30, String(drill.rpo_seconds));
+  assert.ok((drill.rto_seconds ?? 0) > 3, String(drill.rto_seconds));
+
+  untouched(before, await production());
+  nothingLeft();
+  assert.ok(Number(await sql("select count(*) from orders")) > rows + 100);
+  assert.is(await sql("select count(*) = max(id) from orders"), "t");
+  assert.is(await sql("select timeline_id from pg_control_checkpoint()"), "1");
+});
+
+test("the last drill is shown, and late once it is older than it may be", async () => {
+  const fresh = await backups();
+  assert.equal([fresh.code, fresh.late], [0, []]);
+  assert.ok(fresh.drill?.ok);
+  const { stdout } = await project.ingot(["status", "kept"]);
+  // On a computer that is very busy it does not answer in time, which is said.
+  const asked =
+    /kept\/db: (backed up \d+ \w+ ago, RPO now \d+ \w+, nothing late|nothing is known of its backups \(.* within 5 s\)); drilled \d+ \w+ ago: RTO \d+ \w+, RPO \d+ s/;
+  assert.match(stdout, asked);
+  const file = state("recovery/drills/kept.jsonl");
+  const then = new Date(Date.now() - 3 * 86_400_000).toISOString();
+  writeFileSync(file, readFileSync(file, "utf8").replace(/"began":"[^"]*"/, `"began":"${then}"`));
+  const stale = await backups();
+  assert.equal([stale.code, stale.late], [1, ["the last drill was 3 days ago, and there is to be one every 24 h"]]);
+  rmSync(file);
+});
+
+long("slower than asked for: exit code 1, and so it is remembered", async () => {
+  const { code, drill } = await drilled("--max-rto", "1s");
+  assert.is(code, 1);
+  assert.match(drill.wrong.join(), /^RTO: [\d.]+ s, and at most 1 s were asked for$/);
+  assert.match((await backups()).late.join(), /the last drill, .* ago, failed: RTO/);
+});
+
+/** What a drill says when one of its phases has ended. */
+const marks = [
+  "look into production's repositories",
+  "started at",
+  "backup:restore",
+  "first boot of kept",
+  "prove what was restored",
+  "done   write",
+  "back up",
+];
+
+long("killed anywhere, the next command undoes it, and production goes on; the next drill is right", async () => {
+  const before = await production();
+  for (const mark of marks) {
+    const { child, ended } = project.begin(["drill", "kept"]);
+    let said = "";
+    child.stderr?.on("data", (chunk: Buffer) => (said += chunk.toString()));
+    for (let n = 0; n < 1200 && !said.includes(mark); n++) await wait(50);
+    child.kill("SIGKILL");
+    await ended;
+    assert.ok(existsSync(state("drills")), mark);
+    const { stdout } = await project.ingot(["gc"]);
+    assert.match(stdout, /undone: drill of kept/, mark);
+    nothingLeft();
+  }
+  untouched(before, await production());
+  const { code, drill } = await drilled();
+  assert.is(code, 0, JSON.stringify(drill));
+});
+
+long("stopped by Ctrl-C it takes itself away; a second one and a rebuild are refused meanwhile", async () => {
+  const { child, ended } = project.begin(["drill", "kept"]);
+  for (let n = 0; n < 600 && !leader("drills/kept/machines/kept/db"); n++) await wait(50);
+  for (const command of [
+    ["drill", "kept"],
+    ["rebuild", "kept/db"],
+  ]) {
+    const second = await project.ingot(command);
+    assert.is(second.code, 1);
+    assert.match(second.stderr, /drill kept \(process \d+\) is at it already/);
+  }
+  child.kill("SIGINT");
+  assert.is((await ended).code, 130);
+  nothingLeft();
+});
+
+long("a backup that is broken makes a drill fail, which says what is wrong", async () => {
+  await on(
+    "cd /srv/backup/postgresql/backup/main && for f in *F/bundle/1; do cp -a $f /root/$(echo $f | tr / _); printf XXXXXXXX | dd of=$f bs=1 seek=100000 conv=notrunc status=none; done",
+  );
+  const { code, drill } = await drilled();
+  assert.is(code, 1);
+  assert.match(drill.wrong.join(), /stacks\/kept\.yaml:\d+: backup:restore failed[\s\S]*checksum/);
+  nothingLeft();
+  await on("cd /srv/backup/postgresql/backup/main && for f in *F/bundle/1; do cp -a /root/$(echo $f | tr / _) $f; done");
+});
+
+long(
+  "with production dead: from a copy of its disk, whose journal is not brought in, and from the disk itself when it was unmounted",
+  async () => {
+    await sql("insert into orders select max(id)+1 from orders");
+    await wait(8000);
+    const [pid = ""] = (leader("machines/kept/db") ?? "").split(" ");
+    await tryRun(asRoot(["kill", "-9", pid]));
+    for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await wait(100);
+    const disk = state("volumes/kept/db/backup.img");
+    const sum = async () => (await tryRun(["sha256sum", disk])).stdout;
+    const dead = await sum();
+    const first = await drilled();
+    assert.is(first.code, 0, JSON.stringify(first.drill));
+    assert.equal(first.drill.repository, { db: "copy" });
+    assert.is(await sum(), dead);
+    // Nothing has been written since it died, and that is what would be lost.
+    assert.ok((first.drill.rpo_seconds ?? 0) > 5, String(first.drill.rpo_seconds));
+    await project.ingot(["start", "kept"]);
+    await project.ingot(["down", "kept"]);
+    const off = await sum();
+    const second = await drilled();
+    assert.is(second.code, 0, JSON.stringify(second.drill));
+    assert.equal(second.drill.repository, { db: "read-only" });
+    assert.is(second.drill.hosts[0]?.production, "unknown");
+    assert.is(await sum(), off);
+    nothingLeft();
+    const { code, stdout, stderr } = await project.ingot(["up", "kept"]);
+    assert.is(code, 0, stdout + stderr);
+    assert.is(await sql("select count(*) = max(id) from orders"), "t");
+  },
+);
+
+test.run();
