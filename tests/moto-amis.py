@@ -2,14 +2,17 @@
 
 moto's own AMI has one snapshot of its own making and neither tags, architecture nor block devices from RegisterImage; CopyImage forgets
 tags, encryption and the client token, CreateSnapshot the volume's key; EnableImageDeprecation is not there; every instance has the same console; AssumeRole takes any role.
-Here these are as the Amazon EC2 API Reference and the AWS STS API Reference have them; everything else is moto's.
+Here these are as the Amazon EC2 API Reference and the AWS STS API Reference have them; everything else is moto's. Calls are answered one at a
+time: moto's backends are plain dictionaries, and one call that looks through them while another writes ends in a page of HTML.
 
 INGOT_CONSOLES: a folder with <instance id>/console.log, or one console.log for all; without it GetConsoleOutput has moto's canned text.
 """
 import os
 import sys
+import threading
 from datetime import datetime, timezone
 
+import moto.server
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.amis import Ami
@@ -17,7 +20,6 @@ from moto.ec2.models.elastic_block_store import EBSBackend
 from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
 from moto.kms.models import KmsBackend
-from moto.server import main
 from moto.sts.responses import TokenResponse
 
 if not hasattr(General, "get_console_output"):
@@ -237,5 +239,20 @@ def assume_known_role(self):
 
 TokenResponse.assume_role = assume_known_role
 
+run_simple = moto.server.run_simple
+
+
+def run_one_by_one(host, port, app, **more):
+    one = threading.Lock()
+
+    def answer(environ, start_response):
+        with one:
+            return app(environ, start_response)
+
+    run_simple(host, port, answer, **more)
+
+
+moto.server.run_simple = run_one_by_one
+
 if __name__ == "__main__":
-    main()
+    moto.server.main()

@@ -17,11 +17,11 @@ import { readObject, writeObject } from "../../../../stacks/aws/object.ts";
 import { parameterStore, secretsManager } from "../../../../stacks/aws/secrets.ts";
 import { clientsAt, registerImage } from "../../../aws.ts";
 import { type Fault, faultWords, faultyProxy } from "../../../faults.ts";
-import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
+import { type Moto, motoAmis, region, startMoto } from "../../../moto.ts";
 import { launch } from "./launch.ts";
 
 const test = suite("failing calls");
-const one = motoProgram() ? test : test.skip;
+const one = motoAmis() ? test : test.skip;
 const digest = "d".repeat(64);
 const folder = mkdtempSync(join(tmpdir(), "ingot-failing-"));
 const file = join(folder, "artifact");
@@ -71,8 +71,8 @@ async function afresh(): Promise<void> {
 }
 
 test.before(async () => {
-  if (!motoProgram()) return;
-  moto = await startMoto();
+  if (!motoAmis()) return;
+  moto = await startMoto(motoAmis());
   await afresh();
   writeFileSync(file, "x".repeat(5000));
   const proxy = await faultyProxy(moto.endpoint, 0, "denied");
