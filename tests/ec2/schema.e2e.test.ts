@@ -1,6 +1,6 @@
-// Every golden file is what the real AWS provider takes, by its own schema: `terraform validate`, which asks nobody. Skipped without the provider.
+// Every golden file for AWS alone is what the real AWS provider takes, by its own schema: `terraform validate`, which asks nobody. Skipped without the provider.
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -15,7 +15,10 @@ const configuration = terraformConfiguration();
 const one = configuration ? test : test.skip;
 test.after(() => configuration?.remove());
 
-for (const file of readdirSync(goldens)) {
+/** The provider of `packer_image` is not to be had here, and Terraform begins nothing without it. */
+const isAws = (file: string): boolean => !readFileSync(join(goldens, file), "utf8").includes("toowoxx/packer");
+
+for (const file of readdirSync(goldens).filter(isAws)) {
   one(`${file} is valid`, () => {
     const folder = mkdtempSync(join(tmpdir(), "ingot-schema-"));
     try {
