@@ -23,15 +23,16 @@ export interface AwsFront {
   stop(): void;
 }
 
-export async function awsFront(moto: string): Promise<AwsFront> {
+/** @param at where it listens; a free port of loopback's without it */
+export async function awsFront(moto: string, at = { host: "127.0.0.1", port: 0 }): Promise<AwsFront> {
   const ebs = new EbsServer();
   const front: AwsFront = { endpoint: "", ebs, images: [], actions: [], nextState: "available", stop: () => {} };
   const server = createServer((from, to) => {
     void answer(front, moto, from, to).catch(() => to.destroy());
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(at.port, at.host, resolve));
   const address = server.address();
-  front.endpoint = `http://127.0.0.1:${address && typeof address === "object" ? address.port : 0}`;
+  front.endpoint = `http://${at.host}:${address && typeof address === "object" ? address.port : 0}`;
   front.stop = () => {
     server.close();
     server.closeAllConnections();

@@ -1,9 +1,10 @@
 // EC2 on this computer for the end-to-end tests: a network namespace with moto in it, machines as bodies of its instances (bodies.ts), and the
 // built `ingot` run there. Nothing in it can reach any other address. Needs root.
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { toolFolder } from "../../lib/paths.ts";
+import type { MadeAmi } from "../../stacks/aws/ami/make.ts";
 import { terraformConfiguration } from "../aws.ts";
 import { environmentFor, motoAmis, motoProgram } from "../moto.ts";
 import type { BodiesSettings } from "./bodies.ts";
@@ -16,6 +17,7 @@ export interface Outcome {
 
 const gateway = "172.31.255.254";
 const port = 5000;
+const frontPort = 5001;
 
 export class Ec2 {
   readonly folder: string;
@@ -24,6 +26,7 @@ export class Ec2 {
   readonly #terraform = terraformConfiguration();
   #moto?: ChildProcess;
   #bodies?: ChildProcess;
+  #front?: ChildProcess;
 
   /** @param moto `with AMIs`: tests/moto-amis.py, where an instance's console is that of its body */
   constructor(readonly moto: "as it is" | "with AMIs" = "as it is") {
@@ -63,15 +66,11 @@ export class Ec2 {
     this.#moto = this.begin([...command, "--host", "0.0.0.0", "--port", String(port)], {
       INGOT_CONSOLES: join(this.folder, "ec2"),
       MOTO_EC2_LOAD_DEFAULT_AMIS: "false",
-      MOTO_IAM_LOAD_MANAGED_POLICIES: "true",
+      // Stacks attach them to roles; with them each call takes ten times as long.
+      MOTO_IAM_LOAD_MANAGED_POLICIES: String(this.hasProvider),
       ...env,
     }).child;
-    for (let i = 0; ; i++) {
-      const { code } = await this.run(["curl", "-s", "--max-time", "2", `${this.endpoint}/moto-api/data.json`]);
-      if (code === 0) break;
-      if (i > 100) throw new Error("moto does not answer");
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
+    await this.#answers(this.endpoint);
     const settings: BodiesSettings & Record<string, string> = {
       network: this.#network,
       endpoint: this.endpoint,
@@ -86,6 +85,33 @@ export class Ec2 {
       {},
       "inherit",
     ).child;
+  }
+
+  async #answers(endpoint: string): Promise<void> {
+    for (let i = 0; ; i++) {
+      const { code } = await this.run(["curl", "-s", "--max-time", "2", `${endpoint}/moto-api/data.json`]);
+      if (code === 0) return;
+      if (i > 100) throw new Error(`nothing answers at ${endpoint}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  /** From here on programs in the namespace, not the machines, find the EBS direct APIs before moto (tests/aws-front.ts). */
+  async takeBlocks(): Promise<void> {
+    const program = join(toolFolder, "dist/tests/ec2/front.js");
+    this.#front = this.begin([process.execPath, program, this.endpoint, gateway, String(frontPort)], {}, "inherit").child;
+    this.env.AWS_ENDPOINT_URL = `http://${gateway}:${frontPort}`;
+    await this.#answers(this.env.AWS_ENDPOINT_URL);
+  }
+
+  /** Makes the AMI of a recipe by the command, of the disk of its image. What that needs is fetched before, where there is a network. */
+  async bake(recipe: string): Promise<MadeAmi> {
+    const ingot = join(toolFolder, "dist/ingot.js");
+    const disk = spawnSync(process.execPath, [ingot, "image", "disk", recipe, "--format", "raw"], { cwd: this.folder, encoding: "utf8" });
+    if (disk.status !== 0) throw new Error(disk.stderr);
+    const outcome = await this.ingot(["bake", recipe, "--direct", "--locked", "--json"]);
+    if (outcome.code !== 0) throw new Error(this.said(outcome));
+    return JSON.parse(outcome.stdout) as MadeAmi;
   }
 
   /** A program in the namespace. */
@@ -149,6 +175,16 @@ export class Ec2 {
         console.log(JSON.stringify(ImageId));`);
   }
 
+  /** A store of this test's own, with the images of the shared one in it: what is put there goes with the test. */
+  ownStore(): string {
+    const store = join(this.folder, ".ingot/images");
+    const shared = join(toolFolder, ".ingot/images");
+    rmSync(store);
+    mkdirSync(store);
+    for (const name of readdirSync(shared)) symlinkSync(join(shared, name), join(store, name));
+    return store;
+  }
+
   /** A zone of Route53's. */
   async hostedZone(name: string): Promise<void> {
     const { code, stderr } = await this.run([
@@ -180,7 +216,7 @@ export class Ec2 {
   }
 
   async end(): Promise<void> {
-    for (const child of [this.#bodies, this.#moto]) {
+    for (const child of [this.#bodies, this.#front, this.#moto]) {
       if (!child || child.exitCode !== null) continue;
       const ended = new Promise((resolve) => child.once("exit", resolve));
       child.kill("SIGTERM");

@@ -1,6 +1,6 @@
 // A smoke boot on EC2, as far as this computer can show it: the instance is a real machine, booted of the baked image with the bytes of user-data that
 // moto was given, and its console is what GetConsoleOutput gives. What becomes stable has passed it; what does not pass it is not promoted.
-import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -27,11 +27,8 @@ const image = (...args: string[]) => ec2.ingot(["image", ...args, "--region", re
 
 /** An image of this computer's that has the same tree as debian-12's, and promises something else. */
 function promiseMore(): void {
-  const store = join(ec2.folder, ".ingot/images");
   const shared = join(toolFolder, ".ingot/images");
-  rmSync(store);
-  mkdirSync(store);
-  for (const name of readdirSync(shared)) symlinkSync(join(shared, name), join(store, name));
+  const store = ec2.ownStore();
   const manifest = JSON.parse(readFileSync(join(shared, digest, "manifest.json"), "utf8")) as Manifest;
   const [file = ""] = Object.keys(manifest.files);
   mkdirSync(join(store, wrong));
