@@ -11,7 +11,7 @@ import { App, LocalBackend, S3Backend, TerraformStack } from "cdktf";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { findProject, type Project } from "../../lib/paths.ts";
 import { ImageStack } from "../image.ts";
-import { type AwsStack, names } from "./shape.ts";
+import { type AwsStack, keyToBe, names } from "./shape.ts";
 import { declare, finish, type Synthesised, type TerraformBlock, type TerraformJson } from "./synth.ts";
 
 function shapes(project: Project): Synthesised[] {
@@ -81,6 +81,10 @@ function main(): void {
   });
   if (images && all[0]) made.push({ terraform: images, stack: all[0].stack });
   app.synth();
+  for (const { stack } of made.filter((m) => m.stack.operatorKey === keyToBe && m.terraform !== images))
+    console.error(
+      `${stack.stack} has no operator's key yet, and cannot be launched: \`ingot up ${stack.stack} --on aws\` makes it and launches; or see docs/images-on-aws.md`,
+    );
   // CDKTF itself can say neither a range of providers nor how its S3 backend locks.
   for (const { terraform, stack, bucket } of made) {
     const file = join(app.outdir, app.manifest.forStack(terraform).synthesizedStackPath);

@@ -93,6 +93,9 @@ export type Way = "ssh" | "ssm";
 export const wayTo = ({ agent, address, sshFrom }: Pick<AwsHost, "agent" | "address" | "sshFrom">): Way =>
   agent && (address === "private" || sshFrom.length === 0) ? "ssm" : "ssh";
 
+/** Stands in a plan for the operator's key until a launch makes one. EC2 does not take it. */
+export const keyToBe = `ssh-ed25519 ${Buffer.from("\0\0\0\vssh-ed25519\0\0\0 made by the first `ingot up`      ").toString("base64")}`;
+
 /** Names in the account that several rooms must agree on. `bucket` prefixes end with "/". */
 export const names = {
   /** SSM parameter with the host's AwsFacts. */

@@ -27,7 +27,7 @@ import { untilRefreshed } from "./refresh.ts";
 import { consoleOf, reportOf } from "./report.ts";
 import { parameterStore, secretsManager } from "./secrets.ts";
 import type { AwsSettings } from "./settings.ts";
-import { type AwsImage, type AwsStack, addresses, type Extent, names, shapeOf, wayTo } from "./shape.ts";
+import { type AwsImage, type AwsStack, addresses, type Extent, keyToBe, names, shapeOf, wayTo } from "./shape.ts";
 import { type Terraform, terraformAt } from "./terraform.ts";
 
 export interface AwsChoices {
@@ -373,9 +373,6 @@ async function resolve(
     spilled: Object.fromEntries(hosts.map((h) => [h.plan.host, h.userData.spilled.map((f) => f.sha256)])),
   });
 }
-
-/** Stands in a plan for the operator's key until a launch makes one. */
-const keyToBe = `ssh-ed25519 ${Buffer.from("\0\0\0\vssh-ed25519\0\0\0 made by the first `ingot up`      ").toString("base64")}`;
 
 async function uploads(aws: Aws, bucket: string, hosts: HostInput[], progress: Progress): Promise<void> {
   const files = hosts.flatMap(({ plan, userData }) => [
