@@ -192,7 +192,7 @@ one("another AMI of the recipe is sent as what changed; a channel goes to it and
   const left = (await image("list")) as { amis: { id: string; channels: string[] }[] };
   assert.equal(
     left.amis.map((a) => [a.id, a.channels]),
-    [[ami.id, ["inloop/candidate", "inloop/stable"]]],
+    [[ami.id, ["candidate", "stable"]]],
   );
 });
 
