@@ -21,7 +21,7 @@ const fleet = () => stackOf("fleet");
 test("what `down` leaves has the volumes and nothing else", () => {
   const json = jsonOf(inloop(), "data");
   assert.equal(Object.keys(json.resource ?? {}), ["aws_ebs_volume"]);
-  assert.equal(Object.keys(json.resource?.aws_ebs_volume ?? {}), ["web_docker", "web_inloop", "web_postgresql"]);
+  assert.equal(Object.keys(json.resource?.aws_ebs_volume ?? {}), ["web_docker", "web_inloop", "web_postgresql", "web_backup"]);
   assert.is(jsonOf(inloop(), "nothing").resource, undefined);
 });
 
@@ -35,11 +35,13 @@ test("a data volume can be destroyed only once it is released", () => {
     ["web_docker", true],
     ["web_inloop", true],
     ["web_postgresql", true],
+    ["web_backup", true],
   ]);
   assert.equal(prevented(["web/inloop"]), [
     ["web_docker", true],
     ["web_inloop", false],
     ["web_postgresql", true],
+    ["web_backup", true],
   ]);
 });
 
