@@ -83,6 +83,37 @@ function writer(): ChildProcess {
   });
 }
 
+/** A server in production's network that takes every mail, where production's relay is; it says `mail` of each. */
+function relay(): { child: ChildProcess; taken: () => number } {
+  const network = networkName(projectAt(project.folder), "kept");
+  const program = `
+import socketserver
+class Relay(socketserver.StreamRequestHandler):
+    def handle(self):
+        say = lambda text: self.wfile.write(text + b"\\r\\n")
+        say(b"220 relay ESMTP")
+        data = False
+        for line in self.rfile:
+            line = line.strip()
+            if data:
+                if line == b".":
+                    data = False
+                    print("mail", flush=True)
+                    say(b"250 taken")
+            elif line.upper() == b"DATA":
+                data = True
+                say(b"354 go on")
+            else:
+                say(b"250 fine")
+socketserver.ThreadingTCPServer(("10.83.0.1", 2525), Relay).serve_forever()
+`;
+  const [file = "", ...args] = asRoot(["timeout", "1200", "nsenter", `--net=/run/netns/${network}`, "python3", "-c", program]);
+  const child = spawn(file, args, { stdio: ["ignore", "pipe", "inherit"] });
+  let said = "";
+  child.stdout?.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  return { child, taken: () => said.split("mail").length - 1 };
+}
+
 async function drilled(...more: string[]): Promise<{ code: number; drill: Drill; stderr: string }> {
   const { code, stdout, stderr } = await project.ingot(["drill", "kept", ...more, "--json"]);
   try {
@@ -99,11 +130,14 @@ const backups = async () => {
 test.before(async () => {
   project = await testProject(["inloop"]);
   copyFileSync(join(toolFolder, "tests/e2e/kept.yaml"), join(project.folder, "stacks/kept.yaml"));
-  project.edit("stacks/kept.yaml", "      to: /srv/backup\n", "      to: /srv/backup\n      drill: { every: 1d }\n");
+  project.edit("stacks/kept.yaml", "      to: /srv/backup\n", "      to: /srv/backup\n      drill: { every: 1d }\n      servers: [mail]\n");
+  project.edit("stacks/kept.yaml", "    backup:\n", '    mail: { relay: "10.83.0.1:2525", tls: none }\n    backup:\n');
   const { code, stdout, stderr } = await project.ingot(["up", "kept"]);
   assert.is(code, 0, stdout + stderr);
   await sql("create table orders (id int primary key); insert into orders select generate_series(1,1000);");
   await on("echo picture >/srv/data/media/one");
+  // Nobody takes it yet: it waits, and is in the backup.
+  await on("printf 'Subject: once\\n\\nonce\\n' | sendmail -f ops@example.org ann@example.net");
   await project.ingot(["backup", "kept"]);
 });
 test.after(async () => {
@@ -133,6 +167,14 @@ test("a drill while a client commits: proven and timed; production is untouched,
   const ours = Object.values(networkInterfaces()).flatMap((all) => (all ?? []).filter((a) => a.family === "IPv4").map((a) => a.address));
   assert.match(await on("curl -sS -o /dev/null -w '%{http_code}' http://10.83.0.10:7777/"), /200/);
 
+  // Production's mail gets out once there is somebody who takes it: that relay is what the drill must not reach.
+  const mails = relay();
+  for (let n = 0; n < 60 && !mails.taken(); n++) {
+    await on("postqueue -f");
+    await wait(1000);
+  }
+  assert.is(mails.taken(), 1);
+
   const running = drilled("--max-rto", "10m", "--max-rpo", "60s");
   const activated = () => {
     const file = state("drills/kept/machines/kept/db/report/steps.jsonl");
@@ -143,10 +185,13 @@ test("a drill while a client commits: proven and timed; production is untouched,
   const tried = await inDrill(
     `hostname; ip -4 route; for p in ${places.join(" ")}; do curl -sS -m 2 http://$p/ 2>&1 | head -n 1; done; touch /run/ingot/repository/x; mount -o remount,bind,rw /run/ingot/repository; mount -o remount,rw /run/ingot/repository; touch /run/ingot/repository/x && echo written`,
   );
+  // The mail that was in the backup waits here as well, and is tried.
+  const queue = await inDrill("postqueue -f; for i in $(seq 20); do sleep 1; postqueue -p | grep -q 2525 && break; done; postqueue -p");
   assert.is(namespaces().length, 2);
   const others = (await project.json(["status"])) as { host: string }[];
   const { code, drill, stderr } = await running;
   heard.close();
+  mails.child.kill();
   await on("systemctl stop heard");
   writing.kill();
 
@@ -156,6 +201,8 @@ test("a drill while a client commits: proven and timed; production is untouched,
   assert.not.match(tried, /heard|written|<html|default/);
   assert.is([...tried.matchAll(/curl: \((7|28)\)/g)].length, places.length, tried);
   assert.match(tried, /Read-only file system/);
+  assert.match(queue, /10\.83\.0\.1\]:2525: (Connection refused|Connection timed out|No route to host)[\s\S]*ann@example\.net/);
+  assert.is(mails.taken(), 1);
   assert.equal(
     others.map((m) => m.host),
     ["db"],
@@ -166,7 +213,7 @@ test("a drill while a client commits: proven and timed; production is untouched,
   assert.is(host?.proof?.postgresql?.timeline, 2);
   assert.ok((host?.proof?.postgresql?.amcheck.relations ?? 0) > 300, JSON.stringify(host));
   assert.is((host?.proof?.postgresql?.rows as Record<string, { rows: number }> | undefined)?.["shop:orders"]?.rows, 1000);
-  assert.equal(host?.proof?.directories?.paths, ["/srv/data/media"]);
+  assert.ok(["/srv/data/media", "/var/spool/postfix/deferred"].every((path) => host?.proof?.directories?.paths.includes(path)));
   assert.match(host?.backups.full ?? "", /^\d{8}-\d{6}F$/);
   assert.equal(drill.repository, { db: "shared" });
   assert.ok(drill.checks.passed > 10);
