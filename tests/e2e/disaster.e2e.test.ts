@@ -1,5 +1,5 @@
-// The three systems destroyed and rebuilt, by one command each: their rows, what people have uploaded, the jobs that waited, the mails that had
-// not gone out.
+// The three systems drilled, destroyed and rebuilt, by one command each: their rows, what people have uploaded, the jobs that waited, the mails that
+// had not gone out.
 import { existsSync, rmSync } from "node:fs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -68,6 +68,9 @@ long("INLOOP: rows, solutions, jobs that wait, error reports that have not gone 
   const solution = "sha256sum /var/lib/inloop/media/solutions/*.sh | sort; stat -c %U:%G:%a /var/lib/inloop/media/solutions/*.sh";
   const before = { rows: await sql("select count(*) from board_entry"), solutions: await at(solution) };
   await said(project, "backup", "inloop");
+  // Made anew beside itself, proven by all of its checks (huey runs its jobs there, too), and away again.
+  assert.match(await said(project, "drill", "inloop"), /RTO/);
+  assert.is(await sql(waiting), "2");
   // A copy that is killed while Postfix stands still for it: Postfix goes on.
   const killed = `systemctl start --no-block ingot-backup-directories
     i=0; while [ $i -lt 2000 ] && case $(ps -o state= -C master) in T*) false ;; esac; do i=$((i+1)); sleep 0.02; done
@@ -105,6 +108,7 @@ long("Kano-Konnect: rows, and the tasks that wait in RabbitMQ", async () => {
     "rabbitmqctl -q list_queues -p kano_konnect name messages durable --no-table-headers | awk '$1 == \"kano_konnect\" { print $2, $3 }'";
   assert.is(await at(waiting), "3 true");
   await said(project, "backup", "kano-konnect");
+  assert.match(await said(project, "drill", "kano-konnect"), /RTO/);
   assert.is(await at(waiting), "3 true");
   await destroy(project, "kano-konnect/webserver", []);
 
@@ -135,6 +139,8 @@ long("Patchwork: the database's host, then the application's: patches, the repos
     head: await application("git --git-dir=/srv/git/linux.git rev-parse main"),
   };
   await host.ingot("backup", "patchwork");
+  // Two hosts in the network that production has, at the same addresses.
+  assert.match(await host.ingot("drill", "patchwork"), /RTO/);
   await sql("select pg_switch_wal()");
   await database("sleep 2");
 
