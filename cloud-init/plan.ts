@@ -113,8 +113,9 @@ export interface SecretUse {
   resource: string;
 }
 /** `password`: 32 characters of [A-Za-z0-9]; `hex64`: 64 hex characters; `ssh-ed25519`: an OpenSSH private key without passphrase;
+ * `ssh-public`: of the secret of the same name without `.pub`, an OpenSSH private key that is made with it, the public half;
  * `tls-ecdsa`: a PEM private key on P-256. */
-export type GenerateSecret = "password" | "hex64" | "ssh-ed25519" | "tls-ecdsa";
+export type GenerateSecret = "password" | "hex64" | "ssh-ed25519" | "ssh-public" | "tls-ecdsa";
 
 /**
  * All that a host is to become: `/var/lib/ingot/generations/<digest>/` on the host. `plan.json` there is canonicalJson({ steps,

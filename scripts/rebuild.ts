@@ -94,7 +94,8 @@ async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
   });
   await step("fence", () => fence(target, rebuild));
   await step("source", async () => {
-    rebuild.source = await chooseSource(project, hostOf(load(given, io).plan, rebuild.host), rebuild, progress);
+    const { plan } = load(given, io);
+    rebuild.source = await chooseSource(project, target, plan, hostOf(plan, rebuild.host), rebuild, progress);
     for (const line of described(rebuild)) progress.say(`  ${line}`);
   });
   await step("launch", async () => {

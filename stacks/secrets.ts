@@ -21,9 +21,15 @@ export interface SecretStore {
 export async function secretsOf(store: SecretStore, plan: Pick<HostPlan, "stack" | "secrets">): Promise<Record<string, string>> {
   const values: Record<string, string> = {};
   const lacking: string[] = [];
+  const create = async (name: string, how: GenerateSecret): Promise<string> => {
+    const there = await store.get(plan.stack, name);
+    if (there !== undefined) return there;
+    const made =
+      how === "ssh-public" ? await publicSshKey(await create(name.replace(/\.pub$/, ""), "ssh-ed25519")) : await generated(how, name);
+    return store.create(plan.stack, name, made);
+  };
   for (const { name, generate } of plan.secrets) {
-    const value =
-      (await store.get(plan.stack, name)) ?? (generate && (await store.create(plan.stack, name, await generated(generate, name))));
+    const value = generate ? await create(name, generate) : await store.get(plan.stack, name);
     if (value === undefined) lacking.push(name);
     else values[name] = value;
   }
@@ -38,7 +44,7 @@ export async function secretsOf(store: SecretStore, plan: Pick<HostPlan, "stack"
 
 const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-async function generated(how: GenerateSecret, name: string): Promise<string> {
+async function generated(how: Exclude<GenerateSecret, "ssh-public">, name: string): Promise<string> {
   switch (how) {
     case "password":
       return Array.from({ length: 32 }, () => letters[randomInt(letters.length)]).join("");

@@ -20,22 +20,29 @@ import json
 import os
 import pwd
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import backup_store  # noqa: E402
 import facts  # noqa: E402
 
 SETTINGS = "/etc/ingot/backup/settings.json"
 CONFIG = "/etc/ingot/backup/pgbackrest.conf"
 PASSWORD = "/etc/ingot/backup/password"
+SSH = "/usr/lib/ingot/backup-ssh"
+# Which machine this was when it was given the right to write to the repositories: what they have in `holder`, as long as nobody took its place.
+INSTANCE = "/etc/ingot/backup/instance"
 LOCK = "/run/ingot/backup.lock"
 # What is to be run when a backup that makes something quiet has not come to do it.
 QUIET = "/run/ingot/backup-quiet"
 STANZA = "main"
 BEAT = 5
+# Seconds for which another host, with the repositories, is waited for.
+REACH = 900
 # In a directory while it is restored.
 RESTORING = ".ingot-restoring"
 # What restore() did.
@@ -100,7 +107,14 @@ def sql(kept, database, statements, host=None):
     return run(argv, user="postgres", text=statements).strip()
 
 
+# What pgBackRest does where the repository is, and there alone.
+AT_REPOSITORY = ("backup", "stanza-create", "annotate", "expire")
+
+
 def pgbackrest(*words):
+    on = settings().get("on")
+    if on and words[0] in AT_REPOSITORY:
+        return elsewhere(on, "run", *words)
     return run(["pgbackrest", f"--config={CONFIG}", f"--stanza={STANZA}", *words], user="postgres")
 
 
@@ -267,13 +281,16 @@ def note_beat(kept):
 
 
 def restic(to, *words, okay=(0,)):
-    env = {"RESTIC_REPOSITORY": f"{to}/files", "RESTIC_PASSWORD_FILE": PASSWORD, "RESTIC_CACHE_DIR": "/var/cache/ingot-restic", "HOME": "/root"}
-    return run(["restic", *words], env=env, okay=okay)
+    on = settings().get("on")
+    there = f"sftp:{on['login']}:files" if on else f"{to}/files"
+    way = ["-o", f"sftp.command={SSH} {on['login']} -s sftp"] if on else []
+    env = {"RESTIC_REPOSITORY": there, "RESTIC_PASSWORD_FILE": PASSWORD, "RESTIC_CACHE_DIR": "/var/cache/ingot-restic", "HOME": "/root"}
+    return run(["restic", *way, *words], env=env, okay=okay)
 
 
 def snapshots_of(said):
     """Copies, the oldest first, by what they are of: a server's name, a directory with commands around it, or `directories` for the others."""
-    if not said["directories"] or not os.path.exists(f"{said['to']}/files/config"):
+    if not said["directories"] or not there_is(said)["files"]:
         return []
     found = json.loads(restic(said["to"], "snapshots", "--json", "--tag=ingot") or "[]") or []
     return [
@@ -352,9 +369,87 @@ def alone(waiting=0):
         yield
 
 
-def mounted(to):
+# --- Where the repositories are -------------------------------------------------------------------------------------------------
+
+
+def elsewhere(on, *words, instance=None):
+    """Asks the host that keeps the backups (backup_store.py). Raises Failed."""
+    env = {"INGOT_INSTANCE": instance} if instance else None
+    return run([SSH, on["login"], shlex.join(words)], env=env)
+
+
+def first_line(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readline().strip()
+    except FileNotFoundError:
+        return None
+
+
+def there_is(said):
+    """Whether there are a full backup, restic's repository and copies in it, and which machine may write."""
+    on = said.get("on")
+    if on:
+        return json.loads(elsewhere(on, "ready", instance=first_line(INSTANCE) or facts.read().get("instance")))
+    return backup_store.ready(said["to"])
+
+
+def withdrawn(said, holder):
+    """Why this machine may not write, in words; None: it may."""
+    own = first_line(INSTANCE)
+    if own is None or holder == own:
+        return None
+    return f"{holder or 'nobody'} has taken the place of this machine, {own}, whose right to write to {said['to']} is withdrawn"
+
+
+def held_by_us(said):
+    """Raises Failed where another machine has taken this one's place."""
+    why = withdrawn(said, there_is(said)["holder"])
+    if why:
+        raise Failed(why)
+
+
+def take(said):
+    """A machine takes its right once in its life, from whoever had it before: one that comes back after another took its place does not get it
+    again. Raises Failed."""
+    instance = facts.read().get("instance")
+    if not instance or (not said.get("on") and not os.access(said["to"], os.W_OK)):
+        return
+    if first_line(INSTANCE) == instance:
+        return held_by_us(said)
+    on = said.get("on")
+    if on:
+        elsewhere(on, "take", instance=instance)
+    else:
+        backup_store.take(f"{said['to']}/holder", instance)
+        os.chmod(f"{said['to']}/holder", 0o644)
+    with open(f"{INSTANCE}.new", "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(f"{instance}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(f"{INSTANCE}.new", INSTANCE)
+
+
+def reach(said):
+    """Waits until the other host, which may be on its way up as this one is, answers. Raises Failed."""
+    on = said.get("on")
+    end = time.monotonic() + REACH
+    while on:
+        try:
+            there_is(said)
+            return
+        except Failed:
+            if time.monotonic() > end:
+                raise
+            time.sleep(2)
+
+
+def mounted(said):
     """A repository beside its volume would fill the root, and go with it."""
-    path = to
+    if said.get("on"):
+        return
+    to = path = said["to"]
     while not os.path.ismount(path):
         path = os.path.dirname(path)
     if path == "/":
@@ -362,7 +457,8 @@ def mounted(to):
 
 
 def run_one(what, said):
-    mounted(said["to"])
+    mounted(said)
+    held_by_us(said)
     if what == "directories":
         return run_directories(said)
     return run_postgresql(what, said["postgresql"])
@@ -370,14 +466,18 @@ def run_one(what, said):
 
 def prepare(said):
     """The repositories and the first backups. A repository of another cluster is refused: it is the only way back to that one."""
-    mounted(said["to"])
-    os.makedirs(said["to"], exist_ok=True)
+    mounted(said)
+    if not said.get("on"):
+        os.makedirs(said["to"], exist_ok=True)
+    reach(said)
+    take(said)
     made = []
     if said.get("postgresql"):
         folder = f"{said['to']}/postgresql"
-        owner = pwd.getpwnam("postgres")
-        os.makedirs(folder, mode=0o750, exist_ok=True)
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        if not said.get("on"):
+            owner = pwd.getpwnam("postgres")
+            os.makedirs(folder, mode=0o750, exist_ok=True)
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
         try:
             pgbackrest("stanza-create")
         except Failed as error:
@@ -390,8 +490,9 @@ def prepare(said):
         if not any(b["type"] == "full" for b in backups_of()):
             made.append(run_postgresql("full", said["postgresql"]))
     if said["directories"]:
-        os.makedirs(f"{said['to']}/files", mode=0o700, exist_ok=True)
-        if not os.path.exists(f"{said['to']}/files/config"):
+        if not said.get("on"):
+            os.makedirs(f"{said['to']}/files", mode=0o700, exist_ok=True)
+        if not there_is(said)["files"]:
             restic(said["to"], "init")
         if not snapshots_of(said):
             made.append(run_directories(said))
@@ -408,11 +509,11 @@ def is_ours(kept):
 
 def prepared(said):
     """Whether prepare() would do nothing, told from what lies there: an apply asks at each run."""
-    backups, snapshots = f"{said['to']}/postgresql/backup/{STANZA}", f"{said['to']}/files/snapshots"
-    full = not said.get("postgresql") or (
-        os.path.isdir(backups) and any(re.fullmatch(r"\d+-\d+F", f) for f in os.listdir(backups)) and is_ours(said["postgresql"])
-    )
-    return bool(full and (not said["directories"] or (os.path.isdir(snapshots) and os.listdir(snapshots))))
+    there = there_is(said)
+    if there["holder"] is None or there["holder"] != first_line(INSTANCE):
+        return False
+    full = not said.get("postgresql") or (there["full"] and is_ours(said["postgresql"]))
+    return bool(full and (not said["directories"] or there["copies"]))
 
 
 def next_after(calendar_text, stamp):
@@ -465,6 +566,9 @@ def late_of(said, found, archive):
 
 
 def list_all(said):
+    why = withdrawn(said, there_is(said)["holder"])
+    if why:
+        return {"postgresql": [], "directories": [], "archive": None, "late": [why]}
     found = listed(said)
     archive = archive_of(said["postgresql"]) if said.get("postgresql") else None
     return {**found, "archive": archive, "late": late_of(said, found, archive)}
@@ -667,9 +771,11 @@ def restore(said):
     request = wanted()
     if request is None:
         return {}
-    mounted(said["to"])
+    mounted(said)
     if "over" in request:
         lay_over(said["to"], request["over"])
+    reach(said)
+    take(said)
     done = {"began": now()}
     if said.get("postgresql"):
         done.update(restore_postgresql(said, request))

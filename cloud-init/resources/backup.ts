@@ -4,9 +4,10 @@ import { durationExpected, durationPattern, secondsIn } from "../../lib/duration
 import { unitPath } from "../../lib/quote.ts";
 import { choice, either, type Infer, integer, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { timerUnit } from "../cron.ts";
-import { type Host, inside, isBelow, type Kind, kind, type Problem, pkg, type State } from "../kind.ts";
+import { type Host, inside, isBelow, type Kind, kind, type Problem, pkg, type State, type StepDraft } from "../kind.ts";
 import { absolutePath } from "../names.ts";
 import { secretRef } from "../value.ts";
+import { accountOf, backupStore, keysOf, onlyThis, sshConfig } from "./backup-store.ts";
 import { database } from "./database.ts";
 import { directory, foldersAbove } from "./directory.ts";
 import { dataIn, unitIn, versionIn } from "./postgresql.ts";
@@ -19,7 +20,19 @@ const calendar = (description: string) =>
 const command = (description: string) => text({ pattern: "^[^\\n]+$", expected: "one line, for `sh`", description });
 
 const schema = object({
-  to: { ...absolutePath, description: "Folder of the repositories, on a volume that holds none of what is backed up" },
+  to: {
+    ...either([
+      absolutePath,
+      object({
+        host: text({
+          pattern: "^[a-z0-9][a-z0-9-]{0,62}$",
+          expected: "the name of a host",
+          description: "A host of the stack with a `backup_store:` for this one",
+        }),
+      }),
+    ]),
+    description: "Folder of the repositories, on a volume that holds none of what is backed up; or another host, which keeps them",
+  },
   password: withDefault(
     { ...secretRef, description: "What the repositories are encrypted with. Keep a copy of it elsewhere: without it they are noise" },
     { secret: "backup", generate: "hex64" },
@@ -100,18 +113,24 @@ const schema = object({
 });
 type Backup = Infer<typeof schema>;
 
+/** Kept by another host. */
+export const isElsewhere = (to: Backup["to"]): to is { host: string } => typeof to !== "string";
+/** Its folder on this host, where it is on this one. */
+const hereIn = ({ to }: Backup): string[] => (isElsewhere(to) ? [] : [to]);
+
 /** pgBackRest's configuration; the postgresql kind archives by it. */
 export const pgbackrestConfig = "/etc/ingot/backup/pgbackrest.conf";
 export const stanza = "main";
-const settingsPath = "/etc/ingot/backup/settings.json";
-const passwordPath = "/etc/ingot/backup/password";
+const folder = "/etc/ingot/backup";
+const settingsPath = `${folder}/settings.json`;
+const passwordPath = `${folder}/password`;
 
 /** Settings of PostgreSQL by which its log is archived. */
 export const archiveSettings = ({ postgresql: kept }: Partial<Backup> = {}): Record<string, string> =>
   kept
     ? {
         archive_mode: "on",
-        archive_command: `pgbackrest --config=${pgbackrestConfig} --stanza=${stanza} archive-push %p`,
+        archive_command: "/usr/lib/ingot/pgbackrest-archive %p",
         archive_timeout: `${kept.archive_seconds}s`,
         wal_level: "replica",
       }
@@ -136,9 +155,30 @@ const volumeOf = (path: string, host: Host): string | undefined =>
     .filter((v) => isBelow(path, v.value.mount))
     .sort((a, b) => b.value.mount.length - a.value.mount.length)[0]?.name;
 
-const conf = (value: Backup, host: Host): (string | { secret: string })[] => [
-  `[global]
-repo1-path=${value.to}/postgresql
+/** How another host keeps them. */
+interface Elsewhere {
+  name: string;
+  address: string;
+  /** The host's folder there. */
+  place: string;
+}
+function elsewhere({ to }: Backup, host: Host): Elsewhere | undefined {
+  if (!isElsewhere(to)) return undefined;
+  const place = `${host.other(to.host)?.get(backupStore)?.value.path ?? ""}/${host.name}`;
+  return { name: to.host, address: host.peers.find((p) => p.name === to.host)?.address ?? "", place };
+}
+
+/**
+ * pgBackRest's configuration where the repository is.
+ * @param cluster address of the host with the cluster, where that is another one
+ */
+export const confOf = (
+  value: Backup,
+  host: Host,
+  { place, cluster }: { place: string; cluster?: string },
+): (string | { secret: string })[] => [
+  `${cluster === undefined ? `# holder: ${place}/holder\n` : ""}[global]
+repo1-path=${place}/postgresql
 repo1-cipher-type=aes-256-cbc
 repo1-cipher-pass=`,
   { secret: value.password.secret },
@@ -149,19 +189,80 @@ compress-type=zst
 start-fast=y
 log-level-console=warn
 log-level-file=off
+${cluster === undefined ? "spool-path=/var/spool/pgbackrest" : `lock-path=${place}/lock\ncmd-ssh=/usr/lib/ingot/backup-ssh`}
+
+[${stanza}]
+pg1-path=${dataIn(host)}
+pg1-socket-path=/run/postgresql
+${cluster === undefined ? "" : `pg1-host=${cluster}\npg1-host-user=postgres\n`}`,
+];
+
+/** The same where the cluster is, and the repository is not. */
+const clusterConf = (host: Host, { address }: Elsewhere): string => `[global]
+repo1-host=${address}
+repo1-host-user=${accountOf(host.name)}
+cmd-ssh=/usr/lib/ingot/backup-ssh
+compress-type=zst
+log-level-console=warn
+log-level-file=off
 spool-path=/var/spool/pgbackrest
 
 [${stanza}]
 pg1-path=${dataIn(host)}
 pg1-socket-path=/run/postgresql
-`,
-];
+`;
+
+function elsewhereProblems(name: string, host: Host): Problem[] {
+  const wrong = (message: string, hint: string): Problem[] => [{ code: "ING1462", path: ["to", "host"], message, hint }];
+  if (name === host.name) return wrong(`${name} is this host itself: the backups would go with it`, "name another host of the stack");
+  const other = host.other(name);
+  if (!other) return wrong(`the stack has no host \`${name}\``, "name a host with a `backup_store:`");
+  if (host.address === undefined || other.address === undefined)
+    return wrong(`${host.address === undefined ? host.name : name} has no \`address:\` by which the two reach each other`, "give both one");
+  const store = other.get(backupStore)?.value;
+  if (!store?.of.includes(host.name))
+    return wrong(`${name} keeps no backups of ${host.name}`, `write \`backup_store: { path: …, of: [${host.name}] }\` there`);
+  return [];
+}
+
+/** The ways between the host and the store's. */
+function waysOf(value: Backup, host: Host, { name, address }: Elsewhere): StepDraft[] {
+  const rendered = (file: string, parts: (string | { secret: string })[], mode: string, owner?: string): StepDraft => ({
+    part: file,
+    action: "file",
+    args: { path: `${folder}/${file}`, mode, ...(owner !== undefined && { owner }), source: { render: { format: "text", value: parts } } },
+  });
+  const own = value.postgresql ? "postgres" : undefined;
+  return [
+    rendered("key", [{ secret: keysOf(host.name).host }, "\n"], "0400", own),
+    rendered("known_hosts", [`${address} `, { secret: `${name}/ssh-host-key.pub` }, "\n"], "0644"),
+    ...(value.postgresql
+      ? [
+          rendered("store_keys", [{ secret: `${keysOf(host.name).store}.pub` }, "\n"], "0644"),
+          {
+            part: "sshd",
+            action: "file",
+            args: {
+              path: "/etc/ssh/sshd_config.d/ingot-backup.conf",
+              mode: "0644",
+              source: {
+                render: {
+                  format: "text" as const,
+                  value: [onlyThis(`User postgres Address ${address}`, `${folder}/store_keys`, "/usr/lib/ingot/backup_store.py cluster")],
+                },
+              },
+            },
+          },
+        ]
+      : []),
+  ];
+}
 
 const programUnit = (description: string, what: string, value: Backup): string =>
   [
     "[Unit]",
     `Description=${description}`,
-    `RequiresMountsFor=${unitPath(value.to)}`,
+    ...hereIn(value).map((path) => `RequiresMountsFor=${unitPath(path)}`),
     "",
     "[Service]",
     "Type=oneshot",
@@ -198,7 +299,7 @@ export const backup: Kind<Backup> = kind({
   key: "backup",
   shape: "one",
   summary:
-    "Backups of what the host holds: its PostgreSQL by pgBackRest (full and differential, and the log of transactions as it is written), directories and what other servers keep by restic, both encrypted. `ingot backup` makes one now, `ingot backups` says what there is and whether one is late, `ingot rebuild` makes the host anew from them. The repository is on a volume of its own; another host or S3 as its place is not there yet.",
+    "Backups of what the host holds: its PostgreSQL by pgBackRest (full and differential, and the log of transactions as it is written), directories and what other servers keep by restic, both encrypted. `ingot backup` makes one now, `ingot backups` says what there is and whether one is late, `ingot rebuild` makes the host anew from them. The repositories are on a volume of their own, or on another host of the stack (`backup_store:`); S3 as their place is not there yet. One machine at a time may write to them: a rebuild gives that right to the new one, and the old one, should it come back, is refused.",
   schema,
   examples: [
     "image: inloop\nvolumes:\n  data: { mount: /srv/data, size: 20GiB }\n  backup: { mount: /srv/backup, size: 40GiB }\npostgresql: { data: /srv/data/postgresql }\nroles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\ndirectories:\n  /srv/data/media: {}\nbackup:\n  to: /srv/backup\n  postgresql: { archive_seconds: 5, tables: [{ database: shop, table: orders }] }\n  directories: [/srv/data/media]\n  every: '*:0/15'\n",
@@ -208,9 +309,10 @@ export const backup: Kind<Backup> = kind({
   after: ({ value }, host) => [
     ...host
       .all(volume)
-      .filter((v) => [value.to, dataIn(host), ...copied(value, host)].some((path) => isBelow(path, v.value.mount)))
+      .filter((v) => [...hereIn(value), dataIn(host), ...copied(value, host)].some((path) => isBelow(path, v.value.mount)))
       .map((v) => v.id),
-    ...foldersAbove(value.to, host),
+    ...hereIn(value).flatMap((path) => foldersAbove(path, host)),
+    ...(isElsewhere(value.to) ? ["hostname"] : []),
   ],
   problems: ({ value }, host): Problem[] => {
     const problems: Problem[] = [];
@@ -234,7 +336,9 @@ export const backup: Kind<Backup> = kind({
         message: `tables are counted at one point, with nobody writing to them, which is possible in one database: ${tables[0]?.database} or ${tables[other]?.database}`,
         hint: "leave those of one of the two out: their rows are backed up all the same",
       });
-    const place = volumeOf(value.to, host);
+    const { to } = value;
+    if (isElsewhere(to)) return [...problems, ...elsewhereProblems(to.host, host)];
+    const place = volumeOf(to, host);
     const held = [
       ...(value.postgresql ? [{ what: "PostgreSQL", path: dataIn(host) }] : []),
       ...copied(value, host).map((path) => ({ what: path, path })),
@@ -244,14 +348,14 @@ export const backup: Kind<Backup> = kind({
       problems.push({
         code: "ING1461",
         path: ["to"],
-        message: `${value.to} is on no volume: the backups would go with the machine`,
+        message: `${to} is on no volume: the backups would go with the machine`,
         hint: "declare a volume that is mounted there, or above it",
       });
     else if (beside)
       problems.push({
         code: "ING1461",
         path: ["to"],
-        message: `${value.to} is on the volume ${place}, as ${beside.what} is: one lost disk would take both`,
+        message: `${to} is on the volume ${place}, as ${beside.what} is: one lost disk would take both`,
         hint: "give the backups a volume of their own",
         related: { id: `volume/${place}`, message: "it is declared here" },
       });
@@ -272,16 +376,27 @@ export const backup: Kind<Backup> = kind({
       ...host.all(repository).map((r) => r.id),
       ...value.servers,
     ];
+    const there = elsewhere(value, host);
     const unit = (name: string, suffix: string) => `/etc/systemd/system/${name}.${suffix}`;
     return {
-      secrets: [{ name: value.password.secret, generate: value.password.generate }],
+      secrets: [
+        { name: value.password.secret, generate: value.password.generate },
+        ...(there
+          ? [
+              { name: keysOf(host.name).host, generate: "ssh-ed25519" as const },
+              { name: `${keysOf(host.name).store}.pub`, generate: "ssh-public" as const },
+              { name: `${there.name}/ssh-host-key.pub`, generate: "ssh-public" as const },
+            ]
+          : []),
+      ],
       files: [
         {
           path: settingsPath,
           mode: "0644",
           content: `${JSON.stringify(
             {
-              to: value.to,
+              to: there?.place ?? value.to,
+              ...(there && { on: { host: there.name, login: `${accountOf(host.name)}@${there.address}` } }),
               directories: paths,
               held: heldOf(value, host),
               keep: value.keep,
@@ -301,6 +416,7 @@ export const backup: Kind<Backup> = kind({
             1,
           )}\n`,
         },
+        ...(there ? [{ path: `${folder}/ssh_config`, mode: "0644" as const, content: sshConfig(folder) }] : []),
         ...times.flatMap(({ name, what, at, description }) => [
           { path: unit(name, "service"), mode: "0644" as const, content: programUnit(description, what, value) },
           {
@@ -342,7 +458,12 @@ export const backup: Kind<Backup> = kind({
                   path: pgbackrestConfig,
                   owner: "postgres",
                   mode: "0400",
-                  source: { render: { format: "text" as const, value: conf(value, host) } },
+                  source: {
+                    render: {
+                      format: "text" as const,
+                      value: there ? [clusterConf(host, there)] : confOf(value, host, { place: String(value.to) }),
+                    },
+                  },
                 },
               },
             ]
@@ -356,6 +477,7 @@ export const backup: Kind<Backup> = kind({
             source: { render: { format: "text" as const, value: [{ secret: value.password.secret }] } },
           },
         },
+        ...(there ? waysOf(value, host, there) : []),
         // Only on a machine that was launched to be what another was (facts.py, `restore`); elsewhere there is nothing to do.
         { part: "restore", action: "restore", args: { settings: settingsPath }, timeoutSeconds: 21600 },
         {

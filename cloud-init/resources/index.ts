@@ -4,6 +4,7 @@ import type { Kind } from "../kind.ts";
 import { application } from "./application.ts";
 import { archive } from "./archive.ts";
 import { backup } from "./backup.ts";
+import { backupStore } from "./backup-store.ts";
 import { certificate } from "./certificate.ts";
 import { check } from "./check.ts";
 import { clock } from "./clock.ts";
@@ -66,6 +67,7 @@ export const kinds: readonly Kind[] = [
   archive,
   packageKind,
   backup,
+  backupStore,
   postgresql,
   role,
   database,

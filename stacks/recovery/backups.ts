@@ -6,7 +6,10 @@ import type { Connection, Machine } from "../target.ts";
 
 /** What a host's `backup:` comes to (cloud-init/resources/backup.ts writes it). */
 export interface BackupSettings {
+  /** Folder of the repositories. */
   to: string;
+  /** The host that has the folder, where it is another one. */
+  on?: { host: string; login: string };
   /** All paths that are copied; those among them that are held still meanwhile, or have commands around it. */
   directories: string[];
   held: { name: string; paths: string[]; before?: string; after?: string }[];

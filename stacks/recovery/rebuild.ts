@@ -95,6 +95,36 @@ export function settingsFor(plan: HostPlan): BackupSettings {
 export const nearest = ({ volumes }: HostPlan, path: string): VolumePlan | undefined =>
   volumes.filter((v) => isBelow(path, v.mount)).sort((a, b) => b.mount.length - a.mount.length)[0];
 
+/** The host's volume with the repositories, where they are on this host. */
+const repositoryOf = (plan: HostPlan, { on, to }: BackupSettings): VolumePlan | undefined => (on ? undefined : nearest(plan, to));
+
+/** Why the host with the backups cannot give them; undefined: it can, or can once it is launched beside this one. */
+async function storeLost(
+  project: Project,
+  target: Target,
+  stack: StackPlan,
+  { to }: BackupSettings,
+  name: string,
+): Promise<{ because: string; hint: string } | undefined> {
+  const machines = await target.find(stack.stack);
+  const machine = machines.find((m) => m.host === name);
+  if (machine?.state === "running") return undefined;
+  const hint = `ingot doctor ${stack.stack}`;
+  // It comes with the others.
+  if (machines.some((m) => m.state === "running"))
+    return { because: `its machine ${machine ? `is ${machine.state}` : "is not there"}`, hint };
+  const store = stack.hosts.find((h) => h.host === name);
+  const volume = store && nearest(store, to);
+  if (!volume) return { because: "it has no volume for them", hint };
+  const health = await healthOf(volumeFile(project, stack.stack, name, volume.name));
+  if (health === "healthy") return undefined;
+  const file = volumeFile(project, stack.stack, name, volume.name);
+  return {
+    because: `its volume ${volume.name} is ${health === "missing" ? "empty" : "broken"}`,
+    hint: `bring ${file} back, or a copy of it`,
+  };
+}
+
 /** What is in the backups: paths; and what of it is on a volume. */
 const held = ({ directories, postgresql }: BackupSettings): string[] => [...directories, ...(postgresql ? [postgresql.data] : [])];
 /** What is on no volume. */
@@ -153,9 +183,22 @@ export async function fence(target: Target, rebuild: Rebuild): Promise<void> {
  * Looks at the host's disks, which nobody uses now, and puts away what is not to be used again; nothing is deleted.
  * @throws RefusedError when the repository itself is lost
  */
-export async function chooseSource(project: Project, plan: HostPlan, rebuild: Rebuild, progress: Progress): Promise<Source> {
+export async function chooseSource(
+  project: Project,
+  target: Target,
+  stack: StackPlan,
+  plan: HostPlan,
+  rebuild: Rebuild,
+  progress: Progress,
+): Promise<Source> {
   const settings = settingsFor(plan);
-  const repository = nearest(plan, settings.to);
+  const repository = repositoryOf(plan, settings);
+  const lostStore = settings.on && (await storeLost(project, target, stack, settings, settings.on.host));
+  if (lostStore !== undefined)
+    throw new RefusedError(
+      `the backups of ${plan.stack}/${plan.host} are on ${settings.on?.host}, and ${lostStore.because}`,
+      lostStore.hint,
+    );
   const source: Source = { attached: [], restored: [], empty: [] };
   const homeless = homelessOf(plan, settings);
   if (homeless.length) source.restored.push({ volume: "the machine's own disk", because: `${homeless.join(", ")} went with it` });
@@ -204,7 +247,7 @@ export async function foreseen(
       const from = paths.length
         ? `would be restored from the backups (${paths.join(", ")})`
         : "would be new and empty: nothing of it is backed up";
-      if (volume.name === nearest(plan, settings.to)?.name) return `volume ${volume.name}: holds the backups, and is attached`;
+      if (volume.name === repositoryOf(plan, settings)?.name) return `volume ${volume.name}: holds the backups, and is attached`;
       if (at !== undefined && paths.length) return `volume ${volume.name}: put aside, and restored as it was at ${at}`;
       // One that a machine writes to cannot be looked at.
       if (off.length) return `volume ${volume.name}: looked at once the machine is off; where it is broken it ${from}`;
@@ -214,6 +257,7 @@ export async function foreseen(
         : `volume ${volume.name}: ${health === "missing" ? "there is nothing on it" : "broken"}; it ${from}`;
     }),
   );
+  const lostStore = settings.on && (await storeLost(project, target, stack, settings, settings.on.host));
   const known = machines.find((m) => m.host === plan.host);
   const homeless = homelessOf(plan, settings);
   return [
@@ -227,6 +271,11 @@ export async function foreseen(
       : others.length
         ? `fence: it does not run; ${others.map((m) => m.host).join(", ")} would run on`
         : "fence: no machine of the stack runs",
+    ...(settings.on
+      ? [
+          `source: the backups on ${settings.on.host}${lostStore ? `, but ${lostStore.because}: it would be refused` : ", where the old machine's right to write ends"}`,
+        ]
+      : []),
     ...volumes,
     ...(homeless.length
       ? [`${homeless.join(", ")}: on no volume, so it goes with the machine and would be restored from the backups`]

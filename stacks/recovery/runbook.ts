@@ -165,7 +165,13 @@ function restoreCommands(plan: HostPlan): string[] {
   if (!settings) return [];
   const config = "/etc/ingot/backup/pgbackrest.conf";
   return [
-    `# the volume with the backups is mounted, and holds them: ls ${settings.to}`,
+    ...(settings.on
+      ? [
+          `# the backups are on ${settings.on.host}: bring them here, with the configuration, which is less then by the lines pg1-host, lock-path and cmd-ssh`,
+          `rsync -a root@${settings.on.login.split("@").at(-1)}:${settings.to}/ ${settings.to}/ && chown -R postgres: ${settings.to}/postgresql`,
+          `ssh root@${settings.on.login.split("@").at(-1)} cat /etc/ingot/backup-store/${plan.host}/pgbackrest.conf | grep -Ev '^(pg1-host|lock-path|cmd-ssh)' >${config}`,
+        ]
+      : [`# the volume with the backups is mounted, and holds them: ls ${settings.to}`]),
     ...(settings.postgresql
       ? [
           `install -d -o postgres -g postgres -m 0700 ${shell(settings.postgresql.data)}`,
@@ -251,7 +257,7 @@ function hostPages(stack: StackPlan, plan: HostPlan, image: ImageFacts | undefin
           ? [
               [
                 "backups",
-                `on the volume mounted at ${settings.to}, encrypted with the secret ${plan.secrets.find((s) => s.resource === "backup")?.name}`,
+                `${settings.on ? `on ${settings.on.host}, in ${settings.to}` : `on the volume mounted at ${settings.to}`}, encrypted with the secret ${plan.secrets.find((s) => s.resource === "backup")?.name}`,
               ],
             ]
           : []),

@@ -1,0 +1,159 @@
+// A host whose backups are kept by another one: lost with its machine and all its volumes, it is rebuilt from there; and when its old machine comes
+// back, that one may not write there any more.
+import { spawn } from "node:child_process";
+import { copyFileSync, existsSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { toolFolder } from "../../lib/paths.ts";
+import { asRoot, run } from "../../lib/run.ts";
+import type { Backups } from "../../stacks/recovery/backups.ts";
+import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { type TestProject, testProject } from "./project.ts";
+
+const test = suite("backups on another host");
+let project: TestProject;
+const on = async (host: string, script: string): Promise<string> => {
+  const { code, stdout, stderr } = await project.on(`kept-store/${host}`, script);
+  assert.is(code, 0, `${script}\n${stdout}${stderr}`);
+  return stdout.trim();
+};
+const sql = (text: string) => on("db", `cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 shop`);
+const backups = async () => ((await project.json(["backups", "kept-store"])) as Backups[])[0] as Backups;
+const machine = () => join(project.folder, ".ingot/machines/kept-store/db");
+const disk = () => join(project.folder, ".ingot/volumes/kept-store/db/data.img");
+const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+/** As root, in the folder of the host's machine. */
+const inMachine = (script: string) => run(asRoot(["sh", "-euc", `cd "$0" && ${script}`, machine()]));
+
+async function powerFails(): Promise<void> {
+  const [pid] = readFileSync(join(machine(), "run/leader"), "utf8").split(" ");
+  spawn("kill", ["-9", String(pid)]);
+  for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await wait(100);
+}
+
+test.before(async () => {
+  project = await testProject(["inloop"]);
+  copyFileSync(join(toolFolder, "tests/e2e/kept-store.yaml"), join(project.folder, "stacks/kept-store.yaml"));
+  const { code, stdout, stderr } = await project.ingot(["up", "kept-store"]);
+  assert.is(code, 0, stdout + stderr);
+  await sql(
+    "create table orders (id int primary key); alter table orders owner to shop; insert into orders select generate_series(1,1000);",
+  );
+  await on("db", "echo picture >/srv/data/media/one && chown www-data: /srv/data/media/one && chmod 0640 /srv/data/media/one");
+});
+test.after(async () => {
+  await project?.remove();
+});
+
+test("backups are made and listed, none is late; a second apply changes nothing", async () => {
+  for (const what of [["--full"], []]) {
+    const { code, stdout, stderr } = await project.ingot(["backup", "kept-store/db", ...what]);
+    assert.is(code, 0, stdout + stderr);
+  }
+  const found = await backups();
+  assert.equal(found.late, []);
+  assert.is(found.postgresql.at(-1)?.error, false);
+  assert.is(found.directories.length > 0, true);
+  const applied = (await project.json(["apply", "kept-store"])) as { hosts: { steps: { step: string; outcome: string }[] }[] };
+  assert.equal(
+    applied.hosts.flatMap((h) => h.steps.filter((s) => s.outcome !== "unchanged")),
+    [],
+  );
+});
+
+test("what is kept there cannot be read without the password, and its files are the account's alone", async () => {
+  assert.is(await on("vault", "grep -rls -e picture -e generate_series /srv/backups | wc -l"), "0");
+  assert.is(await on("vault", "find /srv/backups/db ! -user backup-db | wc -l; stat -c %U:%a /srv/backups/db"), "0\nbackup-db:700");
+});
+
+test("the host's key gets it no shell there, no other program, no port, and no configuration of its own", async () => {
+  const asked = async (what: string) =>
+    (await project.on("kept-store/db", `/usr/lib/ingot/backup-ssh backup-db@10.1.8.1 ${what} 2>&1`)).stdout.trim();
+  for (const [words, answer] of [
+    ["id", /^refused: nothing that is done here/],
+    ["'run backup --type=full --repo1-path=/tmp'", /^refused: options that are not to be given/],
+    ["'run backup --cmd-ssh=/bin/sh'", /^refused: options/],
+    ["'pgbackrest --remote-type=repo --repo1-path=/etc archive-get:remote'", /^refused: --repo1-path=\/etc is not to be given/],
+    ["'pgbackrest --remote-type=repo --stanza=main stanza-delete'", /^refused: no remote/],
+    ["'sh; id'", /^refused/],
+  ] as const)
+    assert.match(await asked(words), answer, words);
+  const forwarded = await project.on(
+    "kept-store/db",
+    "timeout 20 /usr/lib/ingot/backup-ssh -o ExitOnForwardFailure=yes -R 9999:127.0.0.1:22 backup-db@10.1.8.1 ready 2>&1",
+  );
+  assert.is.not(forwarded.code, 0);
+  assert.match(forwarded.stdout, /forwarding failed/);
+  // The other way round, the store's key is for backups of the cluster alone.
+  const back = await project.on(
+    "kept-store/vault",
+    "runuser -u backup-db -- /usr/lib/ingot/backup-ssh postgres@10.1.8.2 'psql -c select' 2>&1; runuser -u backup-db -- /usr/lib/ingot/backup-ssh root@10.1.8.2 id 2>&1",
+  );
+  assert.match(back.stdout, /^refused: only a backup of the cluster\n.*Permission denied/s);
+});
+
+let old: string;
+test("the machine and all its volumes are lost: it comes back from the other host, which runs on", async () => {
+  const before = (await project.json(["status", "kept-store"])) as { host: string; instance: string }[];
+  await sql("insert into orders select generate_series(1001,1500)");
+  await wait(8000);
+  await powerFails();
+  // Kept for the test after this one, as what comes back when somebody switches it on again.
+  old = join(project.folder, "old");
+  await inMachine(`mkdir "${old}" && cp -a upper facts seed machine.json "${old}" && mv "${disk()}" "${old}/data.img"`);
+  const foreseen = await project.ingot(["rebuild", "kept-store/db", "--dry-run"]);
+  assert.match(foreseen.stdout, /^source: the backups on vault, where the old machine's right to write ends$/m);
+  assert.match(foreseen.stdout, /^fence: it does not run; vault would run on$/m);
+  const { code, stdout, stderr } = await project.ingot(["rebuild", "kept-store/db", "--json"]);
+  assert.is(code, 0, stdout + stderr);
+  const result = JSON.parse(stdout) as Rebuild & { restored: { rows?: { same: Record<string, { rows: number }> } } };
+  assert.equal(result.source?.attached, []);
+  assert.is(result.restored.rows?.same["shop:orders"]?.rows, 1000);
+  assert.is(await sql("select count(*) from orders"), "1500");
+  assert.is(
+    await on("db", "cat /srv/data/media/one; stat -c %U:%G:%a /srv/data/media/one /srv/data/media"),
+    "picture\nwww-data:www-data:640\nwww-data:www-data:750",
+  );
+  assert.is(await sql("select pg_is_in_recovery(), timeline_id from pg_control_checkpoint()"), "f|2");
+  assert.equal((await backups()).late, []);
+  const after = (await project.json(["status", "kept-store"])) as { host: string; instance: string }[];
+  const instance = (all: typeof after, host: string) => all.find((m) => m.host === host)?.instance;
+  assert.is(instance(after, "vault"), instance(before, "vault"));
+  assert.is.not(instance(after, "db"), instance(before, "db"));
+});
+
+test("the old machine comes back after another took its place: what it archives is refused, and the backups stay as they are", async () => {
+  await powerFails();
+  // In the new one's place on this computer: the old root, the old disk, and who it was.
+  await inMachine(
+    `umount root && rm -rf upper work facts seed && mv "${old}"/upper "${old}"/facts "${old}"/seed "${old}"/machine.json . && mkdir work && mv "${disk()}" "${old}/new.img" && mv "${old}/data.img" "${disk()}" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root`,
+  );
+  const sums = () => on("vault", "cd /srv/backups/db && find . -type f ! -path './lock/*' -exec sha256sum {} + | sort | sha256sum");
+  const before = await sums();
+  await project.ingot(["start", "kept-store"]);
+  await sql("insert into orders select max(id)+1 from orders; select pg_switch_wal()");
+  let refused = "";
+  for (let i = 0; i < 60 && !/[1-9]/.test(refused); i++) {
+    await wait(1000);
+    refused = await sql("select failed_count from pg_stat_archiver where last_archived_wal is null");
+  }
+  assert.match(refused, /^[1-9]/);
+  assert.match(
+    await on("db", "cat /var/log/postgresql/*.log | tail -n 50"),
+    /has taken the place of kept-store-db-\w+, whose right to write here is withdrawn/,
+  );
+  const backup = await project.ingot(["backup", "kept-store/db", "--full"]);
+  assert.is(backup.code, 1);
+  assert.match(backup.stderr, /has taken the place of this machine/);
+  const listed = await project.ingot(["backups", "kept-store"]);
+  assert.is(listed.code, 1);
+  assert.match(listed.stdout, /LATE kept-store\/db: kept-store-db-\w+ has taken the place of this machine, kept-store-db-\w+, whose right/);
+  assert.is(await sums(), before);
+  // Applying does not give the right back either.
+  assert.is((await project.ingot(["apply", "kept-store/db"])).code, 1);
+  assert.is(await sums(), before);
+  rmSync(join(old, "new.img"));
+});
+
+test.run();
