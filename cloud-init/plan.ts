@@ -200,12 +200,14 @@ export interface MachineFacts {
   report?: string;
 }
 
-/** What is restored: all of it, as late as can be, or as it was at a time. */
+/** What is restored: all of it, as late as can be, or as it was at a time, or in a backup. */
 export interface Restore {
   /** ISO 8601, to the second. */
   at?: string;
   /** In a drill: a folder of the machine, in which are production's repositories to be read. The machine's own lie over them. */
   over?: string;
+  /** pgBackRest's label; of a host without PostgreSQL, restic's short id. */
+  backup?: string;
 }
 
 /** The part of the facts that Ingot's side knows on EC2: JSON in an SSM parameter, made by Terraform (volume ids) and readable to the host. */

@@ -20,7 +20,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   const made: (Made & { host: string })[] = [];
   for (const { host, settings } of hosts) {
     const machine = await machineOf(io, target, plan.stack, host.host);
-    const wanted = Object.keys(settings.times).filter((what) => what !== (values.full ? "differential" : "full"));
+    const wanted = Object.keys(settings.times).filter((what) => !["incremental", values.full ? "differential" : "full"].includes(what));
     for (const what of wanted)
       made.push({
         host: host.host,

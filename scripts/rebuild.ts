@@ -8,6 +8,7 @@ import { gather, prepare } from "../stacks/launch.ts";
 import { backUp, backupSettings } from "../stacks/recovery/backups.ts";
 import { dependentsOf } from "../stacks/recovery/dependents.ts";
 import {
+  asked,
   beside,
   chooseSource,
   fence,
@@ -29,18 +30,23 @@ export const help = `Brings a lost host back: the old machine is powered off and
 from the backups (\`backup:\` of the host); the new machine has the image and the secrets of the old one; it is backed up at once, and verified.
 The stack's other machines run on (on \`container\`). What depends on the host there rests meanwhile: its services are stopped, its sites answer 503.
 
-  ingot rebuild <stack>[/<host>] [--at <time>] [--dry-run]
+  ingot rebuild <stack>[/<host>] [--at <time> | --backup <name>] [--dry-run]
 
---at 2026-11-24T10:30:00Z: as it was then, also where nothing is lost. Disks that are not used any more are put aside, never deleted.
+--at 2026-11-24T10:30:00Z: as it was then, also where nothing is lost. --backup 20261124-030000F: as it was in that backup, by the names that \`ingot backups\`
+lists. Disks that are not used any more are put aside, never deleted.
 --dry-run: says what would be done and what would be lost. On \`vm\`, and where another host has failed, all hosts are launched anew, with their data.
 A rebuild that is stopped is gone on with by the same command.`;
 
 export async function main(args: string[], io: Io): Promise<number> {
-  const options = { at: { type: "string" }, "dry-run": { type: "boolean" } } as const;
+  const options = { at: { type: "string" }, backup: { type: "string" }, "dry-run": { type: "boolean" } } as const;
   const { positionals, values } = parseArgs({ args, allowPositionals: true, options });
-  const usage = "ingot rebuild <stack>[/<host>] [--at <time>] [--dry-run]";
+  const usage = "ingot rebuild <stack>[/<host>] [--at <time> | --backup <name>] [--dry-run]";
   const { stack: given, host: one } = splitName(only(positionals, "host", usage));
-  const at = values.at === undefined ? undefined : instant(values.at, usage);
+  if (values.at !== undefined && values.backup !== undefined) throw new UsageError("a backup has its time: --at or --backup", usage);
+  const past = {
+    ...(values.at !== undefined && { at: instant(values.at, usage) }),
+    ...(values.backup !== undefined && { backup: values.backup }),
+  };
   if (io.on === "aws")
     throw new RefusedError(
       "on EC2 nothing is rebuilt from backups yet",
@@ -51,17 +57,17 @@ export async function main(args: string[], io: Io): Promise<number> {
   settingsFor(host);
   const target = await targetOf(io, given);
   if (values["dry-run"]) {
-    const lines = await foreseen(io.project, target, plan, host, at, dependentsOf(model, plan, host.host));
+    const lines = await foreseen(io.project, target, plan, host, past, dependentsOf(model, plan, host.host));
     io.print(io.json ? JSON.stringify({ stack: plan.stack, host: host.host, would: lines }, null, 2) : lines.join("\n"));
     return 0;
   }
   const lease = await lock(`rebuild ${io.project.folder} ${plan.stack}`, `rebuild ${plan.stack}/${host.host}`);
   try {
     const begun = unfinished(io.project, plan.stack, host.host);
-    if (begun && begun.at !== at)
+    if (begun && asked(begun) !== asked(past))
       throw new RefusedError(
-        `a rebuild of ${plan.stack}/${host.host}${begun.at ? ` --at ${begun.at}` : ""} was begun ${begun.began} and has not ended`,
-        `go on with it: ingot rebuild ${plan.stack}/${host.host}${begun.at ? ` --at ${begun.at}` : ""}`,
+        `a rebuild of ${plan.stack}/${host.host}${asked(begun)} was begun ${begun.began} and has not ended`,
+        `go on with it: ingot rebuild ${plan.stack}/${host.host}${asked(begun)}`,
       );
     if (begun) io.progress.say(`going on with the rebuild that was begun ${begun.began}`);
     const machines = begun ? [] : await target.find(plan.stack);
@@ -69,7 +75,7 @@ export async function main(args: string[], io: Io): Promise<number> {
     const rebuild: Rebuild = begun ?? {
       stack: plan.stack,
       host: host.host,
-      ...(at !== undefined && { at }),
+      ...past,
       began: new Date().toISOString(),
       images: Object.fromEntries(
         plan.hosts.flatMap((h) => machines.filter((m) => m.host === h.host).map((m) => [h.image.name, m.imageDigest] as const)),
@@ -104,7 +110,10 @@ async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
     if (others.length) await target.one?.end(rebuild.stack, rebuild.host);
     else await target.down(rebuild.stack);
     const prepared = await prepare(project, findStack(project, given), target, progress, { pinned: rebuild.images, meant: () => true });
-    const restore = rebuild.at === undefined ? {} : { at: rebuild.at };
+    const restore = {
+      ...(rebuild.at !== undefined && { at: rebuild.at }),
+      ...(rebuild.backup !== undefined && { backup: rebuild.backup }),
+    };
     const wanted = rebuild.source?.restored.length;
     const hosts = prepared.hosts.map((h) => (h.plan.host === rebuild.host && wanted ? { ...h, restore } : h));
     const own = hosts.filter((h) => h.plan.host === rebuild.host);
@@ -119,7 +128,7 @@ async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
         : await gather(`first boot of ${rebuild.stack}`, prepared.plan.hosts, target.up(prepared.plan, hosts), progress);
     if (activated(outcomes)) return;
     sayFailures(prepared.model, prepared.plan, outcomes);
-    const again = `ingot rebuild ${rebuild.stack}/${rebuild.host}`;
+    const again = `ingot rebuild ${rebuild.stack}/${rebuild.host}${asked(rebuild)}`;
     throw new RefusedError(`${rebuild.stack}/${rebuild.host} did not come up`, `mend what is said above, then go on: ${again}`);
   });
   await step("follow", async () => {
@@ -129,7 +138,7 @@ async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
     const { plan } = load(given, io);
     const host = hostOf(plan, rebuild.host);
     const machine = await machineOf(io, target, rebuild.stack, rebuild.host);
-    for (const what of Object.keys(backupSettings(host)?.times ?? {}).filter((w) => w !== "differential"))
+    for (const what of Object.keys(backupSettings(host)?.times ?? {}).filter((w) => !["differential", "incremental"].includes(w)))
       await during(progress, `${what} backup`, () => backUp(machine, target.connect(machine), what));
   });
   await step("verify", async () => {

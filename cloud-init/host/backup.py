@@ -2,7 +2,7 @@
 """Backups of this host, by what /etc/ingot/backup/settings.json says (cloud-init/resources/backup.ts). Called by its timers, by the actions
 backup.sh and restore.sh, and by `ingot backup`, `backups` and `rebuild` through exec.
 
-  backup.py run full|differential|directories   makes one; prints what it made as JSON
+  backup.py run full|differential|incremental|directories   makes one; prints what it made as JSON
   backup.py list                                what there is, up to when a restore would reach, and what is late, as JSON
   backup.py in-time                             says what is late, and fails when something is
   backup.py heartbeat                           writes a row every few seconds, for as long as it lives
@@ -167,12 +167,16 @@ def marked(kept):
 
 def run_postgresql(kind, kept):
     began = time.monotonic()
-    pgbackrest("backup", f"--type={ {'full': 'full', 'differential': 'diff'}[kind] }")
+    pgbackrest("backup", f"--type={ {'full': 'full', 'differential': 'diff', 'incremental': 'incr'}[kind] }")
     backup = backups_of()[-1]
     point, rows = marked(kept)
     # What is not in the repository is in no backup: the point's own piece of the log, too.
     pgbackrest("check")
     pgbackrest("annotate", f"--set={backup['label']}", f"--annotation=point={point}", f"--annotation=rows={json.dumps(rows, separators=(',', ':'))}")
+    # For a rebuild, which cannot ask pgBackRest of a disk that no machine has: whether a volume has room for it.
+    if not settings().get("on"):
+        with open(f"{settings()['to']}/sizes.json", "w", encoding="utf-8") as file:
+            json.dump({"postgresql": backup["bytes"]}, file)
     return {"what": kind, "label": backup["label"], "point": point, "rows": rows, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -550,7 +554,9 @@ def late_of(said, found, archive):
         judge("full", max(full, default=None))
         # A full one is a differential one as well.
         if full:
-            judge("differential", max(b["ended"] for b in found["postgresql"]))
+            judge("differential", max(b["ended"] for b in found["postgresql"] if b["type"] != "incr"))
+            if "incremental" in said["times"]:
+                judge("incremental", max(b["ended"] for b in found["postgresql"]))
         if archive["failing"]:
             late.append("PostgreSQL's log is not archived: pgBackRest fails at it")
         elif archive["late_seconds"] > 2 * kept["archive_seconds"] + 60:
@@ -594,6 +600,34 @@ def choose(entries, end, at, what):
     return fit[-1]
 
 
+def time_in(said, request):
+    """Up to when is restored, seconds since 1970; None: as late as can be. Raises Failed where a backup that is named is not there."""
+    if "backup" not in request:
+        return seconds_of(request["at"]) if "at" in request else None
+    name = request["backup"]
+    there = {b["label"]: b["ended"] for b in backups_of()} if said.get("postgresql") else {s["id"]: s["at"] for s in snapshots_of(said)}
+    if name not in there:
+        raise Failed(f"there is no backup {name}; there are {', '.join(there) or 'none'}; nothing was changed")
+    return there[name]
+
+
+def room_for(size):
+    """Bytes that a cluster of this size wants, with its log while it is recovered."""
+    return round(size * 1.1) + (128 << 20)
+
+
+def has_room(data, backup):
+    place = data
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    free = os.statvfs(place).f_bfree * os.statvfs(place).f_frsize
+    if free < room_for(backup["bytes"]):
+        raise Failed(
+            f"{place} has room for {free >> 20} MiB, and PostgreSQL of the backup {backup['label']} wants {room_for(backup['bytes']) >> 20} MiB: "
+            "give its volume a larger `size:`; nothing was changed"
+        )
+
+
 def restore_postgresql(said, request):
     kept = said["postgresql"]
     data = kept["data"]
@@ -603,10 +637,14 @@ def restore_postgresql(said, request):
     # What an interrupted restore left bears pgBackRest's own manifest until it is whole.
     if begun and not any(os.path.exists(f"{data}/{f}") for f in ("backup.manifest", "recovery.signal")):
         raise Failed(f"{data} is neither empty nor a cluster; nothing was changed")
-    at = seconds_of(request["at"]) if "at" in request else None
+    at = time_in(said, request)
+    named = "backup" in request
     backup = choose(backups_of(), lambda b: b["ended"], at, "PostgreSQL")
+    if not begun:
+        has_room(data, backup)
     pieces = pieces_after(backup)
-    gap = gap_in(pieces)
+    # Of a named one no more of the log is wanted than belongs to it.
+    gap = None if named else gap_in(pieces)
     if gap and (at is None or at > gap["until"]):
         # PostgreSQL would take it for the log's end, and say nothing.
         until = datetime.datetime.fromtimestamp(gap["until"], datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -614,7 +652,7 @@ def restore_postgresql(said, request):
             f"the log of transactions has a gap: its piece {gap['piece']} is not in the repository, and later ones are; "
             f"a restore is possible up to {until} (rebuild --at {until}); nothing was changed"
         )
-    if at is not None and at >= (gap["until"] if gap else max(pieces.values(), default=0)):
+    if at is not None and not named and at >= (gap["until"] if gap else max(pieces.values(), default=0)):
         at = None  # All of it is from before: PostgreSQL would look for a later commit, and give up (recovery_target_time).
     os.makedirs(os.path.dirname(data), exist_ok=True)
     owner = pwd.getpwnam("postgres")
@@ -624,14 +662,18 @@ def restore_postgresql(said, request):
     done = {"postgresql": backup["label"], "rows": "not declared"}
     counted = backup["point"] and backup["rows"]
     # Rows are counted at a point after the backup's end, which a restore to a time before it does not reach, nor one that a gap ends.
-    reached = counted and (at is None or at >= time_of(backup["point"])) and not (gap and time_of(backup["point"]) >= gap["until"])
-    first = ["--type=name", f"--target={backup['point']}", "--target-action=pause"] if reached else target_of(at)
+    reached = counted and (named or at is None or at >= time_of(backup["point"])) and not (gap and time_of(backup["point"]) >= gap["until"])
+    point = ["--type=name", f"--target={backup['point']}"] if backup["point"] else ["--type=immediate"]
+    first = [*point, "--target-action=pause"] if reached else [*point, "--target-action=promote"] if named else target_of(at)
+    if named:
+        # Its own: a later one may have left it before.
+        first.append("--target-timeline=current")
     pgbackrest("restore", f"--set={backup['label']}", *begun_again, *first)
     if reached:
         # There a server of our own, on a socket of its own, says whether they are the same; the host's own server goes on from there.
         held_against(kept, backup)
         done["rows"] = {"point": backup["point"], "same": backup["rows"]}
-        retarget(data, at)
+        retarget(data, ["recovery_target_action = 'promote'\n"] if named else None, at)
     elif counted:
         done["rows"] = "counted after that time"
     return done
@@ -649,12 +691,14 @@ def target_text(at):
     return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S+00")
 
 
-def retarget(data, at):
-    """The recovery that pgBackRest has set up goes to its end, or to a time, instead of to the point."""
+def retarget(data, kept, at):
+    """The recovery that pgBackRest has set up goes to its end, or to a time, instead of to the point; with `kept`, to the point, and ends there."""
     path = f"{data}/postgresql.auto.conf"
     with open(path, encoding="utf-8") as file:
-        lines = [line for line in file if not line.startswith("recovery_target")]
-    if at is not None:
+        lines = [line for line in file if not line.startswith("recovery_target_action" if kept else "recovery_target")]
+    if kept:
+        lines += kept
+    elif at is not None:
         lines += [f"recovery_target_time = '{target_text(at)}'\n", "recovery_target_action = 'promote'\n"]
     owner = pwd.getpwnam("postgres")
     with open(f"{path}.new", "w", encoding="utf-8") as file:
@@ -733,7 +777,7 @@ def restore_directories(said, request):
     paths = [p for p in said["directories"] if is_empty(p) or os.path.exists(f"{p}/{RESTORING}") or on_root(p)]
     if not paths:
         return {"directories": "kept"}
-    at = seconds_of(request["at"]) if "at" in request else None
+    at = time_in(said, request)
     snapshots = snapshots_of(said)
     there = [p for p in paths if any(p in s["paths"] for s in snapshots)]
     chosen = {p: choose([s for s in snapshots if p in s["paths"]], lambda s: s["at"], at, p)["id"] for p in there}
@@ -811,7 +855,7 @@ def main(words):
     if words == ["restore"]:
         with alone():
             return restore(said)
-    raise Failed("usage: backup.py run full|differential|directories | list | in-time | prepare | prepared | restore | wake | heartbeat")
+    raise Failed("usage: backup.py run full|differential|incremental|directories | list | in-time | prepare | prepared | restore | wake | heartbeat")
 
 
 if __name__ == "__main__":

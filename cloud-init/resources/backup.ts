@@ -42,6 +42,7 @@ const schema = object({
       {
         full: withDefault(calendar("When everything is copied"), "Sun 03:00"),
         differential: withDefault(calendar("When what changed since the last full one is copied"), "Mon..Sat 03:00"),
+        incremental: optional(calendar("When what changed since the last backup, of whatever kind, is copied, beside the other two")),
         keep: withDefault(
           integer({ minimum: 1, maximum: 100, description: "How many full ones are kept, with all that stand on them" }),
           2,
@@ -287,6 +288,16 @@ const timesOf = (value: Backup): { name: string; what: string; at: string; descr
           at: value.postgresql.differential,
           description: "Differential backup of PostgreSQL",
         },
+        ...(value.postgresql.incremental === undefined
+          ? []
+          : [
+              {
+                name: "ingot-backup-incremental",
+                what: "incremental",
+                at: value.postgresql.incremental,
+                description: "Incremental backup of PostgreSQL",
+              },
+            ]),
       ]
     : []),
   ...(value.directories.length || value.servers.length
@@ -299,7 +310,7 @@ export const backup: Kind<Backup> = kind({
   key: "backup",
   shape: "one",
   summary:
-    "Backups of what the host holds: its PostgreSQL by pgBackRest (full and differential, and the log of transactions as it is written), directories and what other servers keep by restic, both encrypted. `ingot backup` makes one now, `ingot backups` says what there is and whether one is late, `ingot rebuild` makes the host anew from them. The repositories are on a volume of their own, or on another host of the stack (`backup_store:`); S3 as their place is not there yet. One machine at a time may write to them: a rebuild gives that right to the new one, and the old one, should it come back, is refused.",
+    "Backups of what the host holds: its PostgreSQL by pgBackRest (full, differential and incremental, and the log of transactions as it is written), directories and what other servers keep by restic, both encrypted. `ingot backup` makes one now, `ingot backups` says what there is and whether one is late, `ingot rebuild` makes the host anew from them. The repositories are on a volume of their own, or on another host of the stack (`backup_store:`); S3 as their place is not there yet. One machine at a time may write to them: a rebuild gives that right to the new one, and the old one, should it come back, is refused.",
   schema,
   examples: [
     "image: inloop\nvolumes:\n  data: { mount: /srv/data, size: 20GiB }\n  backup: { mount: /srv/backup, size: 40GiB }\npostgresql: { data: /srv/data/postgresql }\nroles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\ndirectories:\n  /srv/data/media: {}\nbackup:\n  to: /srv/backup\n  postgresql: { archive_seconds: 5, tables: [{ database: shop, table: orders }] }\n  directories: [/srv/data/media]\n  every: '*:0/15'\n",

@@ -13,7 +13,7 @@ export interface BackupSettings {
   /** All paths that are copied; those among them that are held still meanwhile, or have commands around it. */
   directories: string[];
   held: { name: string; paths: string[]; before?: string; after?: string }[];
-  /** What is backed up (`full`, `differential`, `directories`) → when. */
+  /** What is backed up (`full`, `differential`, `incremental`, `directories`) → when. */
   times: Record<string, string>;
   /** There is to be a drill as often as that. */
   drill_seconds?: number;

@@ -11,10 +11,11 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { isBelow } from "../../cloud-init/kind.ts";
-import type { HostPlan, StackPlan, VolumePlan } from "../../cloud-init/plan.ts";
+import type { HostPlan, Restore, StackPlan, VolumePlan } from "../../cloud-init/plan.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Project } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
+import { tryRun } from "../../lib/run.ts";
 import { healthOf, setAside, volumeFile } from "../local/volume.ts";
 import type { Machine, Target } from "../target.ts";
 import { type BackupSettings, backupSettings } from "./backups.ts";
@@ -29,6 +30,8 @@ export interface Rebuild {
   host: string;
   /** ISO 8601; restores as it was then. */
   at?: string;
+  /** Restores as it was in that backup. */
+  backup?: string;
   began: string;
   /** Recipe → digest of the image that the stack's machines had. Empty when nothing is known of them any more. */
   images: Record<string, string>;
@@ -80,6 +83,14 @@ export async function phase(project: Project, rebuild: Rebuild, name: Phase, wor
   entry.ended = new Date().toISOString();
   write(project, rebuild);
 }
+
+/** The past that is asked for, in words: "at 2026-…", "in the backup …"; undefined: as late as can be. */
+const pastOf = ({ at, backup }: Restore): string | undefined =>
+  backup !== undefined ? `in the backup ${backup}` : at !== undefined ? `at ${at}` : undefined;
+
+/** The options that ask for it. */
+export const asked = ({ at, backup }: Restore): string =>
+  backup !== undefined ? ` --backup ${backup}` : at !== undefined ? ` --at ${at}` : "";
 
 /** @throws RefusedError when the host has no backups */
 export function settingsFor(plan: HostPlan): BackupSettings {
@@ -202,6 +213,8 @@ export async function chooseSource(
   const source: Source = { attached: [], restored: [], empty: [] };
   const homeless = homelessOf(plan, settings);
   if (homeless.length) source.restored.push({ volume: "the machine's own disk", because: `${homeless.join(", ")} went with it` });
+  const past = pastOf(rebuild);
+  const fresh: { volume: VolumePlan; because: string }[] = [];
   for (const volume of plan.volumes) {
     const file = volumeFile(project, plan.stack, plan.host, volume.name);
     const health = await during(progress, `look at volume ${volume.name}`, () => healthOf(file));
@@ -216,14 +229,53 @@ export async function chooseSource(
       source.attached.push(volume.name);
       continue;
     }
-    const because = lost ?? (rebuild.at !== undefined && paths.length ? `as it was at ${rebuild.at}` : undefined);
+    const because = lost ?? (past !== undefined && paths.length ? `as it was ${past}` : undefined);
     if (because === undefined) source.attached.push(volume.name);
-    else {
-      const aside = existsSync(file) ? { aside: setAside(file, rebuild.began) } : {};
-      source[paths.length ? "restored" : "empty"].push({ volume: volume.name, because, ...aside });
-    }
+    else fresh.push({ volume, because });
+  }
+  // Said before anything is put aside.
+  const cluster = settings.postgresql && nearest(plan, settings.postgresql.data);
+  if (cluster && fresh.some((f) => f.volume.name === cluster.name)) {
+    const size = await clusterSize(project, target, plan, settings);
+    if (size !== undefined && roomFor(size) > cluster.size)
+      throw new RefusedError(
+        `the volume ${cluster.name} of ${plan.stack}/${plan.host} would have ${mebibytes(cluster.size)}, and PostgreSQL of the last backup wants ${mebibytes(roomFor(size))}`,
+        "give it a larger `size:`, then go on by the same command; nothing was put aside",
+      );
+  }
+  for (const { volume, because } of fresh) {
+    const file = volumeFile(project, plan.stack, plan.host, volume.name);
+    const aside = existsSync(file) ? { aside: setAside(file, rebuild.began) } : {};
+    source[heldOn(plan, settings, volume).length ? "restored" : "empty"].push({ volume: volume.name, because, ...aside });
   }
   return source;
+}
+
+const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
+
+/** Bytes that a cluster of this size wants, with its log while it is recovered (backup.py, room_for). */
+const roomFor = (size: number): number => Math.round(size * 1.1) + 128 * 2 ** 20;
+
+/** Bytes of the cluster in the last backup, told without a machine of the host's; undefined: nobody knows, and the new machine will say it. */
+async function clusterSize(project: Project, target: Target, plan: HostPlan, settings: BackupSettings): Promise<number | undefined> {
+  const { on, to } = settings;
+  if (on) {
+    const machine = (await target.find(plan.stack)).find((m) => m.host === on.host && m.state === "running");
+    if (!machine) return undefined;
+    const account = on.login.split("@")[0] ?? "";
+    const info = `pgbackrest --config=/etc/ingot/backup-store/${plan.host}/pgbackrest.conf --stanza=main info --output=json`;
+    const { code, stdout } = await target.connect(machine).exec(["runuser", "-u", account, "--", ...info.split(" ")]);
+    if (code !== 0) return undefined;
+    const [stanza] = JSON.parse(stdout) as { backup: { info: { size: number } }[] }[];
+    return stanza?.backup.at(-1)?.info.size;
+  }
+  const volume = repositoryOf(plan, settings);
+  if (!volume) return undefined;
+  // Read from its file system as it lies there, which no machine has mounted.
+  const inside = `${to.slice(volume.mount.length)}/sizes.json`;
+  const { code, stdout } = await tryRun(["debugfs", "-R", `cat ${inside}`, volumeFile(project, plan.stack, plan.host, volume.name)]);
+  if (code !== 0 || !stdout.startsWith("{")) return undefined;
+  return (JSON.parse(stdout) as { postgresql?: number }).postgresql;
 }
 
 /** What a rebuild would do, in words, one line each. */
@@ -232,9 +284,10 @@ export async function foreseen(
   target: Target,
   stack: StackPlan,
   plan: HostPlan,
-  at: string | undefined,
+  wanted: Restore,
   dependents: Dependents[],
 ): Promise<string[]> {
+  const past = pastOf(wanted);
   const settings = settingsFor(plan);
   const machines = await target.find(stack.stack);
   const others = await beside(target, plan);
@@ -248,7 +301,7 @@ export async function foreseen(
         ? `would be restored from the backups (${paths.join(", ")})`
         : "would be new and empty: nothing of it is backed up";
       if (volume.name === repositoryOf(plan, settings)?.name) return `volume ${volume.name}: holds the backups, and is attached`;
-      if (at !== undefined && paths.length) return `volume ${volume.name}: put aside, and restored as it was at ${at}`;
+      if (past !== undefined && paths.length) return `volume ${volume.name}: put aside, and restored as it was ${past}`;
       // One that a machine writes to cannot be looked at.
       if (off.length) return `volume ${volume.name}: looked at once the machine is off; where it is broken it ${from}`;
       const health = await healthOf(volumeFile(project, plan.stack, plan.host, volume.name));
@@ -286,11 +339,13 @@ export async function foreseen(
       : []),
     ...(settings.postgresql
       ? [
-          `data: PostgreSQL up to ${at ?? `the last piece of its log in the repository, at most ${settings.postgresql.archive_seconds} s before the end`}`,
+          `data: PostgreSQL ${past ? `as it was ${past}` : `up to the last piece of its log in the repository, at most ${settings.postgresql.archive_seconds} s before the end`}`,
         ]
       : []),
     ...(settings.directories.length
-      ? [`data: directories as they were in the last copy${at === undefined ? "" : ` before ${at}`} (copied ${settings.times.directories})`]
+      ? [
+          `data: directories as they were in the last copy${past === undefined ? "" : ` before that`} (copied ${settings.times.directories})`,
+        ]
       : []),
     ...(resting.length ? [`follow: what rested on ${resting.map((h) => h.host).join(", ")} runs again`] : []),
     "backup: a full one at once",

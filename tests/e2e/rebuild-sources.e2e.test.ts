@@ -1,0 +1,154 @@
+// What a rebuild restores from, and where to: an incremental backup, one that is named, a volume that is too small for it; and the old machine of a
+// host that comes back with the repository at hand after another took its place.
+import { spawn } from "node:child_process";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { toolFolder } from "../../lib/paths.ts";
+import { asRoot, run } from "../../lib/run.ts";
+import type { Backups } from "../../stacks/recovery/backups.ts";
+import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { type TestProject, testProject } from "./project.ts";
+
+const test = suite("sources of a rebuild");
+/** Each is a machine or two more: in the long suite. */
+const long = process.env.INGOT_TEST_LONG ? test : test.skip;
+let project: TestProject;
+const on = async (script: string): Promise<string> => {
+  const { code, stdout, stderr } = await project.on("kept/db", script);
+  assert.is(code, 0, `${script}\n${stdout}${stderr}`);
+  return stdout.trim();
+};
+const sql = (text: string) => on(`cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 shop`);
+const disks = () => join(project.folder, ".ingot/volumes/kept/db");
+const machine = () => join(project.folder, ".ingot/machines/kept/db");
+const backups = async () => ((await project.json(["backups", "kept"])) as Backups[])[0] as Backups;
+const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const inMachine = (script: string) => run(asRoot(["sh", "-euc", `cd "$0" && ${script}`, machine()]));
+
+async function powerFails(): Promise<void> {
+  const [pid] = readFileSync(join(machine(), "run/leader"), "utf8").split(" ");
+  spawn("kill", ["-9", String(pid)]);
+  for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await wait(100);
+}
+
+type Result = Rebuild & { restored: { postgresql?: string; rows?: { same: Record<string, { rows: number }> } } };
+async function rebuilt(...more: string[]): Promise<Result> {
+  const { code, stdout, stderr } = await project.ingot(["rebuild", "kept/db", ...more, "--json"]);
+  assert.is(code, 0, stdout + stderr);
+  return JSON.parse(stdout) as Result;
+}
+
+test.before(async () => {
+  project = await testProject(["inloop"]);
+  copyFileSync(join(toolFolder, "tests/e2e/kept.yaml"), join(project.folder, "stacks/kept.yaml"));
+  const { code, stdout, stderr } = await project.ingot(["up", "kept"]);
+  assert.is(code, 0, stdout + stderr);
+  await sql(
+    "create table orders (id int primary key); alter table orders owner to shop; insert into orders select generate_series(1,1000);",
+  );
+  await on("echo one >/srv/data/media/file");
+});
+test.after(async () => {
+  await project?.remove();
+});
+
+let named: string;
+long("an incremental backup stands on the last one, and a restore comes from it", async () => {
+  assert.is((await project.ingot(["backup", "kept", "--full"])).code, 0);
+  named = (await backups()).postgresql.at(-1)?.label ?? "";
+  await on("echo two >/srv/data/media/file");
+  await sql("insert into orders select generate_series(1001,1100)");
+  await on("/usr/lib/ingot/backup.py run incremental && /usr/lib/ingot/backup.py run directories");
+  const found = await backups();
+  assert.equal(found.late, []);
+  assert.is(found.postgresql.at(-1)?.type, "incr");
+  assert.match(found.postgresql.at(-1)?.label ?? "", new RegExp(`^${named}_\\d{8}-\\d{6}I$`));
+  await sql("insert into orders select generate_series(1101,1200)");
+  await wait(8000);
+  await powerFails();
+  rmSync(join(disks(), "data.img"));
+  const result = await rebuilt();
+  assert.is(result.restored.postgresql, found.postgresql.at(-1)?.label);
+  assert.is(result.restored.rows?.same["shop:orders"]?.rows, 1100);
+  assert.is(await sql("select count(*) from orders"), "1200");
+});
+
+long("a backup that is named: everything is as it was in it, whatever came after, on whichever timeline", async () => {
+  const wrong = await project.ingot(["rebuild", "kept/db", "--at", "2026-11-24T10:00:00Z", "--backup", named]);
+  assert.is(wrong.code, 2);
+  const foreseen = await project.ingot(["rebuild", "kept/db", "--backup", named, "--dry-run"]);
+  assert.match(foreseen.stdout, new RegExp(`volume data: put aside, and restored as it was in the backup ${named}`));
+  const result = await rebuilt("--backup", named);
+  assert.is(result.restored.postgresql, named);
+  assert.is(result.restored.rows?.same["shop:orders"]?.rows, 1000);
+  assert.is(await sql("select count(*) from orders"), "1000");
+  assert.is(await sql("select pg_is_in_recovery()"), "f");
+  assert.is(await on("cat /srv/data/media/file"), "one");
+  assert.equal((await backups()).late, []);
+});
+
+long("a volume that is too small is said before anything is put aside; with its size back, the rebuild goes on", async () => {
+  await powerFails();
+  // Its beginning is ruined, so that it is to be put aside.
+  await run(asRoot(["dd", "if=/dev/zero", `of=${join(disks(), "data.img")}`, "bs=1M", "count=8", "conv=notrunc", "status=none"]));
+  const before = readdirSync(disks()).sort();
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 64MiB }");
+  const { code, stderr } = await project.ingot(["rebuild", "kept/db"]);
+  assert.is(code, 1);
+  assert.match(stderr, /the volume data of kept\/db would have 64 MiB, and PostgreSQL of the last backup wants \d+ MiB/);
+  assert.equal(readdirSync(disks()).sort(), before);
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 64MiB }", "data: { mount: /srv/data, size: 1GiB }");
+  await rebuilt();
+  assert.is(await sql("select count(*) from orders"), "1000");
+});
+
+long("where nobody knows the backup's size, the new machine says it, and restores nothing", async () => {
+  await on("rm /srv/backup/sizes.json");
+  await powerFails();
+  rmSync(join(disks(), "data.img"));
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 64MiB }");
+  const { code, stderr } = await project.ingot(["rebuild", "kept/db"]);
+  assert.is(code, 1);
+  assert.match(
+    stderr,
+    /\/srv\/data has room for \d+ MiB, and PostgreSQL of the backup \S+ wants \d+ MiB: give its volume a larger `size:`/,
+  );
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 64MiB }", "data: { mount: /srv/data, size: 1GiB }");
+  await rebuilt();
+  assert.is(await sql("select count(*) from orders"), "1000");
+});
+
+long("the old machine comes back with the repository at hand: what it archives is refused, and the repository stays as it is", async () => {
+  await sql("insert into orders select generate_series(2001,2010)");
+  await wait(8000);
+  await powerFails();
+  const old = join(project.folder, "old");
+  const disk = join(disks(), "data.img");
+  await inMachine(`mkdir "${old}" && cp -a upper facts seed machine.json "${old}" && mv "${disk}" "${old}/data.img"`);
+  await rebuilt();
+  assert.is(await sql("select count(*) from orders"), "1010");
+  await powerFails();
+  // The old root, the old disk, and who it was; the repository is the one that the new machine writes to.
+  await inMachine(
+    `umount root && rm -rf upper work facts seed && mv "${old}"/upper "${old}"/facts "${old}"/seed "${old}"/machine.json . && mkdir work && mv "${disk}" "${old}/new.img" && mv "${old}/data.img" "${disk}" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root`,
+  );
+  await project.ingot(["start", "kept"]);
+  const sums = () => on("cd /srv/backup && find . -type f ! -path './lost+found/*' -exec sha256sum {} + | sort | sha256sum");
+  const before = await sums();
+  await sql("insert into orders select max(id)+1 from orders; select pg_switch_wal()");
+  let refused = "";
+  for (let i = 0; i < 60 && !/^[1-9]/.test(refused); i++) {
+    await wait(1000);
+    refused = await sql("select failed_count from pg_stat_archiver");
+  }
+  assert.match(refused, /^[1-9]/);
+  assert.match(await on("cat /var/log/postgresql/*.log | tail -n 50"), /has taken the place of kept-db-\w+: nothing is archived any more/);
+  assert.is((await project.ingot(["backup", "kept", "--full"])).code, 1);
+  assert.match((await project.ingot(["backups", "kept"])).stdout, /LATE kept\/db: kept-db-\w+ has taken the place of this machine/);
+  assert.is(await sums(), before);
+  rmSync(join(old, "new.img"));
+});
+
+test.run();
