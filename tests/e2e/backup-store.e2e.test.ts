@@ -12,6 +12,7 @@ import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("backups on another host");
+const long = process.env.INGOT_TEST_LONG ? test : test.skip;
 let project: TestProject;
 const on = async (host: string, script: string): Promise<string> => {
   const { code, stdout, stderr } = await project.on(`kept-store/${host}`, script);
@@ -26,8 +27,8 @@ const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 /** As root, in the folder of the host's machine. */
 const inMachine = (script: string) => run(asRoot(["sh", "-euc", `cd "$0" && ${script}`, machine()]));
 
-async function powerFails(): Promise<void> {
-  const [pid] = readFileSync(join(machine(), "run/leader"), "utf8").split(" ");
+async function powerFails(host: "db" | "vault"): Promise<void> {
+  const [pid] = readFileSync(join(machine(), "..", host, "run/leader"), "utf8").split(" ");
   spawn("kill", ["-9", String(pid)]);
   for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await wait(100);
 }
@@ -93,12 +94,33 @@ test("the host's key gets it no shell there, no other program, no port, and no c
   assert.match(back.stdout, /^refused: only a backup of the cluster\n.*Permission denied/s);
 });
 
+long(
+  "the store goes away in the middle of a backup: it is said, nothing is broken, and with the store back it goes on by itself",
+  async () => {
+    await sql("create table blob as select g, repeat(md5(random()::text), 40) from generate_series(1, 200000) g");
+    const { ended } = project.begin(["backup", "kept-store/db", "--full"]);
+    await on("vault", "until pgrep -u backup-db -f 'stanza=main backup' >/dev/null; do sleep 0.1; done");
+    await powerFails("vault");
+    const backup = await ended;
+    assert.is(backup.code, 1, backup.stdout);
+    assert.match(backup.stderr, /the full backup failed: /);
+    const listed = await project.ingot(["backups", "kept-store"]);
+    assert.is(listed.code, 1);
+    await sql("select pg_switch_wal()");
+    const start = await project.ingot(["start", "kept-store"]);
+    assert.is(start.code === 0 || /backup/.test(start.stderr + start.stdout), true, start.stderr);
+    assert.is((await project.ingot(["backup", "kept-store/db", "--full"])).code, 0);
+    assert.equal((await backups()).late, []);
+    assert.is((await backups()).postgresql.at(-1)?.error, false);
+  },
+);
+
 let old: string;
 test("the machine and all its volumes are lost: it comes back from the other host, which runs on", async () => {
   const before = (await project.json(["status", "kept-store"])) as { host: string; instance: string }[];
   await sql("insert into orders select generate_series(1001,1500)");
   await wait(8000);
-  await powerFails();
+  await powerFails("db");
   // Kept for the test after this one, as what comes back when somebody switches it on again.
   old = join(project.folder, "old");
   await inMachine(`mkdir "${old}" && cp -a upper facts seed machine.json "${old}" && mv "${disk()}" "${old}/data.img"`);
@@ -124,7 +146,7 @@ test("the machine and all its volumes are lost: it comes back from the other hos
 });
 
 test("the old machine comes back after another took its place: what it archives is refused, and the backups stay as they are", async () => {
-  await powerFails();
+  await powerFails("db");
   // In the new one's place on this computer: the old root, the old disk, and who it was.
   await inMachine(
     `umount root && rm -rf upper work facts seed && mv "${old}"/upper "${old}"/facts "${old}"/seed "${old}"/machine.json . && mkdir work && mv "${disk()}" "${old}/new.img" && mv "${old}/data.img" "${disk()}" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root`,
