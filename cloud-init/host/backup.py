@@ -780,7 +780,13 @@ def restore_directories(said, request):
     at = time_in(said, request)
     snapshots = snapshots_of(said)
     there = [p for p in paths if any(p in s["paths"] for s in snapshots)]
-    chosen = {p: choose([s for s in snapshots if p in s["paths"]], lambda s: s["at"], at, p)["id"] for p in there}
+
+    def copy_for(path):
+        of = [s for s in snapshots if path in s["paths"]]
+        # `ingot backup` makes the two one after the other: of a backup that is named, the copy nearest to it.
+        return min(of, key=lambda s: abs(s["at"] - at)) if "backup" in request else choose(of, lambda s: s["at"], at, path)
+
+    chosen = {p: copy_for(p)["id"] for p in there}
     for path, snapshot in chosen.items():
         os.makedirs(path, exist_ok=True)
         # An interrupted restore is not taken for a whole one.

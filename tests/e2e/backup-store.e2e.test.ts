@@ -25,6 +25,8 @@ const machine = () => join(project.folder, ".ingot/machines/kept-store/db");
 const disk = () => join(project.folder, ".ingot/volumes/kept-store/db/data.img");
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 /** As root, in the folder of the host's machine. */
+/** A disk of a machine whose power failed is nobody's. */
+const detach = () => `losetup --associated "${disk()}" --noheadings --output NAME | xargs --no-run-if-empty losetup --detach`;
 const inMachine = (script: string) => run(asRoot(["sh", "-euc", `cd "$0" && ${script}`, machine()]));
 
 async function powerFails(host: "db" | "vault"): Promise<void> {
@@ -123,7 +125,7 @@ test("the machine and all its volumes are lost: it comes back from the other hos
   await powerFails("db");
   // Kept for the test after this one, as what comes back when somebody switches it on again.
   old = join(project.folder, "old");
-  await inMachine(`mkdir "${old}" && cp -a upper facts seed machine.json "${old}" && mv "${disk()}" "${old}/data.img"`);
+  await inMachine(`mkdir "${old}" && cp -a upper facts seed machine.json "${old}" && ${detach()} && mv "${disk()}" "${old}/data.img"`);
   const foreseen = await project.ingot(["rebuild", "kept-store/db", "--dry-run"]);
   assert.match(foreseen.stdout, /^source: the backups on vault, where the old machine's right to write ends$/m);
   assert.match(foreseen.stdout, /^fence: it does not run; vault would run on$/m);
@@ -149,7 +151,7 @@ test("the old machine comes back after another took its place: what it archives 
   await powerFails("db");
   // In the new one's place on this computer: the old root, the old disk, and who it was.
   await inMachine(
-    `umount root && rm -rf upper work facts seed && mv "${old}"/upper "${old}"/facts "${old}"/seed "${old}"/machine.json . && mkdir work && mv "${disk()}" "${old}/new.img" && mv "${old}/data.img" "${disk()}" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root`,
+    `umount root && rm -rf upper work facts seed && mv "${old}"/upper "${old}"/facts "${old}"/seed "${old}"/machine.json . && mkdir work && ${detach()} && mv "${disk()}" "${old}/new.img" && mv "${old}/data.img" "${disk()}" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root`,
   );
   const sums = () => on("vault", "cd /srv/backups/db && find . -type f ! -path './lock/*' -exec sha256sum {} + | sort | sha256sum");
   const before = await sums();
@@ -161,9 +163,15 @@ test("the old machine comes back after another took its place: what it archives 
     refused = await sql("select failed_count from pg_stat_archiver where last_archived_wal is null");
   }
   assert.match(refused, /^[1-9]/);
+  const pushed = await project.on(
+    "kept-store/db",
+    "cd /srv/data/postgresql/15/main && runuser -u postgres -- /usr/lib/ingot/pgbackrest-archive pg_wal/$(ls pg_wal | grep -m1 -E '^[0-9A-F]{24}$') 2>&1",
+  );
+  assert.is.not(pushed.code, 0, pushed.stdout);
+  const asked = await project.on("kept-store/db", "/usr/lib/ingot/backup-ssh backup-db@10.1.8.1 'run backup --type=full' 2>&1");
   assert.match(
-    await on("db", "cat /var/log/postgresql/*.log | tail -n 50"),
-    /has taken the place of kept-store-db-\w+, whose right to write here is withdrawn/,
+    asked.stdout,
+    /^refused: kept-store-db-\w+ has taken the place of kept-store-db-\w+, whose right to write here is withdrawn/,
   );
   const backup = await project.ingot(["backup", "kept-store/db", "--full"]);
   assert.is(backup.code, 1);

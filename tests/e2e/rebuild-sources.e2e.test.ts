@@ -26,6 +26,8 @@ const machine = () => join(project.folder, ".ingot/machines/kept/db");
 const backups = async () => ((await project.json(["backups", "kept"])) as Backups[])[0] as Backups;
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const inMachine = (script: string) => run(asRoot(["sh", "-euc", `cd "$0" && ${script}`, machine()]));
+/** A disk of a machine whose power failed is nobody's. */
+const detach = (disk: string) => `losetup --associated "${disk}" --noheadings --output NAME | xargs --no-run-if-empty losetup --detach`;
 
 async function powerFails(): Promise<void> {
   const [pid] = readFileSync(join(machine(), "run/leader"), "utf8").split(" ");
@@ -90,16 +92,18 @@ long("a backup that is named: everything is as it was in it, whatever came after
 });
 
 long("a volume that is too small is said before anything is put aside; with its size back, the rebuild goes on", async () => {
+  await sql("create table blob as select g, repeat(md5(random()::text), 40) from generate_series(1, 100000) g");
+  assert.is((await project.ingot(["backup", "kept", "--full"])).code, 0);
   await powerFails();
   // Its beginning is ruined, so that it is to be put aside.
   await run(asRoot(["dd", "if=/dev/zero", `of=${join(disks(), "data.img")}`, "bs=1M", "count=8", "conv=notrunc", "status=none"]));
   const before = readdirSync(disks()).sort();
-  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 64MiB }");
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 256MiB }");
   const { code, stderr } = await project.ingot(["rebuild", "kept/db"]);
   assert.is(code, 1);
-  assert.match(stderr, /the volume data of kept\/db would have 64 MiB, and PostgreSQL of the last backup wants \d+ MiB/);
+  assert.match(stderr, /the volume data of kept\/db would have 256 MiB, and PostgreSQL of the last backup wants \d+ MiB/);
   assert.equal(readdirSync(disks()).sort(), before);
-  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 64MiB }", "data: { mount: /srv/data, size: 1GiB }");
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 256MiB }", "data: { mount: /srv/data, size: 1GiB }");
   await rebuilt();
   assert.is(await sql("select count(*) from orders"), "1000");
 });
@@ -108,14 +112,14 @@ long("where nobody knows the backup's size, the new machine says it, and restore
   await on("rm /srv/backup/sizes.json");
   await powerFails();
   rmSync(join(disks(), "data.img"));
-  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 64MiB }");
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 256MiB }");
   const { code, stderr } = await project.ingot(["rebuild", "kept/db"]);
   assert.is(code, 1);
   assert.match(
     stderr,
     /\/srv\/data has room for \d+ MiB, and PostgreSQL of the backup \S+ wants \d+ MiB: give its volume a larger `size:`/,
   );
-  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 64MiB }", "data: { mount: /srv/data, size: 1GiB }");
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 256MiB }", "data: { mount: /srv/data, size: 1GiB }");
   await rebuilt();
   assert.is(await sql("select count(*) from orders"), "1000");
 });
@@ -126,13 +130,13 @@ long("the old machine comes back with the repository at hand: what it archives i
   await powerFails();
   const old = join(project.folder, "old");
   const disk = join(disks(), "data.img");
-  await inMachine(`mkdir "${old}" && cp -a upper facts seed machine.json "${old}" && mv "${disk}" "${old}/data.img"`);
+  await inMachine(`mkdir "${old}" && cp -a upper facts seed machine.json "${old}" && ${detach(disk)} && mv "${disk}" "${old}/data.img"`);
   await rebuilt();
   assert.is(await sql("select count(*) from orders"), "1010");
   await powerFails();
   // The old root, the old disk, and who it was; the repository is the one that the new machine writes to.
   await inMachine(
-    `umount root && rm -rf upper work facts seed && mv "${old}"/upper "${old}"/facts "${old}"/seed "${old}"/machine.json . && mkdir work && mv "${disk}" "${old}/new.img" && mv "${old}/data.img" "${disk}" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root`,
+    `umount root && rm -rf upper work facts seed && mv "${old}"/upper "${old}"/facts "${old}"/seed "${old}"/machine.json . && mkdir work && ${detach(disk)} && mv "${disk}" "${old}/new.img" && mv "${old}/data.img" "${disk}" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root`,
   );
   await project.ingot(["start", "kept"]);
   const sums = () => on("cd /srv/backup && find . -type f ! -path './lost+found/*' -exec sha256sum {} + | sort | sha256sum");
@@ -144,7 +148,12 @@ long("the old machine comes back with the repository at hand: what it archives i
     refused = await sql("select failed_count from pg_stat_archiver");
   }
   assert.match(refused, /^[1-9]/);
-  assert.match(await on("cat /var/log/postgresql/*.log | tail -n 50"), /has taken the place of kept-db-\w+: nothing is archived any more/);
+  const pushed = await project.on(
+    "kept/db",
+    "cd /srv/data/postgresql/15/main && runuser -u postgres -- /usr/lib/ingot/pgbackrest-archive pg_wal/$(ls pg_wal | grep -m1 -E '^[0-9A-F]{24}$') 2>&1",
+  );
+  assert.is(pushed.code, 1, pushed.stdout);
+  assert.match(pushed.stdout, /^kept-db-\w+ has taken the place of kept-db-\w+: nothing is archived any more/);
   assert.is((await project.ingot(["backup", "kept", "--full"])).code, 1);
   assert.match((await project.ingot(["backups", "kept"])).stdout, /LATE kept\/db: kept-db-\w+ has taken the place of this machine/);
   assert.is(await sums(), before);
