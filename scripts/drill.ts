@@ -194,7 +194,7 @@ async function onHosts(drill: Drill, plan: StackPlan, target: Target, io: Io, ph
     const settings = backupSettings(host);
     const own = drill.hosts.find((h) => h.host === host.host);
     if (!settings || !own) continue;
-    const times = Object.keys(settings.times).filter((what) => what !== "differential");
+    const times = Object.keys(settings.times).filter((what) => !["differential", "incremental"].includes(what));
     hosts.push({ own, machine: await machineOf(io, target, plan.stack, host.host), times });
   }
   const each = (title: string, work: (host: (typeof hosts)[number]) => Promise<string[]>) =>

@@ -167,8 +167,14 @@ export async function mountRepository(project: Project, plan: HostPlan, settings
   return { place, how: stdout.trim() };
 }
 
-/** The volume that the host's repositories are on; the kind has seen to it that there is one (ING1461). */
-function repositoryVolume(plan: HostPlan, { to }: BackupSettings): VolumePlan {
+/** The volume that the host's repositories are on; the kind has seen to it that there is one (ING1461). @throws RefusedError where another host has
+ * them */
+function repositoryVolume(plan: HostPlan, { to, on }: BackupSettings): VolumePlan {
+  if (on)
+    throw new RefusedError(
+      `the backups of ${plan.stack}/${plan.host} are on ${on.host}, and a drill reads those of a host's own volume alone`,
+      "`ingot rebuild --dry-run` says what a rebuild would do",
+    );
   const volume = nearest(plan, to);
   if (!volume) throw new Error(`${to} is on no volume`);
   return volume;
