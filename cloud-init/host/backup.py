@@ -783,8 +783,9 @@ def restore_directories(said, request):
 
     def copy_for(path):
         of = [s for s in snapshots if path in s["paths"]]
-        # `ingot backup` makes the two one after the other: of a backup that is named, the copy nearest to it.
-        return min(of, key=lambda s: abs(s["at"] - at)) if "backup" in request else choose(of, lambda s: s["at"], at, path)
+        # Of a backup that is named, the first copy after it, so that no file lacks that its rows name: `ingot backup` makes the two in this order.
+        after = [s for s in of if s["at"] >= at] if "backup" in request else []
+        return after[0] if after else choose(of, lambda s: s["at"], at, path)
 
     chosen = {p: copy_for(p)["id"] for p in there}
     for path, snapshot in chosen.items():

@@ -344,7 +344,7 @@ export async function foreseen(
       : []),
     ...(settings.directories.length
       ? [
-          `data: directories as they were in ${wanted.backup !== undefined ? "the copy nearest to it" : `the last copy${past === undefined ? "" : " before that"}`} (copied ${settings.times.directories})`,
+          `data: directories as they were in ${wanted.backup !== undefined ? "the first copy after it" : `the last copy${past === undefined ? "" : " before that"}`} (copied ${settings.times.directories})`,
         ]
       : []),
     ...(resting.length ? [`follow: what rested on ${resting.map((h) => h.host).join(", ")} runs again`] : []),

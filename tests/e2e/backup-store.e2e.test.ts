@@ -99,7 +99,7 @@ test("the host's key gets it no shell there, no other program, no port, and no c
 long(
   "the store goes away in the middle of a backup: it is said, nothing is broken, and with the store back it goes on by itself",
   async () => {
-    await sql("create table blob as select g, repeat(md5(random()::text), 40) from generate_series(1, 200000) g");
+    await sql("create table blob as select g, repeat(md5(random()::text), 40) from generate_series(1, 100000) g");
     const { ended } = project.begin(["backup", "kept-store/db", "--full"]);
     await on("vault", "until pgrep -u backup-db -f 'stanza=main backup' >/dev/null; do sleep 0.1; done");
     await powerFails("vault");
