@@ -8,6 +8,24 @@ set -eu
 verb=$1
 shift
 
+# nginx reloads behind systemctl's back, and its old workers answer until they have heard of it.
+reload() {
+	main=$(systemctl show --property=MainPID --value nginx.service)
+	old=$(cat "/proc/$main/task/$main/children")
+	systemctl reload nginx.service
+	for _ in $(seq 100); do
+		waiting=
+		for worker in $old; do
+			case $(tr '\0' ' ' 2>/dev/null <"/proc/$worker/cmdline") in
+			"" | *"shutting down"*) ;;
+			*) waiting=yes ;;
+			esac
+		done 2>/dev/null
+		[ -n "$waiting" ] || return 0
+		sleep 0.1
+	done
+}
+
 sites() { # the page is there, or is not
 	changed=
 	for site in $1; do
@@ -25,7 +43,7 @@ sites() { # the page is there, or is not
 		fi
 		changed=yes
 	done
-	[ -z "$changed" ] || ! systemctl --quiet is-active nginx.service || systemctl reload nginx.service
+	[ -z "$changed" ] || ! systemctl --quiet is-active nginx.service || reload
 }
 
 case $verb in
