@@ -43,6 +43,7 @@ async function rebuilt(...more: string[]): Promise<Result> {
 }
 
 test.before(async () => {
+  if (!process.env.INGOT_TEST_LONG) return;
   project = await testProject(["inloop"]);
   copyFileSync(join(toolFolder, "tests/e2e/kept.yaml"), join(project.folder, "stacks/kept.yaml"));
   const { code, stdout, stderr } = await project.ingot(["up", "kept"]);
