@@ -211,4 +211,4 @@ export interface Restore {
 }
 
 /** The part of the facts that Ingot's side knows on EC2: JSON in an SSM parameter, made by Terraform (volume ids) and readable to the host. */
-export type AwsFacts = Pick<MachineFacts, "volumes" | "secrets" | "artifacts" | "files" | "report">;
+export type AwsFacts = Pick<MachineFacts, "volumes" | "secrets" | "artifacts" | "files" | "report" | "restore">;

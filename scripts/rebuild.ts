@@ -8,8 +8,8 @@ import { gather, prepare } from "../stacks/launch.ts";
 import { backUp, backupSettings } from "../stacks/recovery/backups.ts";
 import { dependentsOf } from "../stacks/recovery/dependents.ts";
 import {
+  apart,
   asked,
-  beside,
   chooseSource,
   fence,
   follow,
@@ -47,17 +47,12 @@ export async function main(args: string[], io: Io): Promise<number> {
     ...(values.at !== undefined && { at: instant(values.at, usage) }),
     ...(values.backup !== undefined && { backup: values.backup }),
   };
-  if (io.on === "aws")
-    throw new RefusedError(
-      "on EC2 nothing is rebuilt from backups yet",
-      "a healthy volume is attached by `ingot up <stack> --on aws --replace <host>`",
-    );
   const { plan, model } = load(given, io);
   const host = hostOf(plan, one);
   settingsFor(host);
   const target = await targetOf(io, given);
   if (values["dry-run"]) {
-    const lines = await foreseen(io.project, target, plan, host, past, dependentsOf(model, plan, host.host));
+    const lines = await foreseen(target, plan, host, past, dependentsOf(model, plan, host.host));
     io.print(io.json ? JSON.stringify({ stack: plan.stack, host: host.host, would: lines }, null, 2) : lines.join("\n"));
     return 0;
   }
@@ -101,13 +96,13 @@ async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
   await step("fence", () => fence(target, rebuild));
   await step("source", async () => {
     const { plan } = load(given, io);
-    rebuild.source = await chooseSource(project, target, plan, hostOf(plan, rebuild.host), rebuild, progress);
+    rebuild.source = await chooseSource(target, plan, hostOf(plan, rebuild.host), rebuild, progress);
     for (const line of described(rebuild)) progress.say(`  ${line}`);
   });
   await step("launch", async () => {
-    const others = await beside(target, rebuild);
+    const one = await apart(target, rebuild);
     // What an earlier run of this rebuild may have launched half.
-    if (others.length) await target.one?.end(rebuild.stack, rebuild.host);
+    if (one) await one.end(rebuild.stack, rebuild.host);
     else await target.down(rebuild.stack);
     const prepared = await prepare(project, findStack(project, given), target, progress, { pinned: rebuild.images, meant: () => true });
     const restore = {
@@ -115,17 +110,17 @@ async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
       ...(rebuild.backup !== undefined && { backup: rebuild.backup }),
     };
     const wanted = rebuild.source?.restored.length;
-    const hosts = prepared.hosts.map((h) => (h.plan.host === rebuild.host && wanted ? { ...h, restore } : h));
+    const snapshots = Object.fromEntries((rebuild.source?.pictured ?? []).map((p) => [p.volume, p.snapshot]));
+    const hosts = prepared.hosts.map((h) => (h.plan.host === rebuild.host ? { ...h, snapshots, ...(wanted && { restore }) } : h));
     const own = hosts.filter((h) => h.plan.host === rebuild.host);
-    const outcomes =
-      others.length && own[0] && target.one
-        ? await gather(
-            `first boot of ${rebuild.stack}/${rebuild.host}`,
-            own.map((h) => h.plan),
-            target.one.launch(prepared.plan, own[0], rebuild.forwards ?? {}),
-            progress,
-          )
-        : await gather(`first boot of ${rebuild.stack}`, prepared.plan.hosts, target.up(prepared.plan, hosts), progress);
+    const outcomes = one
+      ? await gather(
+          `first boot of ${rebuild.stack}/${rebuild.host}`,
+          own.map((h) => h.plan),
+          one.launch(prepared.plan, hosts, rebuild.host, rebuild.forwards ?? {}),
+          progress,
+        )
+      : await gather(`first boot of ${rebuild.stack}`, prepared.plan.hosts, target.up(prepared.plan, hosts), progress);
     if (activated(outcomes)) return;
     sayFailures(prepared.model, prepared.plan, outcomes);
     const again = `ingot rebuild ${rebuild.stack}/${rebuild.host}${asked(rebuild)}`;
@@ -188,6 +183,9 @@ const described = ({ source }: Rebuild): string[] =>
     ? [
         ...(source.attached.length ? [`attached: ${source.attached.join(", ")}`] : []),
         ...source.restored.map((v) => `restored: ${v.volume}, because ${v.because}${v.aside ? `; the old disk is ${v.aside}` : ""}`),
+        ...source.pictured.map(
+          (v) => `from ${v.snapshot}, taken ${v.taken}: ${v.volume}, because ${v.because}, and nothing of it is backed up`,
+        ),
         ...source.empty.map((v) => `empty: ${v.volume}, because ${v.because}, and nothing of it is backed up`),
       ]
     : [];

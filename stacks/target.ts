@@ -15,6 +15,8 @@ export interface HostInput {
   restore?: Restore;
   /** It stands beside its production: a folder of this computer, with what nobody can write to, that it sees as well (nspawn.ts). */
   repository?: string;
+  /** Of volumes that are lost and in no backup: what they are made from (Disks.snapshot), by name. */
+  snapshots?: Record<string, string>;
 }
 
 export interface Machine {
@@ -94,11 +96,29 @@ export interface Connection {
 
 /** One machine of a stack ended and launched anew while the others run on. */
 export interface OneHost {
+  /** Also where it is the stack's only one. */
+  readonly alone: boolean;
   /** Ends the host's machine. Volumes stay. */
   end(stack: string, host: string): Promise<void>;
-  /** Launches the host, whose machine has been ended, at its address.
+  /** Launches a host, whose machine has been ended, at its address.
+   * @param hosts all of the stack
    * @param forwards where its old machine answered on this computer: the new one answers there, too */
-  launch(stack: StackPlan, input: HostInput, forwards: Machine["forwards"]): AsyncIterable<TargetEvent>;
+  launch(stack: StackPlan, hosts: HostInput[], host: string, forwards: Machine["forwards"]): AsyncIterable<TargetEvent>;
+}
+
+export type Health = "healthy" | "missing" | { broken: string };
+
+/** A host's data volumes, while no machine uses them. */
+export interface Disks {
+  health(host: HostPlan, volume: string): Promise<Health>;
+  /** For people, who are to bring it back. */
+  where(host: HostPlan, volume: string): string;
+  /** A file of its file system, as it lies there; undefined: there is none. */
+  read?(host: HostPlan, volume: string, path: string): Promise<string | undefined>;
+  /** Puts one where nobody takes it for the host's; nothing is deleted. @returns what it is called from now on; undefined when there is none */
+  setAside(host: HostPlan, volume: string, when: string): Promise<string | undefined>;
+  /** The last whole picture of it that was taken beside the backups. */
+  snapshot?(host: HostPlan, volume: string): Promise<{ id: string; taken: string } | undefined>;
 }
 
 export interface Hold {
@@ -121,6 +141,7 @@ export interface Target {
   down(stack: string): Promise<void>;
   /** undefined: it can only end and launch a stack's machines together. */
   readonly one?: OneHost;
+  readonly disks: Disks;
   /** Powers machines off, and on again as they were. */
   stop(stack: string): Promise<void>;
   start(stack: string): Promise<void>;

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { AutoScalingClient } from "@aws-sdk/client-auto-scaling";
 import { EBSClient } from "@aws-sdk/client-ebs";
 import { CreateTagsCommand, EC2Client, RegisterImageCommand } from "@aws-sdk/client-ec2";
+import { IAMClient } from "@aws-sdk/client-iam";
 import { KMSClient } from "@aws-sdk/client-kms";
 import { S3Client } from "@aws-sdk/client-s3";
 import { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
@@ -50,6 +51,7 @@ export function clientsAt(endpoint: string, where: string = region, milliseconds
     region: where,
     ec2: async () => new EC2Client(settings),
     ebs: async () => new EBSClient(settings),
+    iam: async () => new IAMClient(settings),
     kms: async () => new KMSClient(settings),
     ssm: async () => new SSMClient(settings),
     secretsManager: async () => new SecretsManagerClient(settings),

@@ -1,7 +1,8 @@
 """moto's server, with what its model of AMIs leaves out: a program for tests/moto.ts and tests/ec2/ec2.ts, run by moto's own Python.
 
 moto's own AMI has one snapshot of its own making and neither tags, architecture nor block devices from RegisterImage; CopyImage forgets
-tags, encryption and the client token, CreateSnapshot the volume's key; EnableImageDeprecation is not there; every instance has the same console; AssumeRole takes any role.
+tags, encryption and the client token, CreateSnapshot the volume's key; EnableImageDeprecation and DescribeVolumeStatus are not there; every
+instance has the same console; AssumeRole takes any role.
 Here these are as the Amazon EC2 API Reference and the AWS STS API Reference have them; everything else is moto's. Calls are answered one at a
 time: moto's backends are plain dictionaries, and one call that looks through them while another writes ends in a page of HTML.
 
@@ -18,6 +19,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.elastic_block_store import EBSBackend
 from moto.ec2.responses.amis import AmisResponse
+from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 from moto.ec2.responses.general import General
 from moto.kms.models import KmsBackend
 from moto.sts.responses import TokenResponse
@@ -186,6 +188,29 @@ AmisResponse.register_image = register_image
 AmisResponse.copy_image = copy_image
 AmisResponse.enable_image_deprecation = enable_image_deprecation
 AmisResponse.disable_image_deprecation = disable_image_deprecation
+
+
+def describe_volume_status(self):
+    """A volume is impaired when a test has tagged it so: `test:impaired`."""
+    volumes = self.ec2_backend.describe_volumes(volume_ids=self._get_param("VolumeIds", []))
+    return ActionResult(
+        {
+            "VolumeStatuses": [
+                {
+                    "VolumeId": v.id,
+                    "AvailabilityZone": v.zone.name,
+                    "VolumeStatus": {
+                        "Status": "impaired" if any(t["key"] == "test:impaired" for t in v.get_tags()) else "ok",
+                        "Details": [{"Name": "io-enabled", "Status": "passed"}],
+                    },
+                }
+                for v in volumes
+            ]
+        }
+    )
+
+
+ElasticBlockStore.describe_volume_status = describe_volume_status
 
 canned_console = General.get_console_output
 

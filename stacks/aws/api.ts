@@ -3,6 +3,7 @@
 import type { AutoScalingClient } from "@aws-sdk/client-auto-scaling";
 import type { EBSClient } from "@aws-sdk/client-ebs";
 import type { EC2Client } from "@aws-sdk/client-ec2";
+import type { IAMClient } from "@aws-sdk/client-iam";
 import type { KMSClient } from "@aws-sdk/client-kms";
 import type { S3Client } from "@aws-sdk/client-s3";
 import type { SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
@@ -15,6 +16,7 @@ export interface Aws {
   region: string;
   ec2(): Promise<EC2Client>;
   ebs(): Promise<EBSClient>;
+  iam(): Promise<IAMClient>;
   kms(): Promise<KMSClient>;
   ssm(): Promise<SSMClient>;
   secretsManager(): Promise<SecretsManagerClient>;
@@ -69,6 +71,7 @@ export async function awsOf(given: string | undefined, credentials?: Credentials
           requestHandler: { ...limits, httpAgent: blockSockets, httpsAgent: blockSockets },
         }),
     ),
+    iam: once(async () => new (await import("@aws-sdk/client-iam")).IAMClient(settings)),
     kms: once(async () => new (await import("@aws-sdk/client-kms")).KMSClient(settings)),
     ssm: once(async () => new (await import("@aws-sdk/client-ssm")).SSMClient(settings)),
     secretsManager: once(async () => new (await import("@aws-sdk/client-secrets-manager")).SecretsManagerClient(settings)),

@@ -1,7 +1,6 @@
 // A host's data volumes. They outlive the instance: replaced or gone, they stay, and are found again by their tags.
 import { EbsVolume } from "@cdktf/provider-aws/lib/ebs-volume/index.js";
 import type { Construct } from "constructs";
-import { snapshotTag } from "./host.ts";
 import { named } from "./network.ts";
 import { type AwsHost, id, names, tagsOf } from "./shape.ts";
 
@@ -22,7 +21,7 @@ export function disksOf(scope: Construct, stack: string, host: AwsHost, release:
             Name: `${stack}/${host.host} ${volume.name}`,
             [names.tags.volume]: volume.name,
             [names.tags.mount]: volume.mount,
-            [snapshotTag]: `${stack}/${host.host}`,
+            [names.tags.snapshots]: `${stack}/${host.host}`,
           },
           // Which snapshot it was made from matters once; naming another must not replace what has data by now.
           lifecycle: { preventDestroy: !release.includes(`${host.host}/${volume.name}`), ignoreChanges: ["snapshot_id"] },

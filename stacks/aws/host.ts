@@ -120,6 +120,7 @@ export function factsOf(
     artifacts: `s3://${account.bucket}/${names.artifacts}`,
     files: `s3://${account.bucket}/${names.files}`,
     report: `s3://${account.bucket}/${names.reports(stack, host.host)}`,
+    ...(host.restore && { restore: host.restore }),
   } satisfies AwsFacts;
   return named(
     new SsmParameter(scope, "facts", {
@@ -180,7 +181,7 @@ function snapshots(
       policyDetails: {
         resourceTypes: ["VOLUME"],
         // Any one of the target tags is enough to be meant, so there is one that says all.
-        targetTags: { [snapshotTag]: `${stack}/${host.host}` },
+        targetTags: { [names.tags.snapshots]: `${stack}/${host.host}` },
         schedule: [
           {
             name: "ingot",
@@ -194,5 +195,3 @@ function snapshots(
     id(host.host),
   );
 }
-
-export const snapshotTag = "ingot:snapshots";

@@ -1,6 +1,6 @@
 // What the constructs are told: plain data, resolved from the stack plan and from what the account has (AMI, uploads). The same in
 // gives the same bytes of Terraform out; nothing here knows CDKTF. shapeOf() makes it; synth.ts builds it, guard.ts speaks of it.
-import type { HostPlan, Port, StackPlan } from "../../cloud-init/plan.ts";
+import type { HostPlan, Port, Restore, StackPlan } from "../../cloud-init/plan.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { addressOf, networkOf, numberOf } from "../../lib/ipv4.ts";
 
@@ -49,6 +49,8 @@ export interface AwsHost {
   /** GiB. */
   rootSize: number;
   volumes: AwsVolume[];
+  /** It takes a lost machine's place. */
+  restore?: Restore;
   /** Names of the secrets that it reads; it may read no other. */
   secretNames: string[];
   /** sha256 of the artifacts and spilled files that it reads. */
@@ -135,6 +137,10 @@ export const names = {
     smoke: "ingot:smoke",
     volume: "ingot:volume",
     mount: "ingot:mount",
+    /** Of a volume that a rebuild has put aside: when (ISO 8601). */
+    aside: "ingot:aside",
+    /** "stack/host": whose volumes' snapshots are taken by the clock. */
+    snapshots: "ingot:snapshots",
   },
   /** The secret that is the operator's ssh key, one for a stack. */
   operatorKey: "operator-ssh-key",
@@ -159,6 +165,7 @@ export const addresses = {
   instance: (host: string) => `aws_instance.${id(host)}`,
   fleet: (host: string) => `aws_autoscaling_group.${id(host)}`,
   volume: (host: string, volume: string) => `aws_ebs_volume.${id(host, volume)}`,
+  attachment: (host: string, volume: string) => `aws_volume_attachment.${id(host, volume)}`,
   /** What a running host may read, and where it finds it. */
   permissions: (host: string) => [`aws_iam_role_policy.${id(host)}`, `aws_ssm_parameter.${id(host)}`],
 } as const;
@@ -172,6 +179,10 @@ export interface Resolved {
   agent: Record<string, boolean>;
   /** sha256 of what user-data had no room for. */
   spilled: Record<string, string[]>;
+  /** Of hosts that take a lost machine's place. */
+  restores?: Record<string, Restore>;
+  /** By host: the snapshots that lost volumes are made from, by volume. */
+  snapshots?: Record<string, Record<string, string>>;
 }
 
 const GiB = 2 ** 30;
@@ -242,8 +253,9 @@ function hostShape(host: HostPlan, resolved: Resolved): AwsHost {
       name,
       mount,
       size: Math.ceil(size / GiB),
-      ...(aws.restore[name] !== undefined && { snapshot: aws.restore[name] }),
+      ...snapshotOf(resolved.snapshots?.[host.host]?.[name] ?? aws.restore[name]),
     })),
+    ...(resolved.restores?.[host.host] && { restore: resolved.restores[host.host] }),
     secretNames: host.secrets.map((s) => s.name).sort(),
     artifacts: host.artifacts.map((a) => a.sha256).sort(),
     files: [...(resolved.spilled[host.host] ?? [])].sort(),
@@ -256,6 +268,8 @@ function hostShape(host: HostPlan, resolved: Resolved): AwsHost {
     ...(host.count !== undefined && asked !== undefined && { health: { path: aws.health, port: asked } }),
   };
 }
+
+const snapshotOf = (snapshot: string | undefined): { snapshot?: string } => (snapshot === undefined ? {} : { snapshot });
 
 const usualNetwork = "10.1.1.0/24";
 /**

@@ -2,7 +2,7 @@
 // guard has read its plan; what hosts need beside it (secrets, artifacts, the inventory) is kept by the SDK in the same account.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import type { HostPlan, StackPlan } from "../../cloud-init/plan.ts";
+import type { HostPlan, Restore, StackPlan } from "../../cloud-init/plan.ts";
 import { type UserData, userDataOf } from "../../cloud-init/user-data.ts";
 import { loadRecipe } from "../../images/recipe.ts";
 import { Cancelled, sleep } from "../../lib/cancel.ts";
@@ -17,12 +17,13 @@ import { type Aws, awsOf } from "./api.ts";
 import { upload } from "./artifacts.ts";
 import { bucketOf, ensureBucket, hasBucket } from "./bucket.ts";
 import { connectTo, untilUp } from "./connection.ts";
-import { call } from "./errors.ts";
 import { guard, say, type Verdict } from "./guard.ts";
 import { amiOf, NoAmi } from "./images.ts";
+import { allowTermination, type Instance, instancesOf, lookSeconds, power } from "./instances.ts";
 import { type HostRecord, type Inventory, readInventory, stacksIn, writeInventory } from "./inventory.ts";
 import { lockStack } from "./lock.ts";
 import { removeObject } from "./object.ts";
+import { awsDisks, fence, unfence } from "./recovery.ts";
 import { untilRefreshed } from "./refresh.ts";
 import { consoleOf, reportOf } from "./report.ts";
 import { parameterStore, secretsManager } from "./secrets.ts";
@@ -44,19 +45,10 @@ interface Wanted {
   plan: HostPlan;
   userData: UserData;
   agent: boolean;
+  restore?: Restore | undefined;
+  snapshots?: Record<string, string> | undefined;
 }
 
-/** An instance as EC2 has it now. */
-interface Instance {
-  id: string;
-  host: string;
-  state: string;
-  address: string;
-  began: string;
-}
-
-/** Seconds between two looks at a host's report. */
-const lookSeconds = Number(process.env.INGOT_LOOK_SECONDS ?? 2);
 const agentPackage = "amazon-ssm-agent";
 
 export async function awsTarget(project: Project, progress: Progress, settings: AwsSettings, choices: AwsChoices = {}): Promise<Target> {
@@ -69,13 +61,18 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
   let holding: string | undefined;
   const locked = async (stack: string, what: string) => lockStack(aws, await bucketName(), stack, what, progress.say);
 
-  const apply = async (shape: AwsStack, extent: Extent, inventory: Inventory | undefined, target?: string[]): Promise<Verdict> => {
+  const apply = async (
+    shape: AwsStack,
+    extent: Extent,
+    inventory: Inventory | undefined,
+    { target, replaced = replace }: { target?: string[]; replaced?: string[] } = {},
+  ): Promise<Verdict> => {
     const folder = join(project.state, "aws", shape.stack);
     const { terraform, verdict } = await planned(
       shape,
       extent,
       folder,
-      { bucket: await bucketName(), inventory, choices, target },
+      { bucket: await bucketName(), inventory, choices: { ...choices, replace: replaced }, target },
       progress,
     );
     if (!target && extent === "all") progress.say(say(verdict));
@@ -83,7 +80,7 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
     const ending = verdict.changes.filter(
       (c) => c.address.startsWith("aws_instance.") && (c.action === "replace" || c.action === "delete"),
     );
-    if (ending.length) await allowTermination(aws, shape.stack, [...replace, ...ending.flatMap((c) => c.host ?? [])]);
+    if (ending.length) await allowTermination(aws, shape.stack, [...replaced, ...ending.flatMap((c) => c.host ?? [])]);
     await during(progress, `terraform apply of ${shape.stack}`, () => terraform.apply());
     return verdict;
   };
@@ -121,34 +118,72 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
     return found.flat();
   };
 
-  return {
+  /** @param replaced hosts that are made anew */
+  async function* launch(stack: StackPlan, hosts: HostInput[], replaced: string[]): AsyncGenerator<TargetEvent> {
+    const bucket = await bucketName();
+    await ensureBucket(aws, bucket);
+    const held = await locked(stack.stack, "up");
+    try {
+      const before = await readInventory(aws, bucket, stack.stack);
+      const shape = await resolve(aws, store, stack, hosts.map(wanted), "make");
+      await uploads(aws, bucket, hosts, progress);
+      const verdict = await apply(shape, "all", before, { replaced });
+      for (const { host, fate } of verdict.hosts)
+        if (fate === "changed" && shape.hosts.some((h) => h.host === host && h.count !== undefined))
+          await untilRefreshed(aws, stack.stack, host, progress);
+      const instances = await instancesOf(aws, stack.stack);
+      await writeInventory(aws, bucket, inventoryOf(shape, hosts, instances, before));
+      yield* watch(aws, bucket, hosts, instances, before, bootSeconds);
+    } finally {
+      await held.release();
+    }
+  }
+
+  const target: Target = {
     name: "aws",
     secrets: store,
     spills: true,
 
     async *up(stack, hosts) {
-      const bucket = await bucketName();
-      await ensureBucket(aws, bucket);
-      const held = await locked(stack.stack, "up");
       try {
-        const before = await readInventory(aws, bucket, stack.stack);
-        const shape = await resolve(aws, store, stack, hosts.map(wanted), "make");
-        await uploads(aws, bucket, hosts, progress);
-        const verdict = await apply(shape, "all", before);
-        for (const { host, fate } of verdict.hosts)
-          if (fate === "changed" && shape.hosts.some((h) => h.host === host && h.count !== undefined))
-            await untilRefreshed(aws, stack.stack, host, progress);
-        const instances = await instancesOf(aws, stack.stack);
-        await writeInventory(aws, bucket, inventoryOf(shape, hosts, instances, before));
-        yield* watch(aws, bucket, hosts, instances, before, bootSeconds);
+        yield* launch(stack, hosts, replace);
       } catch (error) {
         if (error instanceof Cancelled)
           progress.say(`what was made of ${stack.stack} stays: \`ingot up ${stack.stack} --on aws\` goes on, \`ingot down\` ends it`);
         throw error;
-      } finally {
-        await held.release();
       }
     },
+
+    one: {
+      alone: true,
+      async end(stack, host) {
+        const inventory = await readInventory(aws, await bucketName(), stack);
+        if (inventory && isFleet(inventory, host))
+          throw new RefusedError(
+            `${stack}/${host} is a fleet, whose machines hold no data`,
+            `\`ingot up ${stack} --on aws\` makes them anew`,
+          );
+        const held = await locked(stack, "rebuild");
+        try {
+          await fence(aws, stack, host, progress);
+        } finally {
+          await held.release();
+        }
+      },
+      async *launch(stack, hosts, host) {
+        yield* launch(stack, hosts, [host]);
+        await unfence(aws, stack.stack, host);
+        // Its next activations restore nothing: what a plan says is what is there.
+        await target.refresh(stack, hosts);
+      },
+    },
+    disks: awsDisks(aws, progress, async (stack, host, volume) => {
+      const inventory = await readInventory(aws, await bucketName(), stack);
+      if (!inventory) return;
+      const folder = join(project.state, "aws", stack);
+      const terraform = await initialised(inventory.shape, "all", folder, { bucket: await bucketName(), release: [] }, progress);
+      await terraform.forget([addresses.volume(host, volume), addresses.attachment(host, volume)]);
+    }),
 
     /** Instances that may serve already are nobody's to take away by a Ctrl-C. */
     async abandon(stack) {
@@ -229,12 +264,9 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
         const inventory = await readInventory(aws, bucket, stack.stack);
         const shape = await resolve(aws, store, stack, hosts.map(wanted), "make", inventory);
         await uploads(aws, bucket, hosts, progress);
-        await apply(
-          shape,
-          "all",
-          inventory,
-          shape.hosts.flatMap((h) => [...addresses.permissions(h.host), ...h.volumes.map((v) => addresses.volume(h.host, v.name))]),
-        );
+        await apply(shape, "all", inventory, {
+          target: shape.hosts.flatMap((h) => [...addresses.permissions(h.host), ...h.volumes.map((v) => addresses.volume(h.host, v.name))]),
+        });
         if (inventory) {
           const become = new Map(shape.hosts.map((h) => [h.host, { generation: h.generation, userData: sha256(h.userData) }]));
           await writeInventory(aws, bucket, {
@@ -265,9 +297,16 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
       ];
     },
   };
+  return target;
 }
 
-const wanted = ({ plan, userData, image }: HostInput): Wanted => ({ plan, userData, agent: agentPackage in image.manifest.packages });
+const wanted = ({ plan, userData, image, restore, snapshots }: HostInput): Wanted => ({
+  plan,
+  userData,
+  agent: agentPackage in image.manifest.packages,
+  restore,
+  snapshots,
+});
 
 /** A plan of Terraform's that nobody has applied, in words. Nothing is baked, uploaded or made for it. */
 export async function foresee(
@@ -312,19 +351,32 @@ async function planned(
 ): Promise<{ terraform: Terraform; verdict: Verdict }> {
   const { replace = [], deleteVolumes = [] } = about.choices;
   const { synthesise } = await import("./synth.ts");
-  mkdirSync(folder, { recursive: true });
   // With `prevent_destroy` Terraform would give up before it says what it would do: here the guard decides, and says it in words. What is
   // left in the folder afterwards is for whoever runs Terraform by hand.
   const all = [...shape.hosts, ...(about.inventory?.shape.hosts ?? [])].flatMap((h) => h.volumes.map((v) => `${h.host}/${v.name}`));
-  synthesise(shape, extent, folder, { release: all, bucket: about.bucket });
-  const own = join(folder, "..", shape.stack);
-  const stateFile = own === folder ? undefined : join(own, "terraform.tfstate");
-  const terraform = terraformAt(folder, { bucket: about.bucket, state: shape.state, stateFile, region: shape.region }, progress);
-  await during(progress, "terraform init", () => terraform.init());
+  const terraform = await initialised(shape, extent, folder, { bucket: about.bucket, release: all }, progress);
   const again = replace.flatMap((host) => replacedBy(shape, host));
   const plan = await during(progress, `terraform plan of ${shape.stack}`, () => terraform.plan({ replace: again, target: about.target }));
   synthesise(shape, extent, folder, { release: deleteVolumes, bucket: about.bucket });
   return { terraform, verdict: guard(plan, { stack: shape, inventory: about.inventory, replace, deleteVolumes }) };
+}
+
+/** Terraform at a stack that has been synthesised. @param about volumes that may be deleted: "host/volume" */
+async function initialised(
+  shape: AwsStack,
+  extent: Extent,
+  folder: string,
+  { bucket, release }: { bucket: string; release: string[] },
+  progress: Progress,
+): Promise<Terraform> {
+  const { synthesise } = await import("./synth.ts");
+  mkdirSync(folder, { recursive: true });
+  synthesise(shape, extent, folder, { release, bucket });
+  const own = join(folder, "..", shape.stack);
+  const stateFile = own === folder ? undefined : join(own, "terraform.tfstate");
+  const terraform = terraformAt(folder, { bucket, state: shape.state, stateFile, region: shape.region }, progress);
+  await during(progress, "terraform init", () => terraform.init());
+  return terraform;
 }
 
 /** @throws RefusedError with all that the guard refuses */
@@ -371,6 +423,8 @@ async function resolve(
     operatorKey: key === undefined ? keyToBe : await publicSshKey(key),
     agent: Object.fromEntries(hosts.map((h) => [h.plan.host, h.agent])),
     spilled: Object.fromEntries(hosts.map((h) => [h.plan.host, h.userData.spilled.map((f) => f.sha256)])),
+    restores: Object.fromEntries(hosts.flatMap((h) => (h.restore ? [[h.plan.host, h.restore]] : []))),
+    snapshots: Object.fromEntries(hosts.map((h) => [h.plan.host, h.snapshots ?? {}])),
   });
 }
 
@@ -388,38 +442,6 @@ function replacedBy(shape: AwsStack, host: string): string[] {
   const found = shape.hosts.find((h) => h.host === host);
   if (!found) throw new RefusedError(`${shape.stack} has no host \`${host}\``, `there are: ${shape.hosts.map((h) => h.host).join(", ")}`);
   return [found.count === undefined ? addresses.instance(host) : addresses.fleet(host)];
-}
-
-/** The stack's instances that are there or on their way. */
-async function instancesOf(aws: Aws, stack: string): Promise<Instance[]> {
-  const { DescribeInstancesCommand } = await import("@aws-sdk/client-ec2");
-  const ec2 = await aws.ec2();
-  const found: Instance[] = [];
-  let token: string | undefined;
-  do {
-    const page = await call("look for the stack's instances", () =>
-      ec2.send(
-        new DescribeInstancesCommand({
-          Filters: [
-            { Name: `tag:${names.tags.stack}`, Values: [stack] },
-            { Name: "instance-state-name", Values: ["pending", "running", "stopping", "stopped"] },
-          ],
-          NextToken: token,
-        }),
-      ),
-    );
-    for (const i of (page.Reservations ?? []).flatMap((r) => r.Instances ?? [])) {
-      found.push({
-        id: i.InstanceId ?? "",
-        host: i.Tags?.find((t) => t.Key === names.tags.host)?.Value ?? "",
-        state: i.State?.Name ?? "",
-        address: i.PublicIpAddress ?? i.PrivateIpAddress ?? "",
-        began: i.LaunchTime?.toISOString() ?? "",
-      });
-    }
-    token = page.NextToken;
-  } while (token);
-  return found.sort((a, b) => (a.id < b.id ? -1 : 1));
 }
 
 function inventoryOf(shape: AwsStack, hosts: HostInput[], instances: Instance[], before: Inventory | undefined): Inventory {
@@ -537,42 +559,4 @@ async function lostBy(
   const there = (await instancesOf(aws, one.input.plan.stack)).find((i) => i.id === one.instance.id);
   if (!there) return `the instance ${one.instance.id} was terminated before it was what it is to become`;
   return there.state === "stopped" ? `the instance ${one.instance.id} was stopped before it was what it is to become` : undefined;
-}
-
-async function power(aws: Aws, instances: Instance[], what: "start" | "stop", progress: Progress): Promise<void> {
-  const { StartInstancesCommand, StopInstancesCommand } = await import("@aws-sdk/client-ec2");
-  const ec2 = await aws.ec2();
-  const goal = what === "stop" ? "stopped" : "running";
-  const InstanceIds = instances.filter((i) => i.state !== goal).map((i) => i.id);
-  if (!InstanceIds.length) return;
-  await during(progress, `${what} ${InstanceIds.join(", ")}`, async (task) => {
-    await call(`${what} instances`, async () =>
-      what === "stop" ? ec2.send(new StopInstancesCommand({ InstanceIds })) : ec2.send(new StartInstancesCommand({ InstanceIds })),
-    );
-    for (;;) {
-      const states = await statesOf(aws, InstanceIds);
-      task.note([...new Set(states)].join(", "));
-      if (states.every((s) => s === goal)) return;
-      await sleep(lookSeconds);
-    }
-  });
-}
-
-async function statesOf(aws: Aws, ids: string[]): Promise<string[]> {
-  const { DescribeInstancesCommand } = await import("@aws-sdk/client-ec2");
-  const ec2 = await aws.ec2();
-  const page = await call("look at instances", () => ec2.send(new DescribeInstancesCommand({ InstanceIds: ids })));
-  return (page.Reservations ?? []).flatMap((r) => r.Instances ?? []).map((i) => i.State?.Name ?? "");
-}
-
-/** Hosts with data are protected from termination; who says `down` or `--replace` means it. */
-async function allowTermination(aws: Aws, stack: string, hosts?: string[]): Promise<void> {
-  const { ModifyInstanceAttributeCommand } = await import("@aws-sdk/client-ec2");
-  const ec2 = await aws.ec2();
-  for (const { id, host } of await instancesOf(aws, stack)) {
-    if (hosts && !hosts.includes(host)) continue;
-    await call("lift the protection from termination", () =>
-      ec2.send(new ModifyInstanceAttributeCommand({ InstanceId: id, DisableApiTermination: { Value: false } })),
-    );
-  }
 }

@@ -35,6 +35,8 @@ export interface Terraform {
   plan(options?: { replace?: string[]; target?: string[] }): Promise<TerraformPlan>;
   /** Does what the last plan() said. */
   apply(): Promise<void>;
+  /** Takes addresses out of the state, those that are in it: what they stand for stays. */
+  forget(addresses: string[]): Promise<void>;
 }
 
 export interface TerraformSettings {
@@ -117,6 +119,11 @@ export function terraformAt(folder: string, { bucket, state, stateFile }: Terraf
           progress.say(`  ${did[hook.action ?? ""] ?? hook.action} ${hook.resource?.addr} (${hook.elapsed_seconds ?? 0} s)`);
       });
       rmSync(planFile, { force: true });
+    },
+    async forget(addresses) {
+      const { stdout } = await must("list its state", ["state", "list"]);
+      const there = stdout.split("\n").filter((line) => addresses.includes(line));
+      if (there.length) await must("forget", ["state", "rm", "-lock-timeout=60s", ...there]);
     },
   };
 }

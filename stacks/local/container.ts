@@ -50,7 +50,7 @@ import {
   refuseWithout,
   startedText,
 } from "./stack.ts";
-import { ensureShared, ensureVolume, volumeFile } from "./volume.ts";
+import { ensureShared, ensureVolume, localDisks, volumeFile } from "./volume.ts";
 
 export interface ContainerOptions {
   /** Seconds from its start within which a machine must have begun to activate. @default 180 */
@@ -103,7 +103,9 @@ export function containerTarget(project: Project, progress: Progress, options: C
       await this.down(stack);
     },
 
+    disks: localDisks(project),
     one: {
+      alone: false,
       async end(stack, host) {
         const folder = machineFolder(project, stack, host);
         const name = machineName(project, stack, host);
@@ -113,8 +115,10 @@ export function containerTarget(project: Project, progress: Progress, options: C
         const things = [...standsOn({ folder, name, disks: disksOf(project, stack, host) }), ...groups];
         await endOne(project, progress, stack, host, () => powerOff([{ folder }], stopSeconds), things);
       },
-      async *launch(stack, input, forwards) {
+      async *launch(stack, hosts, host, forwards) {
         needPrograms("container", programs);
+        const input = hosts.find((h) => h.plan.host === host);
+        if (!input) return;
         yield* launchBeside(project, ledger, stack.stack, async function* (entry) {
           const { launched, index, prefix } = await prepareOne(project, ledger, entry, stack, input, forwards);
           const began = performance.now();

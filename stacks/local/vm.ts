@@ -29,7 +29,7 @@ import { type Acceleration, accelerationOf, ovmf, qemu, qemuArguments } from "./
 import { localSecrets } from "./secrets.ts";
 import { alone, end, forwardLines, hold, keptAsLaunched, launch, mark, needPrograms, needVolumes, recordOf, startedText } from "./stack.ts";
 import { connectToVm, firstReport, patience, ports, untilUp } from "./vm-connection.ts";
-import { ensureVolume, volumeFile } from "./volume.ts";
+import { ensureVolume, localDisks, volumeFile } from "./volume.ts";
 
 export interface VmOptions {
   /** @default "uefi" */
@@ -63,6 +63,7 @@ export function vmTarget(project: Project, progress: Progress, options: VmOption
     name: "vm",
     secrets: localSecrets(project),
     spills: false,
+    disks: localDisks(project),
 
     async *up(stack, hosts) {
       needPrograms("vm", programs(firmware));

@@ -6,6 +6,7 @@ import type { SharedFolder, VolumePlan } from "../../cloud-init/plan.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Project } from "../../lib/paths.ts";
 import { tryRun } from "../../lib/run.ts";
+import type { Disks, Health } from "../target.ts";
 
 export const volumeFile = (project: Project, stack: string, host: string, name: string): string =>
   join(project.volumes, stack, host, `${name}.img`);
@@ -41,10 +42,8 @@ export function ensureShared(project: Project, stack: string, shared: SharedFold
   return folder;
 }
 
-export type Health = "healthy" | "missing" | { broken: string };
-
 /** Whether the disk of a volume that no machine uses has a file system that can be mounted; what its journal holds is brought in. */
-export async function healthOf(file: string): Promise<Health> {
+async function healthOf(file: string): Promise<Health> {
   if (!existsSync(file)) return "missing";
   const { stdout: type } = await tryRun(["blkid", "-p", "-o", "value", "-s", "TYPE", file]);
   if (!type.trim()) return "missing";
@@ -57,9 +56,19 @@ export async function healthOf(file: string): Promise<Health> {
   return code <= 1 ? "healthy" : { broken: `${stdout}\n${stderr}`.trim().split("\n").slice(-3).join("\n") };
 }
 
-/** Puts a volume's disk out of the way, where nobody takes it for one; gives its new name. */
-export function setAside(file: string, when: string): string {
-  const aside = `${file}.${when.replace(/[^0-9TZ]/g, "")}.aside`;
-  if (existsSync(file)) renameSync(file, aside);
-  return aside;
-}
+/** The volumes of this computer's machines. */
+export const localDisks = (project: Project): Disks => ({
+  health: ({ stack, host }, volume) => healthOf(volumeFile(project, stack, host, volume)),
+  where: ({ stack, host }, volume) => volumeFile(project, stack, host, volume),
+  async read({ stack, host }, volume, path) {
+    const { code, stdout } = await tryRun(["debugfs", "-R", `cat ${path}`, volumeFile(project, stack, host, volume)]);
+    return code === 0 && stdout ? stdout : undefined;
+  },
+  async setAside({ stack, host }, volume, when) {
+    const file = volumeFile(project, stack, host, volume);
+    if (!existsSync(file)) return undefined;
+    const aside = `${file}.${when.replace(/[^0-9TZ]/g, "")}.aside`;
+    renameSync(file, aside);
+    return aside;
+  },
+});

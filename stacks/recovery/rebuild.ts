@@ -1,5 +1,5 @@
 // A lost host back from its backups: phases that are written down before they begin, so that a run that ends in the middle is gone on with, each
-// proven before the next. On this computer's targets; scripts/rebuild.ts launches and verifies, as `up` does.
+// proven before the next. scripts/rebuild.ts launches and verifies, as `up` does.
 //
 //   hold     what depends on it on the stack's other hosts, which run on, rests
 //   fence    the old machine is off, and proven to be
@@ -15,9 +15,7 @@ import type { HostPlan, Restore, StackPlan, VolumePlan } from "../../cloud-init/
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Project } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
-import { tryRun } from "../../lib/run.ts";
-import { healthOf, setAside, volumeFile } from "../local/volume.ts";
-import type { Machine, Target } from "../target.ts";
+import type { Machine, OneHost, Target } from "../target.ts";
 import { type BackupSettings, backupSettings } from "./backups.ts";
 import { type Dependents, holdBack, letFollow, running } from "./dependents.ts";
 
@@ -50,6 +48,8 @@ export interface Source {
   attached: string[];
   /** New disks, filled from the backups; where the old ones are now, those that were there. */
   restored: { volume: string; because: string; aside?: string }[];
+  /** New disks, made from the last pictures that were taken of the old ones beside the backups (EC2's snapshots). */
+  pictured: { volume: string; because: string; aside?: string; snapshot: string; taken: string }[];
   /** New disks that stay empty: nothing of them is backed up. */
   empty: { volume: string; because: string; aside?: string }[];
 }
@@ -111,7 +111,6 @@ const repositoryOf = (plan: HostPlan, { on, to }: BackupSettings): VolumePlan | 
 
 /** Why the host with the backups cannot give them; undefined: it can, or can once it is launched beside this one. */
 async function storeLost(
-  project: Project,
   target: Target,
   stack: StackPlan,
   { to }: BackupSettings,
@@ -127,12 +126,11 @@ async function storeLost(
   const store = stack.hosts.find((h) => h.host === name);
   const volume = store && nearest(store, to);
   if (!volume) return { because: "it has no volume for them", hint };
-  const health = await healthOf(volumeFile(project, stack.stack, name, volume.name));
+  const health = await target.disks.health(store, volume.name);
   if (health === "healthy") return undefined;
-  const file = volumeFile(project, stack.stack, name, volume.name);
   return {
     because: `its volume ${volume.name} is ${health === "missing" ? "empty" : "broken"}`,
-    hint: `bring ${file} back, or a copy of it`,
+    hint: `bring ${target.disks.where(store, volume.name)} back, or a copy of it`,
   };
 }
 
@@ -149,6 +147,10 @@ export async function beside(target: Target, { stack, host }: Pick<Rebuild, "sta
   const others = (await target.find(stack)).filter((m) => m.host !== host && m.state !== "stopped");
   return others.every((m) => m.state === "running") ? others : [];
 }
+
+/** By which the host alone is ended and launched; undefined: only with the whole stack. */
+export const apart = async (target: Target, rebuild: Pick<Rebuild, "stack" | "host">): Promise<OneHost | undefined> =>
+  target.one && (target.one.alone || (await beside(target, rebuild)).length > 0) ? target.one : undefined;
 
 /** What depends on the host rests, on those of the others that run. */
 export async function hold(project: Project, target: Target, rebuild: Rebuild, dependents: Dependents[]): Promise<void> {
@@ -179,10 +181,10 @@ export async function follow(target: Target, rebuild: Rebuild): Promise<void> {
  * archive into one repository */
 export async function fence(target: Target, rebuild: Rebuild): Promise<void> {
   const { stack, host } = rebuild;
-  const alone = (await beside(target, rebuild)).length > 0;
-  if (alone) await target.one?.end(stack, host);
+  const one = await apart(target, rebuild);
+  if (one) await one.end(stack, host);
   else await target.down(stack);
-  const left = (await target.find(stack)).filter((m) => m.state !== "stopped" && (m.host === host || !alone));
+  const left = (await target.find(stack)).filter((m) => m.state !== "stopped" && (m.host === host || !one));
   if (left.length)
     throw new RefusedError(
       `${stack}/${host} is not proven to be off: ${left.map((m) => `${m.host} is ${m.state}`).join(", ")}`,
@@ -195,36 +197,35 @@ export async function fence(target: Target, rebuild: Rebuild): Promise<void> {
  * @throws RefusedError when the repository itself is lost
  */
 export async function chooseSource(
-  project: Project,
   target: Target,
   stack: StackPlan,
   plan: HostPlan,
   rebuild: Rebuild,
   progress: Progress,
 ): Promise<Source> {
+  const { disks } = target;
   const settings = settingsFor(plan);
   const repository = repositoryOf(plan, settings);
-  const lostStore = settings.on && (await storeLost(project, target, stack, settings, settings.on.host));
+  const lostStore = settings.on && (await storeLost(target, stack, settings, settings.on.host));
   if (lostStore !== undefined)
     throw new RefusedError(
       `the backups of ${plan.stack}/${plan.host} are on ${settings.on?.host}, and ${lostStore.because}`,
       lostStore.hint,
     );
-  const source: Source = { attached: [], restored: [], empty: [] };
+  const source: Source = { attached: [], restored: [], pictured: [], empty: [] };
   const homeless = homelessOf(plan, settings);
   if (homeless.length) source.restored.push({ volume: "the machine's own disk", because: `${homeless.join(", ")} went with it` });
   const past = pastOf(rebuild);
   const fresh: { volume: VolumePlan; because: string }[] = [];
   for (const volume of plan.volumes) {
-    const file = volumeFile(project, plan.stack, plan.host, volume.name);
-    const health = await during(progress, `look at volume ${volume.name}`, () => healthOf(file));
+    const health = await during(progress, `look at volume ${volume.name}`, () => disks.health(plan, volume.name));
     const lost = health === "healthy" ? undefined : health === "missing" ? "there is nothing on it" : `it is broken: ${health.broken}`;
     const paths = heldOn(plan, settings, volume);
     if (volume.name === repository?.name) {
       if (lost !== undefined)
         throw new RefusedError(
           `the volume ${volume.name}, with the backups of ${plan.stack}/${plan.host}, is lost: ${lost}`,
-          `bring ${file} back, or a copy of it; without backups \`ingot up ${plan.stack}\` begins with what the other volumes hold`,
+          `bring ${disks.where(plan, volume.name)} back, or a copy of it; without backups \`ingot up ${plan.stack}\` begins with what the other volumes hold`,
         );
       source.attached.push(volume.name);
       continue;
@@ -236,7 +237,7 @@ export async function chooseSource(
   // Said before anything is put aside.
   const cluster = settings.postgresql && nearest(plan, settings.postgresql.data);
   if (cluster && fresh.some((f) => f.volume.name === cluster.name)) {
-    const size = await clusterSize(project, target, plan, settings);
+    const size = await clusterSize(target, plan, settings);
     if (size !== undefined && roomFor(size) > cluster.size)
       throw new RefusedError(
         `the volume ${cluster.name} of ${plan.stack}/${plan.host} would have ${mebibytes(cluster.size)}, and PostgreSQL of the last backup wants ${mebibytes(roomFor(size))}`,
@@ -244,9 +245,13 @@ export async function chooseSource(
       );
   }
   for (const { volume, because } of fresh) {
-    const file = volumeFile(project, plan.stack, plan.host, volume.name);
-    const aside = existsSync(file) ? { aside: setAside(file, rebuild.began) } : {};
-    source[heldOn(plan, settings, volume).length ? "restored" : "empty"].push({ volume: volume.name, because, ...aside });
+    const name = await disks.setAside(plan, volume.name, rebuild.began);
+    const one = { volume: volume.name, because, ...(name !== undefined && { aside: name }) };
+    const held = heldOn(plan, settings, volume).length > 0;
+    const picture = held ? undefined : await disks.snapshot?.(plan, volume.name);
+    if (held) source.restored.push(one);
+    else if (picture) source.pictured.push({ ...one, snapshot: picture.id, taken: picture.taken });
+    else source.empty.push(one);
   }
   return source;
 }
@@ -257,7 +262,7 @@ const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`
 const roomFor = (size: number): number => Math.round(size * 1.1) + 128 * 2 ** 20;
 
 /** Bytes of the cluster in the last backup, told without a machine of the host's; undefined: nobody knows, and the new machine will say it. */
-async function clusterSize(project: Project, target: Target, plan: HostPlan, settings: BackupSettings): Promise<number | undefined> {
+async function clusterSize(target: Target, plan: HostPlan, settings: BackupSettings): Promise<number | undefined> {
   const { on, to } = settings;
   if (on) {
     const machine = (await target.find(plan.stack)).find((m) => m.host === on.host && m.state === "running");
@@ -271,16 +276,12 @@ async function clusterSize(project: Project, target: Target, plan: HostPlan, set
   }
   const volume = repositoryOf(plan, settings);
   if (!volume) return undefined;
-  // Read from its file system as it lies there, which no machine has mounted.
-  const inside = `${to.slice(volume.mount.length)}/sizes.json`;
-  const { code, stdout } = await tryRun(["debugfs", "-R", `cat ${inside}`, volumeFile(project, plan.stack, plan.host, volume.name)]);
-  if (code !== 0 || !stdout.startsWith("{")) return undefined;
-  return (JSON.parse(stdout) as { postgresql?: number }).postgresql;
+  const sizes = await target.disks.read?.(plan, volume.name, `${to.slice(volume.mount.length)}/sizes.json`);
+  return sizes?.startsWith("{") ? (JSON.parse(sizes) as { postgresql?: number }).postgresql : undefined;
 }
 
 /** What a rebuild would do, in words, one line each. */
 export async function foreseen(
-  project: Project,
   target: Target,
   stack: StackPlan,
   plan: HostPlan,
@@ -304,13 +305,13 @@ export async function foreseen(
       if (past !== undefined && paths.length) return `volume ${volume.name}: put aside, and restored as it was ${past}`;
       // One that a machine writes to cannot be looked at.
       if (off.length) return `volume ${volume.name}: looked at once the machine is off; where it is broken it ${from}`;
-      const health = await healthOf(volumeFile(project, plan.stack, plan.host, volume.name));
+      const health = await target.disks.health(plan, volume.name);
       return health === "healthy"
         ? `volume ${volume.name}: healthy, and attached`
         : `volume ${volume.name}: ${health === "missing" ? "there is nothing on it" : "broken"}; it ${from}`;
     }),
   );
-  const lostStore = settings.on && (await storeLost(project, target, stack, settings, settings.on.host));
+  const lostStore = settings.on && (await storeLost(target, stack, settings, settings.on.host));
   const known = machines.find((m) => m.host === plan.host);
   const homeless = homelessOf(plan, settings);
   return [
