@@ -107,8 +107,9 @@ export const awsDisks = (aws: Aws, progress: Progress, forget: (stack: string, h
     const [ec2, { CreateTagsCommand, DeleteTagsCommand, DetachVolumeCommand }] = [await aws.ec2(), await import("@aws-sdk/client-ec2")];
     await during(progress, `put ${found.id} aside`, async () => {
       await forget(stack, host, volume);
-      if (found.attached) await call("detach a volume", () => ec2.send(new DetachVolumeCommand({ VolumeId: found.id })));
-      while ((await volumeOf(aws, stack, host, volume))?.attached) await sleep(lookSeconds);
+      for (const InstanceId of found.instances)
+        await call("detach a volume", () => ec2.send(new DetachVolumeCommand({ VolumeId: found.id, InstanceId })));
+      while ((await volumeOf(aws, stack, host, volume))?.instances.length) await sleep(lookSeconds);
       const tags = [
         { Key: "Name", Value: `${stack}/${host} ${volume}, put aside ${when}` },
         { Key: names.tags.aside, Value: when },
@@ -148,11 +149,13 @@ async function volumeOf(
   stack: string,
   host: string,
   volume: string,
-): Promise<{ id: string; state: string; attached: boolean } | undefined> {
+): Promise<{ id: string; state: string; instances: string[] } | undefined> {
   const [ec2, { DescribeVolumesCommand }] = [await aws.ec2(), await import("@aws-sdk/client-ec2")];
   const { Volumes = [] } = await call("look for a host's volume", () =>
     ec2.send(new DescribeVolumesCommand({ Filters: filters(stack, host, volume) })),
   );
   const [found] = Volumes.filter((v) => v.State !== "deleted" && v.State !== "deleting");
-  return found && { id: found.VolumeId ?? "", state: found.State ?? "", attached: (found.Attachments ?? []).length > 0 };
+  return (
+    found && { id: found.VolumeId ?? "", state: found.State ?? "", instances: (found.Attachments ?? []).flatMap((a) => a.InstanceId ?? []) }
+  );
 }

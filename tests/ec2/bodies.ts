@@ -88,7 +88,10 @@ class Bodies {
   async #disksAreThere(instance: Instance): Promise<boolean> {
     const host = tag(instance, "ingot:host");
     const { Volumes = [] } = await this.#ec2.send(new DescribeVolumesCommand({ Filters: [{ Name: "tag:ingot:host", Values: [host] }] }));
-    const own = Volumes.filter((v) => v.Tags?.some((t) => t.Key === "ingot:stack" && t.Value === tag(instance, "ingot:stack")));
+    // One that a rebuild has put aside bears no name of a volume.
+    const own = Volumes.filter((v) => v.Tags?.some((t) => t.Key === "ingot:stack" && t.Value === tag(instance, "ingot:stack"))).filter(
+      (v) => v.Tags?.some((t) => t.Key === "ingot:volume"),
+    );
     return own.every((v) => v.Attachments?.some((a) => a.InstanceId === instance.InstanceId));
   }
 

@@ -92,7 +92,9 @@ one("machine and data volume are gone: the volume is made anew and filled from t
 });
 
 one("a plan afterwards has nothing of the restore", async () => {
-  const { changes } = JSON.parse((await ec2.ingot(["plan", "kept", "--json"])).stdout) as { changes: { address: string }[] };
+  const plan = await ec2.ingot(["plan", "kept", "--json"]);
+  const { changes } = JSON.parse(plan.stdout) as { changes: { address: string }[] };
+  assert.ok(changes, ec2.said(plan));
   assert.equal(
     changes.filter((c) => /ssm_parameter|ebs_volume/.test(c.address)),
     [],
