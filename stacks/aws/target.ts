@@ -174,7 +174,10 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
         yield* launch(stack, hosts, [host]);
         await unfence(aws, stack.stack, host);
         // Its next activations restore nothing: what a plan says is what is there.
-        await target.refresh(stack, hosts);
+        await target.refresh(
+          stack,
+          hosts.map(({ restore: _, snapshots: __, ...input }) => input),
+        );
       },
     },
     disks: awsDisks(aws, progress, async (stack, host, volume) => {

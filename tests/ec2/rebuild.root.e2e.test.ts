@@ -151,7 +151,7 @@ one("a volume that is in no backup is made from the last snapshot that was taken
     const { SnapshotId } = await ec2.send(new e.CreateSnapshotCommand({ VolumeId: v.VolumeId, TagSpecifications: [{ ResourceType: "snapshot", Tags: tags }] }));
     const [own] = (await instances()).filter((x) => x.State.Name === "running");
     await ec2.send(new e.StopInstancesCommand({ InstanceIds: [own.InstanceId] }));
-    await ec2.send(new e.DetachVolumeCommand({ VolumeId: v.VolumeId }));
+    await ec2.send(new e.DetachVolumeCommand({ VolumeId: v.VolumeId, InstanceId: own.InstanceId }));
     await ec2.send(new e.DeleteVolumeCommand({ VolumeId: v.VolumeId }));
     say(SnapshotId);`);
   const result = await rebuilt();
