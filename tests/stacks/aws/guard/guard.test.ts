@@ -71,7 +71,10 @@ test("a host with data is made anew only when it is named; its volumes stay", ()
     verdict.refused.map((r) => r.unless),
     ["when it may be made anew: --replace web"],
   );
-  assert.match(verdict.refused[0]?.words ?? "", /instance web is made anew \(subnet_id\): web holds data \(docker, inloop, postgresql, backup\)/);
+  assert.match(
+    verdict.refused[0]?.words ?? "",
+    /instance web is made anew \(subnet_id\): web holds data \(docker, inloop, postgresql, backup\)/,
+  );
   const named = judge([replaced], { replace: ["web"] });
   assert.equal(named.refused, []);
   assert.match(say(named), /its data volumes \(docker, inloop, postgresql\) stay and are attached again/);
