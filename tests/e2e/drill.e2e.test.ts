@@ -1,7 +1,7 @@
 // A stack made anew beside itself while a client commits to production: production is not touched, nothing of the drill gets out, nothing of it is
 // left, also when it is killed; with production dead; from a backup that is broken.
 import { type ChildProcess, spawn } from "node:child_process";
-import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
@@ -300,41 +300,43 @@ long("stopped by Ctrl-C it takes itself away; a second one and a rebuild are ref
 
 long("a backup that is broken makes a drill fail, which says what is wrong", async () => {
   await on(
-    "cd /srv/backup/postgresql/backup/main && for f in *F/bundle/1; do cp -a $f /root/$(echo $f | tr / _); printf XXXXXXXX | dd of=$f bs=1 seek=100000 conv=notrunc status=none; done",
+    "cd /srv/backup/postgresql/backup/main && for f in *F/bundle/1; do cp -a $f /root/$(echo $f | tr / _); for at in $(seq 1000 40000 $(stat -c %s $f)); do printf XXXXXXXX | dd of=$f bs=1 seek=$at conv=notrunc status=none; done; done",
   );
   const { code, drill } = await drilled();
   assert.is(code, 1);
-  assert.match(drill.wrong.join(), /stacks\/kept\.yaml:\d+: backup:restore failed[\s\S]*checksum/);
+  assert.match(drill.wrong.join(), /stacks\/kept\.yaml:\d+: backup:restore failed[\s\S]*pgbackrest restore: ERROR/);
   nothingLeft();
   await on("cd /srv/backup/postgresql/backup/main && for f in *F/bundle/1; do cp -a /root/$(echo $f | tr / _) $f; done");
 });
 
 long(
-  "with production dead: from a copy of its disk, whose journal is not brought in, and from the disk itself when it was unmounted",
+  "with production dead: from its disk, and from a copy where the disk's journal would have to be brought in; neither is written to",
   async () => {
     await sql("insert into orders select max(id)+1 from orders");
     await wait(8000);
+    const disk = state("volumes/kept/db/backup.img");
+    const sum = async () => (await tryRun(["sha256sum", disk])).stdout;
+    // As a computer whose power fails leaves it. A machine that is killed has its file systems unmounted by the kernel.
+    await on("sync /srv/backup");
+    await tryRun(["cp", "--sparse=always", disk, `${disk}.crashed`]);
     const [pid = ""] = (leader("machines/kept/db") ?? "").split(" ");
     await tryRun(asRoot(["kill", "-9", pid]));
     for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await wait(100);
-    const disk = state("volumes/kept/db/backup.img");
-    const sum = async () => (await tryRun(["sha256sum", disk])).stdout;
-    const dead = await sum();
-    const first = await drilled();
-    assert.is(first.code, 0, JSON.stringify(first.drill));
-    assert.equal(first.drill.repository, { db: "copy" });
-    assert.is(await sum(), dead);
-    // Nothing has been written since it died, and that is what would be lost.
-    assert.ok((first.drill.rpo_seconds ?? 0) > 5, String(first.drill.rpo_seconds));
-    await project.ingot(["start", "kept"]);
+    for (const how of ["read-only", "copy"]) {
+      const before = await sum();
+      const { code, drill } = await drilled();
+      assert.is(code, 0, JSON.stringify(drill));
+      assert.equal(drill.repository, { db: how });
+      assert.is(await sum(), before);
+      // Nothing has been written since it died, and that is what would be lost.
+      assert.ok((drill.rpo_seconds ?? 0) > 5, String(drill.rpo_seconds));
+      nothingLeft();
+      renameSync(disk, `${disk}.whole`);
+      renameSync(`${disk}.crashed`, disk);
+      renameSync(`${disk}.whole`, `${disk}.crashed`);
+    }
+    assert.equal(project.left().filter((line) => line.includes("backup.img")).length, 1); // production's own, until it is down
     await project.ingot(["down", "kept"]);
-    const off = await sum();
-    const second = await drilled();
-    assert.is(second.code, 0, JSON.stringify(second.drill));
-    assert.equal(second.drill.repository, { db: "read-only" });
-    assert.is(second.drill.hosts[0]?.production, "unknown");
-    assert.is(await sum(), off);
-    nothingLeft();
     const { code, stdout, stderr } = await project.ingot(["up", "kept"]);
     assert.is(code, 0, stdout + stderr);
     assert.is(await sql("select count(*) = max(id) from orders"), "t");
