@@ -309,7 +309,8 @@ export function outputOf(from: string, host: HostModel): OutputPlace {
 }
 
 export function outputsAt({ on, resource }: OutputPlace, reader: HostModel): Record<string, Output> {
-  if (!on || !resource) return {};
+  // What is malformed has been said, and is nothing to read from.
+  if (!on || !resource || on.broken.has(resource.id)) return {};
   return kindOf(resource).outputs?.(resource, on, on === reader ? loopback : (on.address ?? "")) ?? {};
 }
 
