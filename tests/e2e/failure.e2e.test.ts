@@ -108,7 +108,8 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {
       child.kill(signal);
       const { code } = await ended;
       if (signal === "SIGKILL") assert.is((await project.ingot(["gc"])).code, 0);
-      else if (code !== 0) assert.is(code, signal === "SIGINT" ? 130 : 143, `${milliseconds} ms`);
+      // Before its own code runs, Node ends it by the signal itself: then it had begun nothing.
+      else if (code !== 0) assert.ok([128, signal === "SIGINT" ? 130 : 143].includes(code), `${code} at ${milliseconds} ms`);
       // On a quick computer the launch had ended, or its first boot had when the kill came: then it is up, known, and goes as any does.
       const up = (await project.ingot(["status", "small"])).code === 0;
       assert.ok(!up || code === 0 || signal === "SIGKILL", `up after ${signal} at ${milliseconds} ms`);

@@ -77,7 +77,7 @@ test("a host with data is made anew only when it is named; its volumes stay", ()
   );
   const named = judge([replaced], { replace: ["web"] });
   assert.equal(named.refused, []);
-  assert.match(say(named), /its data volumes \(docker, inloop, postgresql\) stay and are attached again/);
+  assert.match(say(named), /its data volumes \(docker, inloop, postgresql, backup\) stay and are attached again/);
 });
 
 test("what a killed launch left half made is made anew; a machine that the inventory knows is not", () => {
