@@ -23,12 +23,13 @@ export const providerFolder = (): string =>
 const version = "6.48.0";
 
 /**
- * A CLI configuration of Terraform's that takes the provider from this computer and asks no registry; undefined where it is not built.
+ * A CLI configuration of Terraform's that takes the provider from this computer and asks no registry; undefined where it is not built, and in the short
+ * suite, which has no half an hour for it.
  * Source: "CLI Configuration File", `provider_installation`, in Terraform's documentation.
  */
 export function terraformConfiguration(): { env: Record<string, string>; remove(): void } | undefined {
   const binary = join(providerFolder(), "terraform-provider-aws");
-  if (!existsSync(binary)) return undefined;
+  if (!process.env.INGOT_TEST_LONG || !existsSync(binary)) return undefined;
   const folder = mkdtempSync(join(tmpdir(), "ingot-terraform-"));
   const unpacked = join(
     folder,
