@@ -80,7 +80,7 @@ async function destroyed(gigabytes: number): Promise<Took> {
     project.edit(
       stack,
       "postgresql: { mount: /var/lib/postgresql, size: 10GiB",
-      `postgresql: { mount: /var/lib/postgresql, size: ${gigabytes * 4 + 6}GiB`,
+      `postgresql: { mount: /var/lib/postgresql, size: ${gigabytes * 4 + 8}GiB`,
     );
     say("first launch of inloop");
     const launch = await timed(() => done(project, "up", "inloop"));
