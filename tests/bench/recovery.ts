@@ -154,7 +154,9 @@ async function lostOver(kills: number, archiveSeconds: number): Promise<{ second
     copyFileSync(join(toolFolder, "tests/e2e/kept.yaml"), join(project.folder, "stacks/kept.yaml"));
     if (archiveSeconds !== 5) project.edit("stacks/kept.yaml", "archive_seconds: 5", `archive_seconds: ${archiveSeconds}`);
     await done(project, "up", "kept");
-    await sql(project, db, "shop", "create table orders (id int primary key); insert into orders values (1)");
+    await sql(project, db, "shop", "create table orders (id int primary key); insert into orders values (1); select pg_switch_wal()");
+    // The table itself is in the repository before it is first counted in.
+    await new Promise((resolve) => setTimeout(resolve, 5000));
     for (let kill = 1; kill <= kills; kill++) {
       const { child, told } = writer(project.folder, db);
       // At every moment of the time between two pieces of the log.
