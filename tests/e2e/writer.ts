@@ -11,7 +11,7 @@ export interface Writer {
 
 /** Into `orders` of the database `shop`, some 15 rows a second, until he is killed or his machine is gone. @param folder the project's */
 export function writer(folder: string, machine: string): Writer {
-  const script = `cd / && exec runuser -u postgres -- sh -c 'i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo "insert into orders (id) select max(id)+1 from orders returning id, extract(epoch from clock_timestamp());"; sleep 0.05; done | psql -XqAt shop'`;
+  const script = `cd / && exec runuser -u postgres -- sh -c 'i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo "insert into orders (id) select max(id)+1 from orders returning id, extract(epoch from clock_timestamp());"; sleep 0.05; done | stdbuf --output=L psql -XqAt shop'`;
   const ingot = [join(toolFolder, "dist/ingot.js"), "exec", machine, "--", "sh", "-c", script];
   const child = spawn(process.execPath, ingot, { cwd: folder, stdio: ["ignore", "pipe", "ignore"] });
   const told: Writer["told"] = [];
