@@ -11,7 +11,7 @@ import { besideOf } from "../lib/paths.ts";
 import { during } from "../lib/progress.ts";
 import { failures, gather, type HostOutcome, prepare } from "../stacks/launch.ts";
 import { containerTarget } from "../stacks/local/container.ts";
-import { backUp, backupSettings } from "../stacks/recovery/backups.ts";
+import { backUp, backupSettings, wholeOnes } from "../stacks/recovery/backups.ts";
 import {
   askDrill,
   beginDrill,
@@ -29,7 +29,7 @@ import {
   rtoOf,
   secretsToRead,
 } from "../stacks/recovery/drill.ts";
-import { unfinished } from "../stacks/recovery/rebuild.ts";
+import { imagesOf, unfinished } from "../stacks/recovery/rebuild.ts";
 import type { Machine, Target } from "../stacks/target.ts";
 import { type Io, table } from "./command.ts";
 import { activated, machineOf, targetOf, verifyAll } from "./machines.ts";
@@ -127,9 +127,7 @@ async function drilled(given: string, { stack }: StackPlan, production: Target, 
         }
       }),
     );
-    const pinned = Object.fromEntries(
-      foreseen.hosts.flatMap((h) => running.filter((m) => m.host === h.host).map((m) => [h.image.name, m.imageDigest] as const)),
-    );
+    const pinned = imagesOf(foreseen, running);
     const prepared = await phase("image", () =>
       prepare(project, findStack(project, given), target, progress, { pinned, meant: () => true }),
     );
@@ -194,8 +192,7 @@ async function onHosts(drill: Drill, plan: StackPlan, target: Target, io: Io, ph
     const settings = backupSettings(host);
     const own = drill.hosts.find((h) => h.host === host.host);
     if (!settings || !own) continue;
-    const times = Object.keys(settings.times).filter((what) => !["differential", "incremental"].includes(what));
-    hosts.push({ own, machine: await machineOf(io, target, plan.stack, host.host), times });
+    hosts.push({ own, machine: await machineOf(io, target, plan.stack, host.host), times: wholeOnes(settings) });
   }
   const each = (title: string, work: (host: (typeof hosts)[number]) => Promise<string[]>) =>
     during(io.progress, title, async () => {

@@ -5,7 +5,7 @@ import { RefusedError, UsageError } from "../lib/diagnostics.ts";
 import { lock } from "../lib/lock.ts";
 import { during } from "../lib/progress.ts";
 import { gather, prepare } from "../stacks/launch.ts";
-import { backUp, backupSettings } from "../stacks/recovery/backups.ts";
+import { backUp, wholeOnes } from "../stacks/recovery/backups.ts";
 import { dependentsOf } from "../stacks/recovery/dependents.ts";
 import {
   apart,
@@ -16,6 +16,7 @@ import {
   foreseen,
   forget,
   hold,
+  imagesOf,
   phase,
   type phases,
   type Rebuild,
@@ -28,7 +29,7 @@ import { hostOf, load, only, splitName } from "./stack.ts";
 
 export const help = `Brings a lost host back: the old machine is powered off and proven to be off; volumes that are healthy are attached, what is lost comes
 from the backups (\`backup:\` of the host); the new machine has the image and the secrets of the old one; it is backed up at once, and verified.
-The stack's other machines run on (on \`container\`). What depends on the host there rests meanwhile: its services are stopped, its sites answer 503.
+The stack's other machines run on (on \`container\` and EC2). What depends on the host there rests meanwhile: its services are stopped, its sites answer 503.
 
   ingot rebuild <stack>[/<host>] [--at <time> | --backup <name>] [--dry-run]
 
@@ -72,9 +73,7 @@ export async function main(args: string[], io: Io): Promise<number> {
       host: host.host,
       ...past,
       began: new Date().toISOString(),
-      images: Object.fromEntries(
-        plan.hosts.flatMap((h) => machines.filter((m) => m.host === h.host).map((m) => [h.image.name, m.imageDigest] as const)),
-      ),
+      images: imagesOf(plan, machines),
       ...(old && { forwards: old.forwards }),
       phases: [],
     };
@@ -131,9 +130,8 @@ async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
   });
   await step("backup", async () => {
     const { plan } = load(given, io);
-    const host = hostOf(plan, rebuild.host);
     const machine = await machineOf(io, target, rebuild.stack, rebuild.host);
-    for (const what of Object.keys(backupSettings(host)?.times ?? {}).filter((w) => !["differential", "incremental"].includes(w)))
+    for (const what of wholeOnes(settingsFor(hostOf(plan, rebuild.host))))
       await during(progress, `${what} backup`, () => backUp(machine, target.connect(machine), what));
   });
   await step("verify", async () => {

@@ -16,6 +16,7 @@ import calendar
 import contextlib
 import datetime
 import fcntl
+import functools
 import json
 import os
 import pwd
@@ -76,6 +77,7 @@ def run(argv, user=None, text=None, env=None, okay=(0,)):
     return result.stdout
 
 
+@functools.cache
 def settings():
     with open(SETTINGS, encoding="utf-8") as file:
         return json.load(file)
@@ -382,25 +384,17 @@ def elsewhere(on, *words, instance=None):
     return run([SSH, on["login"], shlex.join(words)], env=env)
 
 
-def first_line(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.readline().strip()
-    except FileNotFoundError:
-        return None
-
-
 def there_is(said):
     """Whether there are a full backup, restic's repository and copies in it, and which machine may write."""
     on = said.get("on")
     if on:
-        return json.loads(elsewhere(on, "ready", instance=first_line(INSTANCE) or facts.read().get("instance")))
+        return json.loads(elsewhere(on, "ready", instance=backup_store.first_line(INSTANCE) or facts.read().get("instance")))
     return backup_store.ready(said["to"])
 
 
 def withdrawn(said, holder):
     """Why this machine may not write, in words; None: it may."""
-    own = first_line(INSTANCE)
+    own = backup_store.first_line(INSTANCE)
     if own is None or holder == own:
         return None
     return f"{holder or 'nobody'} has taken the place of this machine, {own}, whose right to write to {said['to']} is withdrawn"
@@ -419,20 +413,14 @@ def take(said):
     instance = facts.read().get("instance")
     if not instance or (not said.get("on") and not os.access(said["to"], os.W_OK)):
         return
-    if first_line(INSTANCE) == instance:
+    if backup_store.first_line(INSTANCE) == instance:
         return held_by_us(said)
     on = said.get("on")
     if on:
         elsewhere(on, "take", instance=instance)
     else:
-        backup_store.take(f"{said['to']}/holder", instance)
-        os.chmod(f"{said['to']}/holder", 0o644)
-    with open(f"{INSTANCE}.new", "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o644)
-        file.write(f"{instance}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(f"{INSTANCE}.new", INSTANCE)
+        backup_store.write_line(f"{said['to']}/holder", instance, 0o644)
+    backup_store.write_line(INSTANCE, instance, 0o644)
 
 
 def reach(said):
@@ -514,7 +502,7 @@ def is_ours(kept):
 def prepared(said):
     """Whether prepare() would do nothing, told from what lies there: an apply asks at each run."""
     there = there_is(said)
-    if there["holder"] is None or there["holder"] != first_line(INSTANCE):
+    if there["holder"] is None or there["holder"] != backup_store.first_line(INSTANCE):
         return False
     full = not said.get("postgresql") or (there["full"] and is_ours(said["postgresql"]))
     return bool(full and (not said["directories"] or there["copies"]))
@@ -616,10 +604,15 @@ def room_for(size):
     return round(size * 1.1) + (128 << 20)
 
 
+def existing(path):
+    """It, or the nearest folder above it that is there."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def has_room(data, backup):
-    place = data
-    while not os.path.exists(place):
-        place = os.path.dirname(place)
+    place = existing(data)
     free = os.statvfs(place).f_bfree * os.statvfs(place).f_frsize
     if free < room_for(backup["bytes"]):
         raise Failed(
@@ -767,9 +760,7 @@ def wait_paused(kept, folder):
 
 
 def on_root(path):
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return os.stat(path).st_dev == os.stat("/").st_dev
+    return os.stat(existing(path)).st_dev == os.stat("/").st_dev
 
 
 def restore_directories(said, request):

@@ -59,12 +59,13 @@ def cluster(words):
     remote(words[1:], "/etc/ingot/backup/pgbackrest.conf")
 
 
-def take(holder, instance):
-    with open(f"{holder}.new", "w", encoding="utf-8") as file:
-        file.write(f"{instance}\n")
+def write_line(path, line, mode):
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(f"{line}\n")
         file.flush()
         os.fsync(file.fileno())
-    os.rename(f"{holder}.new", holder)
+    os.rename(f"{path}.new", path)
 
 
 def ready(place):
@@ -90,7 +91,7 @@ def serve(host, words):
         refuse("it does not say which machine it is")
     holder = f"{place}/holder"
     if words == ["take"]:
-        return take(holder, instance)
+        return write_line(holder, instance, 0o600)
     if words == ["ready"]:
         return print(json.dumps(ready(place)))
     # Who has come back after another took its place must not write into what is that one's now.

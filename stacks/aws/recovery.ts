@@ -5,7 +5,7 @@ import { during, type Progress } from "../../lib/progress.ts";
 import type { Disks, Health } from "../target.ts";
 import type { Aws } from "./api.ts";
 import { call, codeOf } from "./errors.ts";
-import { instancesOf, lookSeconds, statesOf } from "./instances.ts";
+import { type Instance, instancesOf, lookSeconds, statesOf } from "./instances.ts";
 import { names } from "./shape.ts";
 
 /** Seconds within which a machine must be off: EC2 forces it after some minutes. */
@@ -23,7 +23,7 @@ export async function fence(aws: Aws, stack: string, host: string, progress: Pro
   const own = (await instancesOf(aws, stack)).filter((i) => i.host === host);
   if (!own.length) return;
   const ids = own.map((i) => i.id);
-  const [iam, { GetInstanceProfileCommand, PutRolePolicyCommand }] = [await aws.iam(), await import("@aws-sdk/client-iam")];
+  const [iam, { PutRolePolicyCommand }] = [await aws.iam(), await import("@aws-sdk/client-iam")];
   const policy = {
     Version: "2012-10-17",
     Statement: [
@@ -36,16 +36,12 @@ export async function fence(aws: Aws, stack: string, host: string, progress: Pro
       },
     ],
   };
-  for (const name of new Set(own.flatMap((i) => i.profile?.split("/").at(-1) ?? [])))
-    await during(progress, `withdraw what ${stack}/${host} may do in the account`, async () => {
-      const { InstanceProfile } = await call("look at the machine's profile", () =>
-        iam.send(new GetInstanceProfileCommand({ InstanceProfileName: name })),
+  await during(progress, `withdraw what ${stack}/${host} may do in the account`, async () => {
+    for (const RoleName of await rolesOf(aws, own))
+      await call("withdraw a role's rights", () =>
+        iam.send(new PutRolePolicyCommand({ RoleName, PolicyName: policyName, PolicyDocument: JSON.stringify(policy) })),
       );
-      for (const { RoleName } of InstanceProfile?.Roles ?? [])
-        await call("withdraw a role's rights", () =>
-          iam.send(new PutRolePolicyCommand({ RoleName, PolicyName: policyName, PolicyDocument: JSON.stringify(policy) })),
-        );
-    });
+  });
   const [ec2, { StopInstancesCommand }] = [await aws.ec2(), await import("@aws-sdk/client-ec2")];
   const on = own.filter((i) => i.state !== "stopped").map((i) => i.id);
   await during(progress, `power off ${ids.join(", ")}`, async (task) => {
@@ -67,20 +63,26 @@ export async function fence(aws: Aws, stack: string, host: string, progress: Pro
 
 /** What fencing has left in the role of a host that has a new machine; a role that has such a policy cannot be deleted. */
 export async function unfence(aws: Aws, stack: string, host: string): Promise<void> {
-  const [iam, { DeleteRolePolicyCommand, GetInstanceProfileCommand }] = [await aws.iam(), await import("@aws-sdk/client-iam")];
-  for (const { profile } of (await instancesOf(aws, stack)).filter((i) => i.host === host)) {
-    const name = profile?.split("/").at(-1);
-    if (name === undefined) continue;
-    const { InstanceProfile } = await call("look at the machine's profile", () =>
-      iam.send(new GetInstanceProfileCommand({ InstanceProfileName: name })),
-    );
-    for (const { RoleName } of InstanceProfile?.Roles ?? [])
-      try {
-        await call("give a role its rights", () => iam.send(new DeleteRolePolicyCommand({ RoleName, PolicyName: policyName })));
-      } catch (error) {
-        if (!/^NoSuchEntity/.test(codeOf(error))) throw error;
-      }
-  }
+  const [iam, { DeleteRolePolicyCommand }] = [await aws.iam(), await import("@aws-sdk/client-iam")];
+  const own = (await instancesOf(aws, stack)).filter((i) => i.host === host);
+  for (const RoleName of await rolesOf(aws, own))
+    try {
+      await call("give a role its rights", () => iam.send(new DeleteRolePolicyCommand({ RoleName, PolicyName: policyName })));
+    } catch (error) {
+      if (!/^NoSuchEntity/.test(codeOf(error))) throw error;
+    }
+}
+
+/** The roles that instances have, by their profiles. */
+async function rolesOf(aws: Aws, instances: Instance[]): Promise<string[]> {
+  const [iam, { GetInstanceProfileCommand }] = [await aws.iam(), await import("@aws-sdk/client-iam")];
+  const profiles = new Set(instances.flatMap((i) => i.profile?.split("/").at(-1) ?? []));
+  const found = await Promise.all(
+    [...profiles].map((InstanceProfileName) =>
+      call("look at the machine's profile", () => iam.send(new GetInstanceProfileCommand({ InstanceProfileName }))),
+    ),
+  );
+  return found.flatMap(({ InstanceProfile }) => (InstanceProfile?.Roles ?? []).flatMap((r) => r.RoleName ?? []));
 }
 
 /** @param forget takes a volume, with its attachment, out of Terraform's state */

@@ -32,6 +32,10 @@ export const copiesOf = ({ directories, held }: BackupSettings): string[] => [
   ...held.map(({ name }) => name),
 ];
 
+/** What a backup of all is made by: what stands on others is left out. */
+export const wholeOnes = ({ times }: BackupSettings): string[] =>
+  Object.keys(times).filter((what) => !["differential", "incremental"].includes(what));
+
 export interface Backups {
   /** The oldest first; times in seconds since 1970, sizes in bytes. */
   postgresql: {

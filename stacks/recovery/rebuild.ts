@@ -54,6 +54,10 @@ export interface Source {
   empty: { volume: string; because: string; aside?: string }[];
 }
 
+/** Recipe → digest of the image that a stack's machines have. */
+export const imagesOf = ({ hosts }: StackPlan, machines: Machine[]): Rebuild["images"] =>
+  Object.fromEntries(hosts.flatMap((h) => machines.filter((m) => m.host === h.host).map((m) => [h.image.name, m.imageDigest] as const)));
+
 const fileOf = (project: Project, stack: string, host: string): string => join(project.state, "recovery", `${stack}.${host}.json`);
 
 /** One that was begun and did not end. */

@@ -22,15 +22,6 @@ async function done(project: TestProject, ...args: string[]): Promise<string> {
   return stdout;
 }
 
-async function on(project: TestProject, machine: string, script: string): Promise<string> {
-  const { code, stdout, stderr } = await project.on(machine, script);
-  if (code !== 0) throw new Error(`${script}:\n${stdout}${stderr}`);
-  return stdout.trim();
-}
-
-const sql = (project: TestProject, machine: string, database: string, text: string): Promise<string> =>
-  on(project, machine, `cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 ${database}`);
-
 /** Seconds that a command takes. */
 async function timed(work: () => Promise<unknown>): Promise<number> {
   const began = performance.now();
@@ -85,11 +76,11 @@ async function destroyed(gigabytes: number): Promise<Took> {
     say("first launch of inloop");
     const launch = await timed(() => done(project, "up", "inloop"));
     say(`${gigabytes} GiB of rows`);
-    await sql(project, web, "inloop", "create table filler (id bigint, text text)");
+    await project.sql(web, "inloop", "create table filler (id bigint, text text)");
     // Eight sums of 32 letters are a row of some 290 bytes, which is packed to about half.
     const sums = Array.from({ length: 8 }, (_, i) => `md5(i::text || '${i}')`).join(" || ");
     const rows = Math.round((gigabytes * 2 ** 30) / 300);
-    await sql(project, web, "inloop", `insert into filler select i, ${sums} from generate_series(1, ${rows}) i; checkpoint`);
+    await project.sql(web, "inloop", `insert into filler select i, ${sums} from generate_series(1, ${rows}) i; checkpoint`);
     say("full backup");
     await done(project, "backup", "inloop", "--full");
     say("pgBackRest alone, twice");
@@ -97,8 +88,8 @@ async function destroyed(gigabytes: number): Promise<Took> {
     const restore = `install -d -o postgres -g postgres -m 0700 ${aside} && cd / && runuser -u postgres -- pgbackrest --config=/etc/ingot/backup/pgbackrest.conf --stanza=main --pg1-path=${aside} --type=immediate restore && sync -f ${aside}`;
     const alone: number[] = [];
     for (let i = 0; i < 2; i++) {
-      alone.push(await timed(() => on(project, web, restore)));
-      await on(project, web, `rm -r ${aside}`);
+      alone.push(await timed(() => project.must(web, restore)));
+      await project.must(web, `rm -r ${aside}`);
     }
     say("power and disks go");
     await project.cutPower(web);
@@ -108,7 +99,7 @@ async function destroyed(gigabytes: number): Promise<Took> {
       seconds: Took["phases"];
       restored: { began: string; ended: string };
     };
-    const counted = Number(await sql(project, web, "inloop", "select count(*) from filler"));
+    const counted = Number(await project.sql(web, "inloop", "select count(*) from filler"));
     if (counted !== rows) throw new Error(`${counted} of ${rows} rows are back`);
     return {
       gigabytes,
@@ -154,7 +145,7 @@ async function lostOver(kills: number, archiveSeconds: number): Promise<{ second
     copyFileSync(join(toolFolder, "tests/e2e/kept.yaml"), join(project.folder, "stacks/kept.yaml"));
     if (archiveSeconds !== 5) project.edit("stacks/kept.yaml", "archive_seconds: 5", `archive_seconds: ${archiveSeconds}`);
     await done(project, "up", "kept");
-    await sql(project, db, "shop", "create table orders (id int primary key); insert into orders values (1); select pg_switch_wal()");
+    await project.sql(db, "shop", "create table orders (id int primary key); insert into orders values (1); select pg_switch_wal()");
     // The table itself is in the repository before it is first counted in.
     await new Promise((resolve) => setTimeout(resolve, 5000));
     for (let kill = 1; kill <= kills; kill++) {
@@ -167,7 +158,7 @@ async function lostOver(kills: number, archiveSeconds: number): Promise<{ second
       child.kill();
       project.ruin(db, "data");
       await done(project, "rebuild", db);
-      const last = Number(await sql(project, db, "shop", "select max(id) from orders"));
+      const last = Number(await project.sql(db, "shop", "select max(id) from orders"));
       const gone = told.filter((row) => row.id > last);
       const seconds = gone[0] ? died - gone[0].at : 0;
       found.seconds.push(seconds);

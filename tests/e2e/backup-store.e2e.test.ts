@@ -1,39 +1,22 @@
 // A host whose backups are kept by another one: lost with its machine and all its volumes, it is rebuilt from there; and when its old machine comes
 // back, that one may not write there any more.
-import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
-import { asRoot, run } from "../../lib/run.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { bringBack, putAside } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("backups on another host");
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;
 let project: TestProject;
-const on = async (host: string, script: string): Promise<string> => {
-  const { code, stdout, stderr } = await project.on(`kept-store/${host}`, script);
-  assert.is(code, 0, `${script}\n${stdout}${stderr}`);
-  return stdout.trim();
-};
-const sql = (text: string) => on("db", `cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 shop`);
+const on = (host: string, script: string) => project.must(`kept-store/${host}`, script);
+const sql = (text: string) => project.sql("kept-store/db", "shop", text);
 const backups = async () => ((await project.json(["backups", "kept-store"])) as Backups[])[0] as Backups;
-const machine = () => join(project.folder, ".ingot/machines/kept-store/db");
-const disk = () => join(project.folder, ".ingot/volumes/kept-store/db/data.img");
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-/** As root, in the folder of the host's machine. */
-/** A disk of a machine whose power failed is nobody's. */
-const detach = () => `losetup --associated "${disk()}" --noheadings --output NAME | xargs --no-run-if-empty losetup --detach`;
-const inMachine = (script: string) => run(asRoot(["sh", "-euc", `cd "$0" && ${script}`, machine()]));
-
-async function powerFails(host: "db" | "vault"): Promise<void> {
-  const [pid] = readFileSync(join(machine(), "..", host, "run/leader"), "utf8").split(" ");
-  spawn("kill", ["-9", String(pid)]);
-  for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await wait(100);
-}
 
 test.before(async () => {
   project = await testProject(["inloop"]);
@@ -102,7 +85,7 @@ long(
     await sql("create table blob as select g, repeat(md5(random()::text), 40) from generate_series(1, 100000) g");
     const { ended } = project.begin(["backup", "kept-store/db", "--full"]);
     await on("vault", "until pgrep -u backup-db -f 'stanza=main backup' >/dev/null; do sleep 0.1; done");
-    await powerFails("vault");
+    await project.cutPower("kept-store/vault");
     const backup = await ended;
     assert.is(backup.code, 1, backup.stdout);
     assert.match(backup.stderr, /the full backup failed: /);
@@ -122,10 +105,9 @@ test("the machine and all its volumes are lost: it comes back from the other hos
   const before = (await project.json(["status", "kept-store"])) as { host: string; instance: string }[];
   await sql("insert into orders select generate_series(1001,1500)");
   await wait(8000);
-  await powerFails("db");
+  await project.cutPower("kept-store/db");
   // Kept for the test after this one, as what comes back when somebody switches it on again.
-  old = join(project.folder, "old");
-  await inMachine(`mkdir "${old}" && cp -a upper facts seed machine.json "${old}" && ${detach()} && mv "${disk()}" "${old}/data.img"`);
+  old = await putAside(project, "kept-store/db");
   const foreseen = await project.ingot(["rebuild", "kept-store/db", "--dry-run"]);
   assert.match(foreseen.stdout, /^source: the backups on vault, where the old machine's right to write ends$/m);
   assert.match(foreseen.stdout, /^fence: it does not run; vault would run on$/m);
@@ -148,11 +130,9 @@ test("the machine and all its volumes are lost: it comes back from the other hos
 });
 
 test("the old machine comes back after another took its place: what it archives is refused, and the backups stay as they are", async () => {
-  await powerFails("db");
+  await project.cutPower("kept-store/db");
   // In the new one's place on this computer: the old root, the old disk, and who it was.
-  await inMachine(
-    `umount root && rm -rf upper work facts seed && mv "${old}"/upper "${old}"/facts "${old}"/seed "${old}"/machine.json . && mkdir work && ${detach()} && mv "${disk()}" "${old}/new.img" && mv "${old}/data.img" "${disk()}" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root`,
-  );
+  await bringBack(project, "kept-store/db", old);
   const sums = () => on("vault", "cd /srv/backups/db && find . -type f ! -path './lock/*' -exec sha256sum {} + | sort | sha256sum");
   const before = await sums();
   await project.ingot(["start", "kept-store"]);

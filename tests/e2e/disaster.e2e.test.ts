@@ -21,18 +21,6 @@ test.after.each(async () => {
   host = undefined;
 });
 
-type At = (script: string) => Promise<string>;
-/** @returns what runs a script on a machine and gives what it prints; it fails when the script does */
-const runsOn =
-  (where: TestProject, machine: string): At =>
-  async (script) => {
-    const { code, stdout, stderr } = await where.on(machine, script);
-    assert.is(code, 0, `${script}\n${stdout}${stderr}`);
-    return stdout.trim();
-  };
-const sqlAt = (at: At, database: string) => (text: string) =>
-  at(`cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 ${database}`);
-
 async function said(where: TestProject, ...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await where.ingot(args);
   assert.is(code, 0, stdout + stderr);
@@ -46,12 +34,13 @@ async function destroy(where: TestProject, machine: string, volumes: string[]): 
 }
 
 long("INLOOP: rows, solutions, jobs that wait, error reports that have not gone out", async () => {
-  project = await testProject(["inloop"]);
+  const where = await testProject(["inloop"]);
+  project = where;
   const up = (await project.json(["up", "inloop"])) as { ok: boolean; machines: { forwards: Record<string, string> }[] };
   assert.ok(up.ok);
   const forwards = up.machines[0]?.forwards ?? {};
-  const at = runsOn(project, "inloop/web");
-  const sql = sqlAt(at, "inloop");
+  const at = (script: string) => where.must("inloop/web", script);
+  const sql = (text: string) => where.sql("inloop/web", "inloop", text);
   const post = (path: string, form: Record<string, string> = {}) =>
     ask(forwards, path, { method: "POST", form: new URLSearchParams(form).toString() });
   for (const text of ["one", "two", "three"]) assert.is((await post("/entries/", { text })).status, 201);
@@ -100,10 +89,11 @@ long("INLOOP: rows, solutions, jobs that wait, error reports that have not gone 
 });
 
 long("Kano-Konnect: rows, and the tasks that wait in RabbitMQ", async () => {
-  project = await testProject(["kano-konnect"]);
+  const where = await testProject(["kano-konnect"]);
+  project = where;
   await said(project, "up", "kano-konnect");
-  const at = runsOn(project, "kano-konnect/webserver");
-  const sql = sqlAt(at, "kano_konnect");
+  const at = (script: string) => where.must("kano-konnect/webserver", script);
+  const sql = (text: string) => where.sql("kano-konnect/webserver", "kano_konnect", text);
   const rows = await sql("select count(*) from kano_konnect_sum");
   await at("supervisorctl stop kano_konnect-celeryd");
   const queue = "from kano_konnect.tasks import add; print(*[add.delay(i, 100).id for i in range(3)])";
@@ -132,9 +122,9 @@ long("Patchwork: the database's host, then the application's: patches, the repos
   await host.on("servers", byMail("main"));
   const list = "/project/linux/list/";
   await untilPage(web, list, /Füge ein ö hinzu/);
-  const database = runsOn(where, "patchwork/database");
-  const application = runsOn(where, "patchwork/application");
-  const sql = sqlAt(database, "patchwork");
+  const database = (script: string) => where.must("patchwork/database", script);
+  const application = (script: string) => where.must("patchwork/application", script);
+  const sql = (text: string) => where.sql("patchwork/database", "patchwork", text);
   // A mail that waits on its way out.
   await application(
     "postconf -e defer_transports=smtp && postfix reload 2>&1; echo late | sendmail -f ops@example.org ops@example.org; sleep 2; postsuper -h ALL 2>&1",

@@ -18,12 +18,8 @@ const test = suite("drill");
 /** Each is a drill or more: in the long suite. */
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;
 let project: TestProject;
-const on = async (script: string): Promise<string> => {
-  const { code, stdout, stderr } = await project.on("kept/db", script);
-  assert.is(code, 0, `${script}\n${stdout}${stderr}`);
-  return stdout.trim();
-};
-const sql = (text: string) => on(`cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 shop`);
+const on = (script: string) => project.must("kept/db", script);
+const sql = (text: string) => project.sql("kept/db", "shop", text);
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const state = (...path: string[]) => join(project.folder, ".ingot", ...path);
 const leader = (...folder: string[]): string | undefined => {

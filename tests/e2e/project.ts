@@ -16,6 +16,7 @@ import {
   writeSync,
 } from "node:fs";
 import { join, resolve } from "node:path";
+import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 
 export interface Outcome {
@@ -32,6 +33,10 @@ export interface TestProject {
   begin(args: string[]): { child: ChildProcess; ended: Promise<Outcome> };
   /** Runs a shell script on a machine; the script is an argument, its input comes on standard input. */
   on(machine: string, script: string, input?: string): Promise<Outcome>;
+  /** The same, which must succeed; gives what it prints. */
+  must(machine: string, script: string): Promise<string>;
+  /** By psql as postgres, which must succeed; gives what it prints, unaligned. */
+  sql(machine: string, database: string, text: string): Promise<string>;
   json(args: string[]): Promise<unknown>;
   /** Replaces in a file of the project's; throws when nothing in it is like that. @param file from the project's folder */
   edit(file: string, from: string | RegExp, to: string): void;
@@ -70,12 +75,21 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
     return outcomeOf(child);
   };
   const left = () => leftOf(folder);
+  const on: TestProject["on"] = (machine, script, input) => run(["exec", machine, "--", "sh", "-c", script], input);
+  const must: TestProject["must"] = async (machine, script) => {
+    const { code, stdout, stderr } = await on(machine, script);
+    assert.is(code, 0, `${script}\n${stdout}${stderr}`);
+    return stdout.trim();
+  };
   const disk: TestProject["disk"] = (machine, volume) => join(folder, ".ingot/volumes", machine, `${volume}.img`);
   return {
     folder,
     ingot: run,
     begin,
-    on: (machine, script, input) => run(["exec", machine, "--", "sh", "-c", script], input),
+    on,
+    must,
+    sql: (machine, database, text) =>
+      must(machine, `cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 ${database}`),
     async json(args) {
       const { code, stdout, stderr } = await run([...args, "--json"]);
       try {

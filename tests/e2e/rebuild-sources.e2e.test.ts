@@ -1,7 +1,6 @@
 // What a rebuild restores from, and where to: an incremental backup, one that is named, a volume that is too small for it; and the old machine of a
 // host that comes back with the repository at hand after another took its place.
-import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -9,31 +8,18 @@ import { toolFolder } from "../../lib/paths.ts";
 import { asRoot, run } from "../../lib/run.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { bringBack, putAside } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("sources of a rebuild");
 /** Each is a machine or two more: in the long suite. */
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;
 let project: TestProject;
-const on = async (script: string): Promise<string> => {
-  const { code, stdout, stderr } = await project.on("kept/db", script);
-  assert.is(code, 0, `${script}\n${stdout}${stderr}`);
-  return stdout.trim();
-};
-const sql = (text: string) => on(`cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 shop`);
+const on = (script: string) => project.must("kept/db", script);
+const sql = (text: string) => project.sql("kept/db", "shop", text);
 const disks = () => join(project.folder, ".ingot/volumes/kept/db");
-const machine = () => join(project.folder, ".ingot/machines/kept/db");
 const backups = async () => ((await project.json(["backups", "kept"])) as Backups[])[0] as Backups;
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-const inMachine = (script: string) => run(asRoot(["sh", "-euc", `cd "$0" && ${script}`, machine()]));
-/** A disk of a machine whose power failed is nobody's. */
-const detach = (disk: string) => `losetup --associated "${disk}" --noheadings --output NAME | xargs --no-run-if-empty losetup --detach`;
-
-async function powerFails(): Promise<void> {
-  const [pid] = readFileSync(join(machine(), "run/leader"), "utf8").split(" ");
-  spawn("kill", ["-9", String(pid)]);
-  for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await wait(100);
-}
 
 type Result = Rebuild & { restored: { postgresql?: string; rows?: { same: Record<string, { rows: number }> } } };
 async function rebuilt(...more: string[]): Promise<Result> {
@@ -70,8 +56,8 @@ long("an incremental backup stands on the last one, and a restore comes from it"
   assert.match(found.postgresql.at(-1)?.label ?? "", new RegExp(`^${named}_\\d{8}-\\d{6}I$`));
   await sql("insert into orders select generate_series(1101,1200)");
   await wait(8000);
-  await powerFails();
-  rmSync(join(disks(), "data.img"));
+  await project.cutPower("kept/db");
+  rmSync(project.disk("kept/db", "data"));
   const result = await rebuilt();
   assert.is(result.restored.postgresql, found.postgresql.at(-1)?.label);
   assert.is(result.restored.rows?.same["shop:orders"]?.rows, 1100);
@@ -95,9 +81,9 @@ long("a backup that is named: everything is as it was in it, whatever came after
 long("a volume that is too small is said before anything is put aside; with its size back, the rebuild goes on", async () => {
   await sql("create table blob as select g, repeat(md5(random()::text), 40) from generate_series(1, 100000) g");
   assert.is((await project.ingot(["backup", "kept", "--full"])).code, 0);
-  await powerFails();
+  await project.cutPower("kept/db");
   // Its beginning is ruined, so that it is to be put aside.
-  await run(asRoot(["dd", "if=/dev/zero", `of=${join(disks(), "data.img")}`, "bs=1M", "count=8", "conv=notrunc", "status=none"]));
+  await run(asRoot(["dd", "if=/dev/zero", `of=${project.disk("kept/db", "data")}`, "bs=1M", "count=8", "conv=notrunc", "status=none"]));
   const before = readdirSync(disks()).sort();
   project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 256MiB }");
   const { code, stderr } = await project.ingot(["rebuild", "kept/db"]);
@@ -111,8 +97,8 @@ long("a volume that is too small is said before anything is put aside; with its 
 
 long("where nobody knows the backup's size, the new machine says it, and restores nothing", async () => {
   await on("rm /srv/backup/sizes.json");
-  await powerFails();
-  rmSync(join(disks(), "data.img"));
+  await project.cutPower("kept/db");
+  rmSync(project.disk("kept/db", "data"));
   project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 256MiB }");
   const { code, stderr } = await project.ingot(["rebuild", "kept/db"]);
   assert.is(code, 1);
@@ -128,17 +114,13 @@ long("where nobody knows the backup's size, the new machine says it, and restore
 long("the old machine comes back with the repository at hand: what it archives is refused, and the repository stays as it is", async () => {
   await sql("insert into orders select generate_series(2001,2010)");
   await wait(8000);
-  await powerFails();
-  const old = join(project.folder, "old");
-  const disk = join(disks(), "data.img");
-  await inMachine(`mkdir "${old}" && cp -a upper facts seed machine.json "${old}" && ${detach(disk)} && mv "${disk}" "${old}/data.img"`);
+  await project.cutPower("kept/db");
+  const old = await putAside(project, "kept/db");
   await rebuilt();
   assert.is(await sql("select count(*) from orders"), "1010");
-  await powerFails();
+  await project.cutPower("kept/db");
   // The old root, the old disk, and who it was; the repository is the one that the new machine writes to.
-  await inMachine(
-    `umount root && rm -rf upper work facts seed && mv "${old}"/upper "${old}"/facts "${old}"/seed "${old}"/machine.json . && mkdir work && ${detach(disk)} && mv "${disk}" "${old}/new.img" && mv "${old}/data.img" "${disk}" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root`,
-  );
+  await bringBack(project, "kept/db", old);
   await project.ingot(["start", "kept"]);
   const sums = () => on("cd /srv/backup && find . -type f ! -path './lost+found/*' -exec sha256sum {} + | sort | sha256sum");
   const before = await sums();

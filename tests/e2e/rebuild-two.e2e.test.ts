@@ -1,5 +1,4 @@
 // One of two hosts rebuilt while the other runs on: what depends on the lost one there rests, a site answers 503, and it all goes on afterwards.
-import { spawn } from "node:child_process";
 import { copyFileSync, existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -11,14 +10,9 @@ import { type TestProject, testProject } from "./project.ts";
 const test = suite("rebuild of one of two hosts");
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;
 let project: TestProject;
-const on = async (host: string, script: string): Promise<string> => {
-  const { code, stdout, stderr } = await project.on(`kept-two/${host}`, script);
-  assert.is(code, 0, `${script}\n${stdout}${stderr}`);
-  return stdout.trim();
-};
+const on = (host: string, script: string) => project.must(`kept-two/${host}`, script);
 const rows = async () => Number(await on("db", "cd / && echo 'select count(*) from orders' | runuser -u postgres -- psql -XqAt shop"));
 const site = () => on("app", "curl -s -o /dev/null -w '%{http_code} %header{retry-after}' -H 'Host: shop.example.org' http://127.0.0.1/");
-const disk = (name: string) => join(project.folder, ".ingot/volumes/kept-two/db", `${name}.img`);
 const machines = async () =>
   Object.fromEntries(
     ((await project.json(["status", "kept-two"])) as { host: string; instance: string; state: string; forwards: object }[]).map((m) => [
@@ -27,13 +21,6 @@ const machines = async () =>
     ]),
   );
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** The machine ends as when its power goes. */
-async function powerFails(host: string): Promise<void> {
-  const [pid] = readFileSync(join(project.folder, `.ingot/machines/kept-two/${host}/run/leader`), "utf8").split(" ");
-  spawn("kill", ["-9", String(pid)]);
-  for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await wait(100);
-}
 
 test.before(async () => {
   project = await testProject(["inloop"]);
@@ -72,8 +59,8 @@ test("the database's host is lost with its disk: the other is not touched but fo
     done`,
   );
   await wait(7000);
-  await powerFails("db");
-  rmSync(disk("data"));
+  await project.cutPower("kept-two/db");
+  rmSync(project.disk("kept-two/db", "data"));
   const { code, stdout, stderr } = await project.ingot(["rebuild", "kept-two/db", "--json"]);
   assert.is(code, 0, stdout + stderr);
   // What was seen there meanwhile: the site and the three services, several times a second.
@@ -122,8 +109,8 @@ test("its machine answers where the old one did on this computer, and the stack 
 
 long("killed after each of its phases, it is gone on with, and the other host runs on", async () => {
   const before = await machines();
-  await powerFails("db");
-  rmSync(disk("data"));
+  await project.cutPower("kept-two/db");
+  rmSync(project.disk("kept-two/db", "data"));
   const file = join(project.folder, ".ingot/recovery/kept-two.db.json");
   const ended = () =>
     existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as Rebuild).phases.filter((p) => p.ended).map((p) => p.phase) : [];
@@ -144,7 +131,7 @@ long("killed after each of its phases, it is gone on with, and the other host ru
 
 long("killed in the middle of the launch, it launches anew", async () => {
   const before = await machines();
-  await powerFails("db");
+  await project.cutPower("kept-two/db");
   const file = join(project.folder, ".ingot/recovery/kept-two.db.json");
   const { child, ended } = project.begin(["rebuild", "kept-two/db"]);
   const record = join(project.folder, ".ingot/machines/kept-two/db/machine.json");

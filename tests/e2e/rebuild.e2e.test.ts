@@ -14,12 +14,8 @@ const test = suite("rebuild");
 /** Each is a machine or two more: in the long suite. */
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;
 let project: TestProject;
-const on = async (script: string): Promise<string> => {
-  const { code, stdout, stderr } = await project.on("kept/db", script);
-  assert.is(code, 0, `${script}\n${stdout}${stderr}`);
-  return stdout.trim();
-};
-const sql = (text: string) => on(`cd / && echo "${text}" | runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 shop`);
+const on = (script: string) => project.must("kept/db", script);
+const sql = (text: string) => project.sql("kept/db", "shop", text);
 const disk = (name: string) => project.disk("kept/db", name);
 const powerFails = () => project.cutPower("kept/db");
 const backups = async () => ((await project.json(["backups", "kept"])) as Backups[])[0] as Backups;
