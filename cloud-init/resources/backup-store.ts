@@ -4,10 +4,11 @@ import { type Infer, list, object, text } from "../../lib/schema.ts";
 import { fixedId, type Host, inside, isBelow, type Kind, kind, type Problem, pkg, type StepDraft } from "../kind.ts";
 import { reachProblems } from "../listener.ts";
 import { absolutePath } from "../names.ts";
+import type { Part } from "../plan.ts";
 import { backup, confOf, isElsewhere } from "./backup.ts";
 import { foldersAbove } from "./directory.ts";
 import { user } from "./user.ts";
-import { volume } from "./volume.ts";
+import { volume, volumeAt } from "./volume.ts";
 
 const schema = object({
   path: { ...absolutePath, description: "Folder on a volume; each host's backups have a folder of their own in it" },
@@ -54,12 +55,12 @@ export const onlyThis = (match: string, keys: string, command: string): string =
 
 const folderOf = (host: string): string => `/etc/ingot/backup-store/${host}`;
 const addressIn = (host: Host, name: string): string => host.peers.find((p) => p.name === name)?.address ?? "";
-const mountOf = (value: BackupStore, host: Host): string | undefined =>
-  host
-    .all(volume)
-    .map((v) => v.value.mount)
-    .filter((mount) => isBelow(value.path, mount))
-    .sort((a, b) => b.length - a.length)[0];
+/** A file with secrets in it. */
+export const renderedFile = (part: string, file: { path: string; owner?: string | undefined; mode: string }, value: Part[]): StepDraft => ({
+  part,
+  action: "file",
+  args: { ...file, source: { render: { format: "text", value } } },
+});
 
 export const backupStore: Kind<BackupStore> = kind({
   kind: "backup-store",
@@ -78,7 +79,7 @@ export const backupStore: Kind<BackupStore> = kind({
   ],
   problems: ({ value }, host): Problem[] => [
     ...reachProblems(value.of, host, ["of"]),
-    ...(mountOf(value, host) === undefined
+    ...(volumeAt(value.path, host) === undefined
       ? [
           {
             code: "ING1461",
@@ -124,7 +125,7 @@ export const backupStore: Kind<BackupStore> = kind({
       const declared = client?.get(backup)?.value;
       return client && declared ? [{ name, client, declared }] : [];
     });
-    const mount = mountOf(value, host) ?? value.path;
+    const mount = volumeAt(value.path, host)?.value.mount ?? value.path;
     return {
       secrets: clients.flatMap(({ name, declared }) => [
         { name: `${keysOf(name).host}.pub`, generate: "ssh-public" as const },
@@ -144,16 +145,8 @@ export const backupStore: Kind<BackupStore> = kind({
         ...clients.flatMap(({ name, client, declared }): StepDraft[] => {
           const account = accountOf(name);
           const uid = fixedId(account, true);
-          const rendered = (file: string, parts: (string | { secret: string })[], mode: string, owner?: string): StepDraft => ({
-            part: `${name}-${file}`,
-            action: "file",
-            args: {
-              path: `${folderOf(name)}/${file}`,
-              ...(owner !== undefined && { owner }),
-              mode,
-              source: { render: { format: "text", value: parts } },
-            },
-          });
+          const rendered = (file: string, parts: Part[], mode: string, owner?: string) =>
+            renderedFile(`${name}-${file}`, { path: `${folderOf(name)}/${file}`, owner, mode }, parts);
           return [
             {
               part: `${name}-account`,
@@ -185,30 +178,13 @@ export const backupStore: Kind<BackupStore> = kind({
               : []),
           ];
         }),
-        {
-          part: "sshd",
-          action: "file",
-          args: {
-            path: "/etc/ssh/sshd_config.d/ingot-backup-store.conf",
-            mode: "0644",
-            source: {
-              render: {
-                format: "text",
-                value: [
-                  clients
-                    .map(({ name }) =>
-                      onlyThis(
-                        `User ${accountOf(name)}`,
-                        `${folderOf(name)}/authorized_keys`,
-                        `/usr/lib/ingot/backup_store.py serve ${name}`,
-                      ),
-                    )
-                    .join(""),
-                ],
-              },
-            },
-          },
-        },
+        renderedFile("sshd", { path: "/etc/ssh/sshd_config.d/ingot-backup-store.conf", mode: "0644" }, [
+          clients
+            .map(({ name }) =>
+              onlyThis(`User ${accountOf(name)}`, `${folderOf(name)}/authorized_keys`, `/usr/lib/ingot/backup_store.py serve ${name}`),
+            )
+            .join(""),
+        ]),
       ],
     };
   },

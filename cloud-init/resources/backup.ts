@@ -6,13 +6,14 @@ import { choice, either, type Infer, integer, list, object, optional, ref, text,
 import { timerUnit } from "../cron.ts";
 import { type Host, inside, isBelow, type Kind, kind, type Problem, pkg, type State, type StepDraft } from "../kind.ts";
 import { absolutePath } from "../names.ts";
+import type { Part } from "../plan.ts";
 import { secretRef } from "../value.ts";
-import { accountOf, backupStore, keysOf, onlyThis, sshConfig } from "./backup-store.ts";
+import { accountOf, backupStore, keysOf, onlyThis, renderedFile, sshConfig } from "./backup-store.ts";
 import { database } from "./database.ts";
 import { directory, foldersAbove } from "./directory.ts";
 import { dataIn, unitIn, versionIn } from "./postgresql.ts";
 import { repository } from "./repository.ts";
-import { volume } from "./volume.ts";
+import { volume, volumeAt } from "./volume.ts";
 
 const calendar = (description: string) =>
   text({ pattern: "^[^\\n]+$", expected: "times as systemd's calendar writes them: `Sun 03:00`", description });
@@ -149,13 +150,6 @@ export const copied = (value: Backup, host: Host): string[] => [
   ...heldOf(value, host).flatMap(({ paths }) => paths),
 ];
 
-/** The volume that a path is on, the nearest. */
-const volumeOf = (path: string, host: Host): string | undefined =>
-  host
-    .all(volume)
-    .filter((v) => isBelow(path, v.value.mount))
-    .sort((a, b) => b.value.mount.length - a.value.mount.length)[0]?.name;
-
 /** How another host keeps them. */
 interface Elsewhere {
   name: string;
@@ -173,11 +167,7 @@ function elsewhere({ to }: Backup, host: Host): Elsewhere | undefined {
  * pgBackRest's configuration where the repository is.
  * @param cluster address of the host with the cluster, where that is another one
  */
-export const confOf = (
-  value: Backup,
-  host: Host,
-  { place, cluster }: { place: string; cluster?: string },
-): (string | { secret: string })[] => [
+export const confOf = (value: Backup, host: Host, { place, cluster }: { place: string; cluster?: string }): Part[] => [
   `${cluster === undefined ? `# holder: ${place}/holder\n` : ""}[global]
 repo1-path=${place}/postgresql
 repo1-cipher-type=aes-256-cbc
@@ -228,11 +218,8 @@ function elsewhereProblems(name: string, host: Host): Problem[] {
 
 /** The ways between the host and the store's. */
 function waysOf(value: Backup, host: Host, { name, address }: Elsewhere): StepDraft[] {
-  const rendered = (file: string, parts: (string | { secret: string })[], mode: string, owner?: string): StepDraft => ({
-    part: file,
-    action: "file",
-    args: { path: `${folder}/${file}`, mode, ...(owner !== undefined && { owner }), source: { render: { format: "text", value: parts } } },
-  });
+  const rendered = (file: string, parts: Part[], mode: string, owner?: string) =>
+    renderedFile(file, { path: `${folder}/${file}`, owner, mode }, parts);
   const own = value.postgresql ? "postgres" : undefined;
   return [
     rendered("key", [{ secret: keysOf(host.name).host }, "\n"], "0400", own),
@@ -240,20 +227,9 @@ function waysOf(value: Backup, host: Host, { name, address }: Elsewhere): StepDr
     ...(value.postgresql
       ? [
           rendered("store_keys", [{ secret: `${keysOf(host.name).store}.pub` }, "\n"], "0644"),
-          {
-            part: "sshd",
-            action: "file",
-            args: {
-              path: "/etc/ssh/sshd_config.d/ingot-backup.conf",
-              mode: "0644",
-              source: {
-                render: {
-                  format: "text" as const,
-                  value: [onlyThis(`User postgres Address ${address}`, `${folder}/store_keys`, "/usr/lib/ingot/backup_store.py cluster")],
-                },
-              },
-            },
-          },
+          renderedFile("sshd", { path: "/etc/ssh/sshd_config.d/ingot-backup.conf", mode: "0644" }, [
+            onlyThis(`User postgres Address ${address}`, `${folder}/store_keys`, "/usr/lib/ingot/backup_store.py cluster"),
+          ]),
         ]
       : []),
   ];
@@ -349,12 +325,12 @@ export const backup: Kind<Backup> = kind({
       });
     const { to } = value;
     if (isElsewhere(to)) return [...problems, ...elsewhereProblems(to.host, host)];
-    const place = volumeOf(to, host);
+    const place = volumeAt(to, host)?.name;
     const held = [
       ...(value.postgresql ? [{ what: "PostgreSQL", path: dataIn(host) }] : []),
       ...copied(value, host).map((path) => ({ what: path, path })),
     ];
-    const beside = held.find(({ path }) => volumeOf(path, host) === place);
+    const beside = held.find(({ path }) => volumeAt(path, host)?.name === place);
     if (place === undefined)
       problems.push({
         code: "ING1461",
@@ -462,32 +438,14 @@ export const backup: Kind<Backup> = kind({
       steps: [
         ...(value.postgresql
           ? [
-              {
-                part: "pgbackrest",
-                action: "file",
-                args: {
-                  path: pgbackrestConfig,
-                  owner: "postgres",
-                  mode: "0400",
-                  source: {
-                    render: {
-                      format: "text" as const,
-                      value: there ? [clusterConf(host, there)] : confOf(value, host, { place: String(value.to) }),
-                    },
-                  },
-                },
-              },
+              renderedFile(
+                "pgbackrest",
+                { path: pgbackrestConfig, owner: "postgres", mode: "0400" },
+                there ? [clusterConf(host, there)] : confOf(value, host, { place: String(value.to) }),
+              ),
             ]
           : []),
-        {
-          part: "password",
-          action: "file",
-          args: {
-            path: passwordPath,
-            mode: "0400",
-            source: { render: { format: "text" as const, value: [{ secret: value.password.secret }] } },
-          },
-        },
+        renderedFile("password", { path: passwordPath, mode: "0400" }, [{ secret: value.password.secret }]),
         ...(there ? waysOf(value, host, there) : []),
         // Only on a machine that was launched to be what another was (facts.py, `restore`); elsewhere there is nothing to do.
         { part: "restore", action: "restore", args: { settings: settingsPath }, timeoutSeconds: 21600 },

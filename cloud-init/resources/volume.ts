@@ -2,7 +2,7 @@
 
 import { unitName } from "../../lib/quote.ts";
 import { choice, type Infer, list, object, text, withDefault } from "../../lib/schema.ts";
-import { inside, isBelow, type Kind, kind, type Problem, pkg } from "../kind.ts";
+import { type Host, inside, isBelow, type Kind, kind, type Problem, pkg, type Resource } from "../kind.ts";
 import { postgresql } from "./postgresql.ts";
 
 const units: Record<string, number> = { MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
@@ -105,3 +105,10 @@ export const volume: Kind<Volume> = kind({
   },
   checks: ({ value }) => [inside("mount", { path: value.mount, options: value.options })],
 });
+
+/** The volume that a path is on, the nearest. */
+export const volumeAt = (path: string, host: Host): Resource<Volume> | undefined =>
+  host
+    .all(volume)
+    .filter((v) => isBelow(path, v.value.mount))
+    .sort((a, b) => b.value.mount.length - a.value.mount.length)[0];
