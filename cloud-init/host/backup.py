@@ -599,9 +599,15 @@ def time_in(said, request):
     return there[name]
 
 
-def room_for(size):
+def log_room(place):
+    """Bytes that the log of transactions keeps to there (postgresql.ts, logRoom)."""
+    there = os.statvfs(place)
+    return min(max(64 << 20, there.f_blocks * there.f_frsize // 10), 1 << 30)
+
+
+def room_for(size, place):
     """Bytes that a cluster of this size wants, with its log while it is recovered."""
-    return round(size * 1.1) + (128 << 20)
+    return round(size * 1.1) + log_room(place)
 
 
 def existing(path):
@@ -614,9 +620,10 @@ def existing(path):
 def has_room(data, backup):
     place = existing(data)
     free = os.statvfs(place).f_bfree * os.statvfs(place).f_frsize
-    if free < room_for(backup["bytes"]):
+    wanted = room_for(backup["bytes"], place)
+    if free < wanted:
         raise Failed(
-            f"{place} has room for {free >> 20} MiB, and PostgreSQL of the backup {backup['label']} wants {room_for(backup['bytes']) >> 20} MiB: "
+            f"{place} has room for {free >> 20} MiB, and PostgreSQL of the backup {backup['label']} wants {wanted >> 20} MiB: "
             "give its volume a larger `size:`; nothing was changed"
         )
 
@@ -716,6 +723,7 @@ def held_against(kept, backup):
         file.write(
             f"data_directory = '{data}'\nhba_file = '{folder}/pg_hba.conf'\nident_file = '{folder}/pg_ident.conf'\n"
             f"unix_socket_directories = '{folder}'\nlisten_addresses = ''\narchive_mode = off\nhot_standby = on\n"
+            f"max_wal_size = {log_room(data) >> 20}MB\n"
             + "".join(f"{name.replace('xact', 'transaction')} = {value}\n" for name, value in needs.items())
         )
     with open(f"{folder}/pg_hba.conf", "w", encoding="utf-8") as file:

@@ -7,7 +7,7 @@ import { privateProblems } from "../listener.ts";
 import type { Reach } from "../plan.ts";
 import { archiveSettings, backup } from "./backup.ts";
 import { directory, foldersAbove } from "./directory.ts";
-import { volume } from "./volume.ts";
+import { bytesOf, volumeAt } from "./volume.ts";
 
 /** The version in the image, "15". */
 export const versionIn = (host: Host): string => host.image.postgresql ?? "15";
@@ -16,13 +16,17 @@ const dataOf = (data: string, host: Host): string => `${data}/${versionIn(host)}
 /** The unit of the host's cluster, and where its data is. */
 export const unitIn = (host: Host): string => `postgresql@${versionIn(host)}-main.service`;
 export const dataIn = (host: Host): string => dataOf(host.get(postgresql)?.value.data ?? "/var/lib/postgresql", host);
-/** The mount point that it lies in, the nearest. */
-const volumeUnder = (data: string, host: Host): string | undefined =>
-  host
-    .all(volume)
-    .map((v) => v.value.mount)
-    .filter((mount) => isBelow(dataOf(data, host), mount))
-    .sort((a, b) => b.length - a.length)[0];
+/**
+ * Bytes that the log of transactions keeps to on a volume of so many: a tenth, at most PostgreSQL's own bound (max_wal_size), which
+ * fills a small one, on the day of a restore at the latest.
+ */
+export const logRoom = (volume: number): number => Math.min(Math.max(64 * 2 ** 20, volume / 10), 2 ** 30);
+
+function logSettings(host: Host): Record<string, string> {
+  const size = volumeAt(dataIn(host), host)?.value.size;
+  const room = size === undefined ? 2 ** 30 : logRoom(bytesOf(size));
+  return room < 2 ** 30 ? { max_wal_size: `${Math.floor(room / 2 ** 20)}MB` } : {};
+}
 
 /** Whether everybody, or postgres by name, may pass through. */
 const letsIn = ({ mode, acl }: { mode: string; acl: { user?: string; may: string }[] }): boolean =>
@@ -58,7 +62,7 @@ export const postgresql = kind({
   key: "postgresql",
   shape: "one",
   summary:
-    "The PostgreSQL server, in the image's version, with UTF-8 and data checksums. The cluster is made at first boot, and only when its directory is empty; one that is there already (on a re-attached volume) is taken over with its data. It listens on loopback; roles log in with SCRAM, the system's users by peer.",
+    "The PostgreSQL server, in the image's version, with UTF-8 and data checksums. The cluster is made at first boot, and only when its directory is empty; one that is there already (on a re-attached volume) is taken over with its data. It listens on loopback; roles log in with SCRAM, the system's users by peer. On a volume of less than 10 GiB its log of transactions keeps to a tenth of it (`max_wal_size`).",
   schema: object({
     listen: withDefault(
       choice(["loopback", "private"], {
@@ -165,6 +169,7 @@ export const postgresql = kind({
           listen_addresses: value.listen === "private" ? `localhost,${host.address}` : "localhost",
           password_encryption: "scram-sha-256",
           log_timezone: "Etc/UTC",
+          ...logSettings(host),
           ...archiveSettings(host.get(backup)?.value),
           ...value.settings,
         })
@@ -197,7 +202,7 @@ export const postgresql = kind({
           version: versionIn(host),
           locale: value.locale,
           data: dataOf(value.data, host),
-          mount: volumeUnder(value.data, host) ?? "",
+          mount: volumeAt(dataIn(host), host)?.value.mount ?? "",
           settings_file: "/etc/ingot/postgresql/ingot.conf",
           hba_file: "/etc/ingot/postgresql/pg_hba.conf",
           ident_file: "/etc/ingot/postgresql/pg_ident.conf",

@@ -12,6 +12,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { dirname, join } from "node:path";
 import { isBelow } from "../../cloud-init/kind.ts";
 import type { HostPlan, Restore, StackPlan, VolumePlan } from "../../cloud-init/plan.ts";
+import { logRoom } from "../../cloud-init/resources/postgresql.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Project } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
@@ -242,9 +243,9 @@ export async function chooseSource(
   const cluster = settings.postgresql && nearest(plan, settings.postgresql.data);
   if (cluster && fresh.some((f) => f.volume.name === cluster.name)) {
     const size = await clusterSize(target, plan, settings);
-    if (size !== undefined && roomFor(size) > cluster.size)
+    if (size !== undefined && roomFor(size, cluster.size) > cluster.size)
       throw new RefusedError(
-        `the volume ${cluster.name} of ${plan.stack}/${plan.host} would have ${mebibytes(cluster.size)}, and PostgreSQL of the last backup wants ${mebibytes(roomFor(size))}`,
+        `the volume ${cluster.name} of ${plan.stack}/${plan.host} would have ${mebibytes(cluster.size)}, and PostgreSQL of the last backup wants ${mebibytes(roomFor(size, cluster.size))}`,
         "give it a larger `size:`, then go on by the same command; nothing was put aside",
       );
   }
@@ -262,8 +263,8 @@ export async function chooseSource(
 
 const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
 
-/** Bytes that a cluster of this size wants, with its log while it is recovered (backup.py, room_for). */
-const roomFor = (size: number): number => Math.round(size * 1.1) + 128 * 2 ** 20;
+/** Bytes that a cluster of this size wants on such a volume, with its log while it is recovered (backup.py, room_for). */
+const roomFor = (size: number, volume: number): number => Math.round(size * 1.1) + logRoom(volume);
 
 /** Bytes of the cluster in the last backup, told without a machine of the host's; undefined: nobody knows, and the new machine will say it. */
 async function clusterSize(target: Target, plan: HostPlan, settings: BackupSettings): Promise<number | undefined> {

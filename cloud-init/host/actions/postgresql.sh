@@ -188,6 +188,7 @@ until_recovered() {
 			systemctl start "$unit" || died "did not start"
 		fi
 		! systemctl --quiet is-failed "$unit" || died "failed"
+		[ "$(systemctl show --property=NRestarts --value -- "$unit")" -lt 5 ] || died "keeps dying before it is recovered"
 		sleep 0.2
 	done
 }
