@@ -13,6 +13,7 @@ backup.sh and restore.sh, and by `ingot backup`, `backups` and `rebuild` through
 One backup at a time: a second waits. Exit code 1: it failed, and why is on standard error.
 """
 import calendar
+import concurrent.futures
 import contextlib
 import datetime
 import fcntl
@@ -346,13 +347,19 @@ def copy(to, name, paths):
 
 
 def run_directories(said):
+    done = copy_all(said)
+    began = time.monotonic()
+    restic(said["to"], "forget", "--tag=ingot", "--group-by=tags", f"--keep-last={said['keep']}", "--prune")
+    return {**done, "seconds": round(done["seconds"] + time.monotonic() - began, 1)}
+
+
+def copy_all(said):
     began = time.monotonic()
     plain = not_held(said)
     made = [copy(said["to"], "directories", plain)] if plain else []
     for entry in said["held"]:
         with quiet(entry):
             made.append(copy(said["to"], entry["name"], entry["paths"]))
-    restic(said["to"], "forget", "--tag=ingot", "--group-by=tags", f"--keep-last={said['keep']}", "--prune")
     return {
         "what": "directories",
         "id": ", ".join(m.get("snapshot_id", "")[:8] for m in made),
@@ -463,32 +470,48 @@ def prepare(said):
         os.makedirs(said["to"], exist_ok=True)
     reach(said)
     take(said)
-    made = []
     if said.get("postgresql"):
-        folder = f"{said['to']}/postgresql"
-        if not said.get("on"):
-            owner = pwd.getpwnam("postgres")
-            os.makedirs(folder, mode=0o750, exist_ok=True)
-            os.chown(folder, owner.pw_uid, owner.pw_gid)
-        try:
-            pgbackrest("stanza-create")
-        except Failed as error:
-            if "do not match" in str(error) or "system-id" in str(error):
-                raise Failed(
-                    f"{folder} holds the backups of another cluster than the one that this host has made: `ingot rebuild` restores them; "
-                    f"to begin anew, move {folder} away\n{error}"
-                ) from None
-            raise
-        if not any(b["type"] == "full" for b in backups_of()):
-            made.append(run_postgresql("full", said["postgresql"]))
-    if said["directories"]:
-        if not said.get("on"):
-            os.makedirs(f"{said['to']}/files", mode=0o700, exist_ok=True)
-        if not there_is(said)["files"]:
-            restic(said["to"], "init")
-        if not snapshots_of(said):
-            made.append(run_directories(said))
-    return made
+        stanza_made(said)
+    # Beside each other: restic is at its password for half a second each time, and pgBackRest waits for the disk.
+    with concurrent.futures.ThreadPoolExecutor() as both:
+        made = [both.submit(first, said) for first in (first_of_postgresql, first_of_directories)]
+    return [one.result() for one in made if one.result()]
+
+
+def stanza_made(said):
+    folder = f"{said['to']}/postgresql"
+    if not said.get("on"):
+        owner = pwd.getpwnam("postgres")
+        os.makedirs(folder, mode=0o750, exist_ok=True)
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+    try:
+        pgbackrest("stanza-create")
+    except Failed as error:
+        if "do not match" in str(error) or "system-id" in str(error):
+            raise Failed(
+                f"{folder} holds the backups of another cluster than the one that this host has made: `ingot rebuild` restores them; "
+                f"to begin anew, move {folder} away\n{error}"
+            ) from None
+        raise
+
+
+def first_of_postgresql(said):
+    """The first backup where there is none. Returns what was made; None: nothing."""
+    if not said.get("postgresql") or any(b["type"] == "full" for b in backups_of()):
+        return None
+    return run_postgresql("full", said["postgresql"])
+
+
+def first_of_directories(said):
+    """restic's repository and the first copies in it, where there are none. Returns what was made; None: nothing."""
+    if not said["directories"]:
+        return None
+    if not said.get("on"):
+        os.makedirs(f"{said['to']}/files", mode=0o700, exist_ok=True)
+    if there_is(said)["files"]:
+        return None if snapshots_of(said) else copy_all(said)
+    restic(said["to"], "init")
+    return copy_all(said)
 
 
 def is_ours(kept):
