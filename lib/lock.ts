@@ -35,7 +35,8 @@ export async function lockOneWhenFree(names: string[], what: string, waiting: (h
 
 const address = (name: string): string => `\0ingot-${short(sha256(name))}`;
 
-function tryLock(name: string, what: string): Promise<Lock | undefined> {
+/** The same; undefined where somebody has it. */
+export function tryLock(name: string, what: string): Promise<Lock | undefined> {
   const server = createServer((socket) => socket.on("error", () => {}).end(`${what} (process ${process.pid})`));
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => (error.code === "EADDRINUSE" ? resolve(undefined) : reject(error)));

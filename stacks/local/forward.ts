@@ -1,6 +1,7 @@
 // Ports of machines on this computer's loopback: which ones, and whether they are free.
 import { createServer } from "node:net";
 import type { Port } from "../../cloud-init/plan.ts";
+import { tryLock } from "../../lib/lock.ts";
 
 const wellKnown: Record<number, number> = { 22: 2222, 80: 8080, 443: 8443 };
 
@@ -31,8 +32,20 @@ export async function choosePorts(
   return chosen;
 }
 
-/** Whether nobody listens at this port of 127.0.0.1. */
-function isFree(port: number): Promise<boolean> {
+/** Those that this process has said yes to. Two launches at once, of projects that know nothing of each other, do not get the same one. */
+const ours = new Set<number>();
+
+/** Whether nobody listens at this port of 127.0.0.1, nor is another launch about to; if so it is this process's for as long as it lives. */
+async function isFree(port: number): Promise<boolean> {
+  const lock = ours.has(port) ? undefined : await tryLock(`port ${port}`, "a launch");
+  if (!lock && !ours.has(port)) return false;
+  const free = await canListen(port);
+  if (free) ours.add(port);
+  else lock?.release();
+  return free;
+}
+
+function canListen(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const server = createServer();
     server.once("error", () => resolve(false));

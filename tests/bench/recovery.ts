@@ -149,10 +149,11 @@ async function lostOver(kills: number, archiveSeconds: number): Promise<{ second
     // The table itself is in the repository before it is first counted in.
     await new Promise((resolve) => setTimeout(resolve, 5000));
     for (let kill = 1; kill <= kills; kill++) {
-      const { child, told } = writer(project.folder, db);
+      const { child, told, wrong } = writer(project.folder, db);
       // At every moment of the time between two pieces of the log.
       const wait = 5 + archiveSeconds * (0.2 + (kill - 1) / kills);
       await new Promise((resolve) => setTimeout(resolve, wait * 1000));
+      if (!told.length) throw new Error(`nothing was committed: ${wrong()}`);
       await project.cutPower(db);
       const died = Date.now() / 1000;
       child.kill();

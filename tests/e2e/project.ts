@@ -15,6 +15,7 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
+import { constants } from "node:os";
 import { join, resolve } from "node:path";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
@@ -40,7 +41,7 @@ export interface TestProject {
   json(args: string[]): Promise<unknown>;
   /** Replaces in a file of the project's; throws when nothing in it is like that. @param file from the project's folder */
   edit(file: string, from: string | RegExp, to: string): void;
-  /** Ends every machine and removes the folder; throws when something of it is left on this computer. */
+  /** Ends every machine and removes the folder; throws when something of it is left on this computer, and then the folder stays. */
   remove(): Promise<void>;
   /** Mounts, processes and namespaces that have the project's folder or its names in them. */
   left(): string[];
@@ -65,16 +66,37 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
   mkdirSync(join(folder, ".ingot"));
   for (const shared of ["images", "cache"]) symlinkSync(join(toolFolder, ".ingot", shared), join(folder, ".ingot", shared));
 
-  const begin: TestProject["begin"] = (args) => {
-    const child = spawn(process.execPath, [ingot, ...args], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
-    return { child, ended: outcomeOf(child) };
-  };
-  const run: TestProject["ingot"] = (args, input) => {
+  const running = new Map<ChildProcess, Promise<Outcome>>();
+  const start = (args: string[], input = "") => {
     const child = spawn(process.execPath, [ingot, ...args], { cwd: folder, stdio: ["pipe", "pipe", "pipe"] });
-    child.stdin?.end(input ?? "");
-    return outcomeOf(child);
+    child.stdin?.end(input);
+    const ended = outcomeOf(child).finally(() => running.delete(child));
+    running.set(child, ended);
+    return { child, ended };
   };
+  const begin: TestProject["begin"] = (args) => start(args);
+  // A test that is being stopped begins nothing any more.
+  const run: TestProject["ingot"] = (args, input) => (stopping ? new Promise(() => {}) : start(args, input).ended);
   const left = () => leftOf(folder);
+  const end = async () => {
+    const machines = JSON.parse((await start(["status", "--json"]).ended).stdout || "[]") as { stack: string }[];
+    for (const stack of new Set(machines.map((m) => m.stack))) await start(["down", stack]).ended;
+    await start(["gc"]).ended;
+    const remains = left();
+    if (remains.length) throw new Error(`left on this computer, with ${folder}:\n${remains.join("\n")}`);
+    rmSync(folder, { recursive: true, force: true });
+    projects.delete(stopped);
+  };
+  // Whoever is stopped may be on his way out already.
+  let ended: Promise<void> | undefined;
+  const remove = () => (ended ??= end());
+  const stopped = async (signal: NodeJS.Signals) => {
+    // Not the commands that end its machines.
+    if (!ended) for (const child of running.keys()) child.kill(signal);
+    await Promise.all(running.values());
+    await remove();
+  };
+  whenStopped(stopped);
   const on: TestProject["on"] = (machine, script, input) => run(["exec", machine, "--", "sh", "-c", script], input);
   const must: TestProject["must"] = async (machine, script) => {
     const { code, stdout, stderr } = await on(machine, script);
@@ -117,15 +139,27 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
       for (let at = 0; at < 8; at++) writeSync(handle, Buffer.alloc(1 << 20, 0x5a), 0, 1 << 20, at << 20);
       closeSync(handle);
     },
-    async remove() {
-      const machines = JSON.parse((await run(["status", "--json"])).stdout || "[]") as { stack: string }[];
-      for (const stack of new Set(machines.map((m) => m.stack))) await run(["down", stack]);
-      await run(["gc"]);
-      const remains = left();
-      rmSync(folder, { recursive: true, force: true });
-      if (remains.length) throw new Error(`left on this computer:\n${remains.join("\n")}`);
-    },
+    remove,
   };
+}
+
+/** How the projects that are there are ended. */
+const projects = new Set<(signal: NodeJS.Signals) => Promise<void>>();
+let [listening, stopping] = [false, false];
+
+/** A run of tests or of a bench that is stopped leaves no machine behind. */
+function whenStopped(stopped: (signal: NodeJS.Signals) => Promise<void>): void {
+  projects.add(stopped);
+  if (listening) return;
+  listening = true;
+  for (const signal of ["SIGINT", "SIGTERM"] as const)
+    process.on(signal, async () => {
+      if (stopping) return;
+      stopping = true;
+      for (const outcome of await Promise.allSettled([...projects].map((end) => end(signal))))
+        if (outcome.status === "rejected") console.error(outcome.reason);
+      process.exit(128 + constants.signals[signal]);
+    });
 }
 
 /** Bakes an image of the repository's unless it is there. */

@@ -1,5 +1,6 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { lock } from "../../lib/lock.ts";
 import { projectAt } from "../../lib/paths.ts";
 import { addressPlan } from "../../stacks/local/address.ts";
 import { groupPaths } from "../../stacks/local/cgroup.ts";
@@ -53,6 +54,16 @@ test("a port that is taken gives way to the next free one, also between hosts", 
   const free = async (port: number) => port !== 8443;
   assert.equal(await choosePorts([443, 80], taken, free), { 443: "127.0.0.1:8444", 80: "127.0.0.1:8080" });
   assert.equal(await choosePorts([443], taken, free), { 443: "127.0.0.1:8445" });
+});
+
+test("a port that another launch is about to listen at is not chosen, also by one that knows nothing of it", async () => {
+  const [first] = Object.values(await choosePorts([31999], new Set()));
+  const port = Number(first?.split(":")[1]);
+  const other = await lock(`port ${port + 1}`, "a launch");
+  assert.equal(await choosePorts([31999], new Set([port])), { 31999: `127.0.0.1:${port + 2}` });
+  other.release();
+  // Its own, which it has not listened at yet.
+  assert.equal(await choosePorts([31999], new Set()), { 31999: first });
 });
 
 test("only TCP ports for the world are forwarded, each once", () => {
