@@ -8,10 +8,12 @@ export const help = `Runs a command on a machine as root. Arguments go there as 
 
   ingot exec <stack>[/<host>] -- <command…>
 
-The exit code is the command's. On a terminal it gets a terminal; otherwise standard input goes to it when it is not empty.
+The exit code is the command's, and so are the standard streams: byte for byte, as they come. On a terminal it gets a terminal.
+With --json they are in the result, as text.
 
   ingot exec inloop/web -- psql --username postgres
-  ingot exec inloop -- bash`;
+  ingot exec inloop -- bash
+  ingot exec inloop -- runuser -u postgres -- pg_dump inloop > inloop.sql`;
 
 export async function main(args: string[], io: Io): Promise<number> {
   const end = args.indexOf("--");
@@ -29,17 +31,13 @@ export async function main(args: string[], io: Io): Promise<number> {
     io,
   );
   const connection = target.connect(await machineOf(io, target, stack, given.host));
-  const interactive = process.stdin.isTTY && process.stdout.isTTY && !io.json;
-  const result = await connection.exec(argv, interactive ? { interactive: true } : { input: await piped() });
-  if (io.json) io.print(JSON.stringify(result, null, 2));
-  else {
-    process.stdout.write(result.stdout);
-    process.stderr.write(result.stderr);
-  }
+  if (!io.json) return (await connection.exec(argv, { interactive: true })).code;
+  const result = await connection.exec(argv, { input: await piped() });
+  io.print(JSON.stringify(result, null, 2));
   return result.code;
 }
 
-/** What is on standard input, when something is; a terminal that we do not hand on counts as empty. */
+/** What is on standard input, when something is; a terminal counts as empty. */
 async function piped(): Promise<string | undefined> {
   if (process.stdin.isTTY) return undefined;
   const chunks: Buffer[] = [];

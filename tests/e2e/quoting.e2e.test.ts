@@ -1,10 +1,13 @@
 // Values full of what means something to somebody on the way, through every boundary at once, on a booted machine: each arrives as it was
 // written, and nothing was executed. Which characters a language cannot hold at all is tests/lib/quote.test.ts's.
+import { createHash } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { toolFolder } from "../../lib/paths.ts";
+import { tryRun } from "../../lib/run.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("quoting");
@@ -204,6 +207,23 @@ for (const by of ["service", "supervisor", "timer"])
 
 test("arguments arrive through a command; its environment is the user's alone", async () => {
   assert.equal(JSON.parse(await on("cat /srv/out/command")) as Heard, { argv: oneLine, env: {}, url: null } as unknown as Heard);
+});
+
+test("exec hands over bytes as they are, in both directions, and when they come", async () => {
+  const argv = [process.execPath, join(toolFolder, "dist/ingot.js"), "exec", "quoting", "--"];
+  const there = "head -c 300000 /dev/urandom >/run/bytes; sha256sum </run/bytes >&2; cat /run/bytes";
+  const { stdout, stderr } = await tryRun(["sh", "-c", '"$@" | sha256sum', "sh", ...argv, "sh", "-c", there], { cwd: project.folder });
+  assert.is(stdout, stderr);
+  const back = await tryRun(["sh", "-c", 'head -c 300000 /dev/zero | tr "\\0" "\\377" | "$@"', "sh", ...argv, "sha256sum"], {
+    cwd: project.folder,
+  });
+  assert.is(back.stdout.slice(0, 64), createHash("sha256").update(Buffer.alloc(300000, 0xff)).digest("hex"));
+  const { child, ended } = project.begin(["exec", "quoting", "--", "sh", "-c", "echo first; exec sleep 4321"]);
+  const first = await new Promise((resolve) => child.stdout?.once("data", (chunk: Buffer) => resolve(chunk.toString())));
+  assert.is(first, "first\n");
+  child.kill("SIGTERM");
+  assert.is.not((await ended).code, 0);
+  assert.is(await on("pgrep -f 'sleep 4321' | grep -vx $$"), "");
 });
 
 test("settings in Python are what was declared", async () => {
