@@ -1,6 +1,7 @@
 #!/bin/sh
 # vm-hold.sh ADDRESS/PREFIX: PID 1 of a stack's machines, started by vm-start.sh in the stack's folder. Listens for them on this computer's
-# loopback; then leaves its network for one that leads nowhere, where `operator` stands at ADDRESS, and runs the machines.
+# loopback; then leaves its network for one that leads nowhere, where `operator` stands at ADDRESS, and runs the machines, each again after each
+# reboot of its own.
 set -eu
 tab=$(printf '\t')
 if [ "${2-}" = '' ]; then
@@ -20,8 +21,11 @@ while IFS=$tab read -r folder tap; do
 	ip link set "$tap" master br0 up
 	(
 		cd "$folder"
-		code=0
-		xargs -0 -a run/argv env -- >>run/qemu.log 2>&1 || code=$?
+		while :; do
+			code=0
+			echo '{"execute": "qmp_capabilities"}' | xargs -0 -a run/argv env -- >run/events 2>>run/qemu.log || code=$?
+			grep -q '"event": "SHUTDOWN".*"reason": "guest-reset"' run/events || break
+		done
 		echo "$code" >run/.exit
 		mv run/.exit run/exit
 	) &

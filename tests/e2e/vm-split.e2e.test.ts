@@ -20,7 +20,7 @@ const lockFor = `import fcntl, sys, time
 file = open(sys.argv[1], "r+")
 try:
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    print("free")
+    print("free", flush=True)
     time.sleep(float(sys.argv[2]))
 except BlockingIOError:
     print("taken")`;
@@ -67,7 +67,8 @@ long("what one writes the other reads, with the same owner; the worker's root is
 
 long("what is uploaded on one host is run in a container on the other, and the result comes back", async () => {
   const password = readFileSync(join(project.folder, ".ingot/secrets/inloop-split/web/application/inloop/superuser"), "utf8").trim();
-  assert.is((await browser.send("/login/", { username: "admin", password })).headers.location, "/solutions/");
+  const answer = await browser.send("/login/", { username: "admin", password });
+  assert.is(answer.headers.location, "/solutions/", `${answer.status}: ${answer.body}`);
   const page = String((await browser.send("/solutions/", {}, 'echo "$(($1 + $2))"\n')).headers.location);
   await eventually(async () => (await browser.open(page)).body.toString(), /id="state">passed</);
 });

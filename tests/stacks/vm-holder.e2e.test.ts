@@ -62,6 +62,16 @@ test("when the last machine is off, nothing is left; each one's exit code is kep
   await end(folder);
 });
 
+test("a machine that says it rebooted is run again, as often as it says so", async () => {
+  const said = '{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}';
+  const program = 'read asked; echo "$asked" >>runs; [ "$(wc -l <runs)" -ge 3 ] || echo "$0"';
+  const folder = await begin({ one: ["sh", "-c", program, said] });
+  await until("it has ended", () => holderOf(folder) === undefined);
+  assert.is(readFileSync(join(folder, "one/runs"), "utf8"), '{"execute": "qmp_capabilities"}\n'.repeat(3));
+  assert.is(readFileSync(join(folder, "one/run/exit"), "utf8").trim(), "0");
+  await end(folder);
+});
+
 test("whoever undoes it needs the holder's file alone, and takes every process along", async () => {
   const ports = await choosePorts([8000], new Set());
   const folder = await begin({ web: ["sleep", "987654"] }, ports);
