@@ -7,16 +7,19 @@ import { during } from "../lib/progress.ts";
 import { gather, prepare } from "../stacks/launch.ts";
 import { backUp, wholeOnes } from "../stacks/recovery/backups.ts";
 import { dependentsOf } from "../stacks/recovery/dependents.ts";
+import { mustBeThere } from "../stacks/recovery/past.ts";
 import {
   apart,
   asked,
   chooseSource,
+  choosing,
   fence,
   follow,
   foreseen,
   forget,
   hold,
   imagesOf,
+  mayChoose,
   phase,
   type phases,
   type Rebuild,
@@ -35,6 +38,7 @@ The stack's other machines run on (on \`container\` and EC2). What depends on th
 
 --at 2026-11-24T10:30:00Z: as it was then, also where nothing is lost. --backup 20261124-030000F: as it was in that backup, by the names that \`ingot backups\`
 lists. Disks that are not used any more are put aside, never deleted.
+What is not there is refused before anything is changed, with what there is; where only the new machine can know, the same rebuild goes on with another --at or --backup.
 --dry-run: says what would be done and what would be lost. On \`vm\`, and where another host has failed, all hosts are launched anew, with their data.
 A rebuild that is stopped is gone on with by the same command.`;
 
@@ -50,8 +54,11 @@ export async function main(args: string[], io: Io): Promise<number> {
   };
   const { plan, model } = load(given, io);
   const host = hostOf(plan, one);
-  settingsFor(host);
+  const settings = settingsFor(host);
   const target = await targetOf(io, given);
+  const before = unfinished(io.project, plan.stack, host.host);
+  if (asked(past) && (!before || (asked(before) !== asked(past) && mayChoose(before))))
+    await mustBeThere(target, plan, host, settings, past);
   if (values["dry-run"]) {
     const lines = await foreseen(target, plan, host, past, dependentsOf(model, plan, host.host));
     io.print(io.json ? JSON.stringify({ stack: plan.stack, host: host.host, would: lines }, null, 2) : lines.join("\n"));
@@ -60,15 +67,16 @@ export async function main(args: string[], io: Io): Promise<number> {
   const lease = await lock(`rebuild ${io.project.folder} ${plan.stack}`, `rebuild ${plan.stack}/${host.host}`);
   try {
     const begun = unfinished(io.project, plan.stack, host.host);
-    if (begun && asked(begun) !== asked(past))
+    const another = begun !== undefined && asked(begun) !== asked(past);
+    if (another && !(asked(past) && mayChoose(begun)))
       throw new RefusedError(
         `a rebuild of ${plan.stack}/${host.host}${asked(begun)} was begun ${begun.began} and has not ended`,
-        `go on with it: ingot rebuild ${plan.stack}/${host.host}${asked(begun)}`,
+        `go on with it: ingot rebuild ${plan.stack}/${host.host}${asked(begun)}${mayChoose(begun) ? "; or choose another past by --at or --backup (--at of just now is the latest)" : ""}`,
       );
-    if (begun) io.progress.say(`going on with the rebuild that was begun ${begun.began}`);
+    if (begun) io.progress.say(`going on with the rebuild that was begun ${begun.began}${another ? `, now${asked(past)}` : ""}`);
     const machines = begun ? [] : await target.find(plan.stack);
     const old = machines.find((m) => m.host === host.host);
-    const rebuild: Rebuild = begun ?? {
+    const rebuild: Rebuild = (another ? choosing(begun, past) : begun) ?? {
       stack: plan.stack,
       host: host.host,
       ...past,
@@ -176,7 +184,7 @@ function sayRestored({ postgresql, rows, directories, restored }: Restored): str
   ];
 }
 
-const described = ({ source }: Rebuild): string[] =>
+const described = ({ source, aside = [] }: Rebuild): string[] =>
   source
     ? [
         ...(source.attached.length ? [`attached: ${source.attached.join(", ")}`] : []),
@@ -184,6 +192,7 @@ const described = ({ source }: Rebuild): string[] =>
         ...source.pictured.map(
           (v) => `from ${v.snapshot}, taken ${v.taken}: ${v.volume}, because ${v.because}, and nothing of it is backed up`,
         ),
+        ...aside.map((disk) => `put aside before, when another past was asked for: ${disk}`),
         ...source.empty.map((v) => `empty: ${v.volume}, because ${v.because}, and nothing of it is backed up`),
       ]
     : [];

@@ -113,8 +113,15 @@ export interface Disks {
   health(host: HostPlan, volume: string): Promise<Health>;
   /** For people, who are to bring it back. */
   where(host: HostPlan, volume: string): string;
-  /** A file of its file system, as it lies there; undefined: there is none. */
-  read?(host: HostPlan, volume: string, path: string): Promise<string | undefined>;
+  /** What its file system holds, as it lies there; undefined: this target cannot read it. */
+  readonly files?: {
+    /** undefined: there is none. */
+    read(host: HostPlan, volume: string, path: string): Promise<string | undefined>;
+    /** Names in a folder; none where there is none. */
+    list(host: HostPlan, volume: string, path: string): Promise<string[]>;
+    /** When a file was written, seconds since 1970. */
+    written(host: HostPlan, volume: string, path: string): Promise<number | undefined>;
+  };
   /** Puts one where nobody takes it for the host's; nothing is deleted. @returns what it is called from now on; undefined when there is none */
   setAside(host: HostPlan, volume: string, when: string): Promise<string | undefined>;
   /** The last whole picture of it that was taken beside the backups. */

@@ -171,15 +171,13 @@ def marked(kept):
 def run_postgresql(kind, kept):
     began = time.monotonic()
     pgbackrest("backup", f"--type={ {'full': 'full', 'differential': 'diff', 'incremental': 'incr'}[kind] }")
-    backup = backups_of()[-1]
+    found = backups_of()
+    note("postgresql", [{name: b[name] for name in ("label", "ended", "bytes", "wal")} for b in found])
+    backup = found[-1]
     point, rows = marked(kept)
     # What is not in the repository is in no backup: the point's own piece of the log, too.
     pgbackrest("check")
     pgbackrest("annotate", f"--set={backup['label']}", f"--annotation=point={point}", f"--annotation=rows={json.dumps(rows, separators=(',', ':'))}")
-    # For a rebuild, which cannot ask pgBackRest of a disk that no machine has: whether a volume has room for it.
-    if not settings().get("on"):
-        with open(f"{settings()['to']}/sizes.json", "w", encoding="utf-8") as file:
-            json.dump({"postgresql": backup["bytes"]}, file)
     return {"what": kind, "label": backup["label"], "point": point, "rows": rows, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -350,6 +348,7 @@ def run_directories(said):
     done = copy_all(said)
     began = time.monotonic()
     restic(said["to"], "forget", "--tag=ingot", "--group-by=tags", f"--keep-last={said['keep']}", "--prune")
+    note("directories", [{name: s[name] for name in ("id", "of", "at")} for s in snapshots_of(said)])
     return {**done, "seconds": round(done["seconds"] + time.monotonic() - began, 1)}
 
 
@@ -385,10 +384,20 @@ def alone(waiting=0):
 # --- Where the repositories are -------------------------------------------------------------------------------------------------
 
 
-def elsewhere(on, *words, instance=None):
+def elsewhere(on, *words, instance=None, text=None):
     """Asks the host that keeps the backups (backup_store.py). Raises Failed."""
     env = {"INGOT_INSTANCE": instance} if instance else None
-    return run([SSH, on["login"], shlex.join(words)], env=env)
+    return run([SSH, on["login"], shlex.join(words)], env=env, text=text)
+
+
+def note(what, entries):
+    """What there is, beside the repositories: for a rebuild, which cannot ask pgBackRest or restic of a disk that no machine has
+    (stacks/recovery/past.ts)."""
+    said = settings()
+    if said.get("on"):
+        elsewhere(said["on"], "note", what, text=json.dumps(entries))
+    else:
+        backup_store.note(said["to"], what, entries)
 
 
 def there_is(said):
@@ -509,9 +518,15 @@ def first_of_directories(said):
     if not said.get("on"):
         os.makedirs(f"{said['to']}/files", mode=0o700, exist_ok=True)
     if there_is(said)["files"]:
-        return None if snapshots_of(said) else copy_all(said)
-    restic(said["to"], "init")
-    return copy_all(said)
+        if snapshots_of(said):
+            return None
+    else:
+        restic(said["to"], "init")
+    at = round(time.time())
+    done = copy_all(said)
+    # What restic would say of them, without half a second of its own.
+    note("directories", [{"id": made, "of": name, "at": at} for name, made in zip(copies(said), done["id"].split(", "))])
+    return done
 
 
 def is_ours(kept):
@@ -540,9 +555,12 @@ def next_after(calendar_text, stamp):
 
 
 def listed(said):
+    kept = backups_of() if said.get("postgresql") else []
     return {
-        "postgresql": backups_of() if said.get("postgresql") else [],
+        "postgresql": kept,
         "directories": snapshots_of(said),
+        # Of the log since the last one.
+        "gap": gap_in(pieces_after(kept[-1])) if kept else None,
     }
 
 
@@ -572,8 +590,8 @@ def late_of(said, found, archive):
             late.append("PostgreSQL's log is not archived: pgBackRest fails at it")
         elif archive["late_seconds"] > 2 * kept["archive_seconds"] + 60:
             late.append(f"nothing of PostgreSQL's log has been archived for {archive['late_seconds']} s")
-        gap = gap_in(pieces_after(found["postgresql"][-1])) if found["postgresql"] else None
-        if gap:
+        if found["gap"]:
+            gap = found["gap"]
             late.append(f"PostgreSQL's log has a gap, {gap['piece']}: no restore gets across it until there is another full backup")
         late += [f"the backup {b['label']} is broken" for b in found["postgresql"] if b["error"]]
     if said["directories"]:
@@ -585,7 +603,7 @@ def late_of(said, found, archive):
 def list_all(said):
     why = withdrawn(said, there_is(said)["holder"])
     if why:
-        return {"postgresql": [], "directories": [], "archive": None, "late": [why]}
+        return {"postgresql": [], "directories": [], "gap": None, "archive": None, "late": [why]}
     found = listed(said)
     archive = archive_of(said["postgresql"]) if said.get("postgresql") else None
     return {**found, "archive": archive, "late": late_of(said, found, archive)}

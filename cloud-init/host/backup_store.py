@@ -8,6 +8,7 @@
 Asked for, in $SSH_ORIGINAL_COMMAND:
   take                           the asking machine ($INGOT_INSTANCE) is now the one that may write
   ready                          what there is, as JSON
+  note postgresql|directories    its own list of what there is, as JSON on standard input
   run backup|stanza-create|annotate|expire …   pgBackRest here, on the files of HOST
   pgbackrest … <command>:remote  the other end of a pgBackRest that runs there
   sftp-server                    restic
@@ -78,6 +79,11 @@ def ready(place):
     }
 
 
+def note(place, what, entries):
+    """Beside the repositories: the backups that there are, of `postgresql` or `directories`."""
+    write_line(f"{place}/backups.{what}.json", json.dumps(entries), 0o600)
+
+
 def serve(host, words):
     with open(f"/etc/ingot/backup-store/{host}/settings.json", encoding="utf-8") as file:
         said = json.load(file)
@@ -101,6 +107,9 @@ def serve(host, words):
         if not all(RUN.fullmatch(word) for word in words[2:]):
             refuse("options that are not to be given from elsewhere")
         os.execvp("pgbackrest", ["pgbackrest", f"--config={config}", f"--stanza={STANZA}", *words[1:]])
+    if words in (["note", "postgresql"], ["note", "directories"]):
+        entries = json.loads(sys.stdin.read(1 << 20))
+        return note(place, words[1], entries) if isinstance(entries, list) else refuse("no list")
     if words[:1] == ["pgbackrest"] and "--remote-type=repo" in words:
         return remote(words[1:], config)
     if words in ([SFTP], ["internal-sftp"]):

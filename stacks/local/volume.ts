@@ -56,13 +56,28 @@ async function healthOf(file: string): Promise<Health> {
   return code <= 1 ? "healthy" : { broken: `${stdout}\n${stderr}`.trim().split("\n").slice(-3).join("\n") };
 }
 
+/** What it says of an ext4 file system that is not mounted; undefined: nothing. */
+async function debugfs(file: string, request: string): Promise<string | undefined> {
+  const { code, stdout } = await tryRun(["debugfs", "-R", request, file]);
+  return code === 0 && stdout ? stdout : undefined;
+}
+
 /** The volumes of this computer's machines. */
 export const localDisks = (project: Project): Disks => ({
   health: ({ stack, host }, volume) => healthOf(volumeFile(project, stack, host, volume)),
   where: ({ stack, host }, volume) => volumeFile(project, stack, host, volume),
-  async read({ stack, host }, volume, path) {
-    const { code, stdout } = await tryRun(["debugfs", "-R", `cat ${path}`, volumeFile(project, stack, host, volume)]);
-    return code === 0 && stdout ? stdout : undefined;
+  files: {
+    read: ({ stack, host }, volume, path) => debugfs(volumeFile(project, stack, host, volume), `cat ${path}`),
+    // "/inode/mode/uid/gid/name/size/" (debugfs(8), ls -p)
+    async list({ stack, host }, volume, path) {
+      const lines = (await debugfs(volumeFile(project, stack, host, volume), `ls -p ${path}`))?.split("\n") ?? [];
+      return lines.flatMap((line) => line.split("/")[5] ?? []).filter((name) => name !== "." && name !== "..");
+    },
+    async written({ stack, host }, volume, path) {
+      const said = await debugfs(volumeFile(project, stack, host, volume), `stat ${path}`);
+      const [, hex] = /^ *mtime: 0x([0-9a-f]+)/m.exec(said ?? "") ?? [];
+      return hex === undefined ? undefined : Number.parseInt(hex, 16);
+    },
   },
   async setAside({ stack, host }, volume, when) {
     const file = volumeFile(project, stack, host, volume);

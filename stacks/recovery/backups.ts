@@ -1,6 +1,7 @@
 // The backups of running machines, asked and made through their own program (cloud-init/host/backup.py). Called by `ingot backup`, `backups` and
 // the rebuild.
-import type { HostPlan } from "../../cloud-init/plan.ts";
+import { isBelow } from "../../cloud-init/kind.ts";
+import type { HostPlan, VolumePlan } from "../../cloud-init/plan.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Connection, Machine } from "../target.ts";
 
@@ -26,6 +27,10 @@ export function backupSettings({ generation }: HostPlan): BackupSettings | undef
   return file && (JSON.parse(file.content) as BackupSettings);
 }
 
+/** The volume that a path is on; of `to`, the one that holds the repositories. */
+export const nearest = ({ volumes }: HostPlan, path: string): VolumePlan | undefined =>
+  volumes.filter((v) => isBelow(path, v.mount)).sort((a, b) => b.mount.length - a.mount.length)[0];
+
 /** The names by which restic has the copies. */
 export const copiesOf = ({ directories, held }: BackupSettings): string[] => [
   ...(directories.every((path) => held.some((h) => h.paths.includes(path))) ? [] : ["directories"]),
@@ -46,10 +51,14 @@ export interface Backups {
     bytes: number;
     stored: number;
     error: boolean;
+    /** The first piece of the log that belongs to it. */
+    wal: string;
     point: string | null;
   }[];
   /** `of`: a server, a directory that has commands around its copy, or `directories`, which are the others. */
   directories: { id: string; of: string; at: number; paths: string[] }[];
+  /** The first piece of PostgreSQL's log since the last backup that is missing although later ones are there, and when the one before it came. */
+  gap: { piece: string; until: number } | null;
   /** Of PostgreSQL's log. `rpo_seconds`: what a lost disk would cost now. */
   archive: { archived: number | null; rpo_seconds: number | null; failing: boolean } | null;
   /** In words. */

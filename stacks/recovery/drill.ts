@@ -15,8 +15,7 @@ import { drillId, mark, undoDrill } from "../local/stack.ts";
 import { volumeFile } from "../local/volume.ts";
 import type { SecretStore } from "../secrets.ts";
 import type { Connection, HostInput, Machine } from "../target.ts";
-import { age, type BackupSettings, backupSettings } from "./backups.ts";
-import { nearest } from "./rebuild.ts";
+import { age, type BackupSettings, backupSettings, nearest } from "./backups.ts";
 
 /** In their order. Those of `rto` a rebuild needs, too, until the host is back; the others prove it, or clean up. */
 export const drillPhases = ["repository", "image", "launch", "prove", "write", "backup", "checks", "end"] as const;

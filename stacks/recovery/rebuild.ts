@@ -10,15 +10,15 @@
 //   verify   every check
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { isBelow } from "../../cloud-init/kind.ts";
 import type { HostPlan, Restore, StackPlan, VolumePlan } from "../../cloud-init/plan.ts";
 import { logRoom } from "../../cloud-init/resources/postgresql.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Project } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
 import type { Machine, OneHost, Target } from "../target.ts";
-import { type BackupSettings, backupSettings } from "./backups.ts";
+import { type BackupSettings, backupSettings, nearest } from "./backups.ts";
 import { type Dependents, holdBack, letFollow, running } from "./dependents.ts";
+import { chosenOf, knownBackups, notThere } from "./past.ts";
 
 export const phases = ["hold", "fence", "source", "launch", "follow", "backup", "verify"] as const;
 export type Phase = (typeof phases)[number];
@@ -36,6 +36,9 @@ export interface Rebuild {
   images: Record<string, string>;
   /** Where the old machine answered on this computer. */
   forwards?: Machine["forwards"];
+  /** When another past was chosen after this one's was not to be had, ISO 8601; disks that were put aside for the one before. */
+  chosen?: string;
+  aside?: string[];
   /** What rests on other hosts. */
   held?: Dependents[];
   source?: Source;
@@ -77,6 +80,21 @@ function write(project: Project, rebuild: Rebuild): void {
 /** Its end: nothing is to be gone on with. */
 export const forget = (project: Project, { stack, host }: Rebuild): void => rmSync(fileOf(project, stack, host), { force: true });
 
+/** Whether it may still choose another past: its new machine is not up yet. */
+export const mayChoose = ({ phases }: Rebuild): boolean => !phases.some((p) => p.phase === "launch" && p.ended);
+
+/** One that goes on with another past: all but its hold is done again. What it put aside stays there; what it began to restore is put aside, too. */
+export function choosing({ at: _, backup: __, source, aside = [], ...rebuild }: Rebuild, past: Restore): Rebuild {
+  const volumes = [...(source?.restored ?? []), ...(source?.pictured ?? []), ...(source?.empty ?? [])];
+  return {
+    ...rebuild,
+    ...past,
+    chosen: new Date().toISOString(),
+    aside: [...aside, ...volumes.flatMap((v) => v.aside ?? [])],
+    phases: rebuild.phases.filter((p) => p.phase === "hold"),
+  };
+}
+
 /** Does a phase that has not ended yet, and writes down before and after. */
 export async function phase(project: Project, rebuild: Rebuild, name: Phase, work: () => Promise<void>): Promise<void> {
   const known = rebuild.phases.find((p) => p.phase === name);
@@ -106,10 +124,6 @@ export function settingsFor(plan: HostPlan): BackupSettings {
     `where its volumes are healthy, \`ingot down ${plan.stack}\` and \`ingot up ${plan.stack}\` launch it anew with its data`,
   );
 }
-
-/** The volume that a path is on; of `to`, the one that holds the repositories. */
-export const nearest = ({ volumes }: HostPlan, path: string): VolumePlan | undefined =>
-  volumes.filter((v) => isBelow(path, v.mount)).sort((a, b) => b.mount.length - a.mount.length)[0];
 
 /** The host's volume with the repositories, where they are on this host. */
 const repositoryOf = (plan: HostPlan, { on, to }: BackupSettings): VolumePlan | undefined => (on ? undefined : nearest(plan, to));
@@ -239,18 +253,11 @@ export async function chooseSource(
     if (because === undefined) source.attached.push(volume.name);
     else fresh.push({ volume, because });
   }
-  // Said before anything is put aside.
   const cluster = settings.postgresql && nearest(plan, settings.postgresql.data);
-  if (cluster && fresh.some((f) => f.volume.name === cluster.name)) {
-    const size = await clusterSize(target, plan, settings);
-    if (size !== undefined && roomFor(size, cluster.size) > cluster.size)
-      throw new RefusedError(
-        `the volume ${cluster.name} of ${plan.stack}/${plan.host} would have ${mebibytes(cluster.size)}, and PostgreSQL of the last backup wants ${mebibytes(roomFor(size, cluster.size))}`,
-        "give it a larger `size:`, then go on by the same command; nothing was put aside",
-      );
-  }
+  const restores = settings.postgresql !== undefined && (!cluster || fresh.some((f) => f.volume.name === cluster.name));
+  if (restores || past !== undefined) await mustBePossible(target, stack, plan, rebuild, cluster);
   for (const { volume, because } of fresh) {
-    const name = await disks.setAside(plan, volume.name, rebuild.began);
+    const name = await disks.setAside(plan, volume.name, rebuild.chosen ?? rebuild.began);
     const one = { volume: volume.name, because, ...(name !== undefined && { aside: name }) };
     const held = heldOn(plan, settings, volume).length > 0;
     const picture = held ? undefined : await disks.snapshot?.(plan, volume.name);
@@ -261,29 +268,31 @@ export async function chooseSource(
   return source;
 }
 
+/** Said before anything is put aside. @param cluster the volume of PostgreSQL's data @throws RefusedError */
+async function mustBePossible(
+  target: Target,
+  stack: StackPlan,
+  plan: HostPlan,
+  rebuild: Rebuild,
+  cluster: VolumePlan | undefined,
+): Promise<void> {
+  const settings = settingsFor(plan);
+  const known = await knownBackups(target, stack, plan, settings, rebuild);
+  if (!known) return;
+  const why = notThere(known, settings, rebuild);
+  if (why) throw new RefusedError(`${plan.stack}/${plan.host}: ${why.message}`, `${why.hint}. Nothing was put aside`);
+  const size = chosenOf(known, rebuild)?.bytes;
+  if (cluster && size !== undefined && roomFor(size, cluster.size) > cluster.size)
+    throw new RefusedError(
+      `the volume ${cluster.name} of ${plan.stack}/${plan.host} would have ${mebibytes(cluster.size)}, and PostgreSQL of that backup wants ${mebibytes(roomFor(size, cluster.size))}`,
+      "give it a larger `size:`, then go on by the same command; nothing was put aside",
+    );
+}
+
 const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
 
 /** Bytes that a cluster of this size wants on such a volume, with its log while it is recovered (backup.py, room_for). */
 const roomFor = (size: number, volume: number): number => Math.round(size * 1.1) + logRoom(volume);
-
-/** Bytes of the cluster in the last backup, told without a machine of the host's; undefined: nobody knows, and the new machine will say it. */
-async function clusterSize(target: Target, plan: HostPlan, settings: BackupSettings): Promise<number | undefined> {
-  const { on, to } = settings;
-  if (on) {
-    const machine = (await target.find(plan.stack)).find((m) => m.host === on.host && m.state === "running");
-    if (!machine) return undefined;
-    const account = on.login.split("@")[0] ?? "";
-    const info = `pgbackrest --config=/etc/ingot/backup-store/${plan.host}/pgbackrest.conf --stanza=main info --output=json`;
-    const { code, stdout } = await target.connect(machine).exec(["runuser", "-u", account, "--", ...info.split(" ")]);
-    if (code !== 0) return undefined;
-    const [stanza] = JSON.parse(stdout) as { backup: { info: { size: number } }[] }[];
-    return stanza?.backup.at(-1)?.info.size;
-  }
-  const volume = repositoryOf(plan, settings);
-  if (!volume) return undefined;
-  const sizes = await target.disks.read?.(plan, volume.name, `${to.slice(volume.mount.length)}/sizes.json`);
-  return sizes?.startsWith("{") ? (JSON.parse(sizes) as { postgresql?: number }).postgresql : undefined;
-}
 
 /** What a rebuild would do, in words, one line each. */
 export async function foreseen(

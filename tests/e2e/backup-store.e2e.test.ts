@@ -108,6 +108,9 @@ test("the machine and all its volumes are lost: it comes back from the other hos
   await project.cutPower("kept-store/db");
   // Kept for the test after this one, as what comes back when somebody switches it on again.
   old = await putAside(project, "kept-store/db");
+  const wrong = await project.ingot(["rebuild", "kept-store/db", "--backup", "20200101-000000F"]);
+  assert.is(wrong.code, 1);
+  assert.match(wrong.stderr, /there is no backup 20200101-000000F[\s\S]*there are [^\n]*\d{8}-\d{6}F \(it ended [^\n]*Nothing was changed/);
   const foreseen = await project.ingot(["rebuild", "kept-store/db", "--dry-run"]);
   assert.match(foreseen.stdout, /^source: the backups on vault, where the old machine's right to write ends$/m);
   assert.match(foreseen.stdout, /^fence: it does not run; vault would run on$/m);

@@ -1,6 +1,6 @@
 // What a rebuild restores from, and where to: an incremental backup, one that is named, a volume that is too small for it; and the old machine of a
 // host that comes back with the repository at hand after another took its place.
-import { copyFileSync, readdirSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -78,6 +78,64 @@ long("a backup that is named: everything is as it was in it, whatever came after
   assert.equal((await backups()).late, []);
 });
 
+/** Refused before anything was written down or changed; what there is, is said. */
+async function refused(there: string, ...past: string[]): Promise<string> {
+  const { code, stderr } = await project.ingot(["rebuild", "kept/db", ...past]);
+  assert.is(code, 1, stderr);
+  assert.match(stderr, new RegExp(`there are .*${there} .*Nothing was changed`));
+  assert.not.ok(existsSync(begun()));
+  return stderr;
+}
+const begun = () => join(project.folder, ".ingot/recovery/kept.db.json");
+
+long("a past that is not there is refused before anything is changed, with the machine running and with it off", async () => {
+  const before = readdirSync(disks()).sort();
+  const there = (await backups()).postgresql.at(-1)?.label ?? "";
+  for (const past of [
+    ["--at", "last monday"],
+    ["--at", "2126-01-01T00:00:00Z"],
+  ])
+    assert.is((await project.ingot(["rebuild", "kept/db", ...past])).code, 2);
+  for (const state of ["running", "stopped"]) {
+    if (state === "stopped") await project.cutPower("kept/db");
+    assert.match(await refused(there, "--backup", "20200101-000000F"), /kept\/db: there is no backup 20200101-000000F/);
+    assert.match(
+      await refused(there, "--at", "2026-01-01T00:00:00Z"),
+      /kept\/db: there is no backup of PostgreSQL from before 2026-01-01T00:00:00Z/,
+    );
+    await refused(there, "--backup", "20200101-000000F", "--dry-run");
+    const machines = (await project.json(["status", "kept"])) as { state: string }[];
+    assert.equal(
+      machines.map((m) => m.state),
+      [state],
+    );
+    assert.equal(readdirSync(disks()).sort(), before);
+  }
+});
+
+long("where nobody knows what there is, the new machine says it, and the same rebuild goes on with another past", async () => {
+  await project.ingot(["start", "kept"]);
+  const there = (await backups()).postgresql.at(-1)?.label ?? "";
+  await on("rm /srv/backup/backups.*.json");
+  await project.cutPower("kept/db");
+  const first = await project.ingot(["rebuild", "kept/db", "--backup", "20200101-000000F"]);
+  assert.is(first.code, 1);
+  assert.match(first.stderr, new RegExp(`there is no backup 20200101-000000F; there are .*${there}`));
+  const plain = await project.ingot(["rebuild", "kept/db"]);
+  assert.is(plain.code, 1);
+  assert.match(plain.stderr, /has not ended[\s\S]*or choose another past by --at or --backup/);
+  const { source } = JSON.parse(readFileSync(begun(), "utf8")) as Rebuild;
+  const real = source?.restored[0]?.aside ?? "";
+  assert.ok(existsSync(real));
+  const result = await rebuilt("--backup", there);
+  assert.is(result.restored.postgresql, there);
+  assert.equal(result.aside, [real]);
+  assert.ok(existsSync(real));
+  assert.ok(existsSync(result.source?.restored[0]?.aside ?? ""));
+  assert.is(await sql("select count(*) from orders"), "1000");
+  assert.not.ok(existsSync(begun()));
+});
+
 long("a volume that is too small is said before anything is put aside; with its size back, the rebuild goes on", async () => {
   await sql("create table blob as select g, repeat(md5(random()::text), 40) from generate_series(1, 100000) g");
   assert.is((await project.ingot(["backup", "kept", "--full"])).code, 0);
@@ -88,7 +146,7 @@ long("a volume that is too small is said before anything is put aside; with its 
   project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 256MiB }");
   const { code, stderr } = await project.ingot(["rebuild", "kept/db"]);
   assert.is(code, 1);
-  assert.match(stderr, /the volume data of kept\/db would have 256 MiB, and PostgreSQL of the last backup wants \d+ MiB/);
+  assert.match(stderr, /the volume data of kept\/db would have 256 MiB, and PostgreSQL of that backup wants \d+ MiB/);
   assert.equal(readdirSync(disks()).sort(), before);
   project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 256MiB }", "data: { mount: /srv/data, size: 1GiB }");
   await rebuilt();
@@ -96,7 +154,7 @@ long("a volume that is too small is said before anything is put aside; with its 
 });
 
 long("where nobody knows the backup's size, the new machine says it, and restores nothing", async () => {
-  await on("rm /srv/backup/sizes.json");
+  await on("rm /srv/backup/backups.*.json");
   await project.cutPower("kept/db");
   rmSync(project.disk("kept/db", "data"));
   project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 256MiB }");

@@ -190,8 +190,13 @@ long("a gap in the log is said, with the time up to which a restore is possible,
   assert.is(code, 1);
   const [, until] = /a restore is possible up to (\S+Z) /.exec(stderr) ?? [];
   assert.ok(until, stderr);
-  rmSync(join(project.folder, ".ingot/recovery/kept.db.json"));
-  await rebuilt("--at", until ?? "");
+  assert.match(stderr, /Nothing was put aside/);
+  const later = await project.ingot(["rebuild", "kept/db", "--at", `${new Date().toISOString().slice(0, 19)}Z`]);
+  assert.is(later.code, 1);
+  assert.match(later.stderr, /the log of transactions has a gap: .* Nothing was changed/s);
+  // The rebuild that was begun goes on with that past.
+  const result = await rebuilt("--at", until ?? "");
+  assert.match(result.stderr, new RegExp(`going on with the rebuild that was begun .*, now --at ${until}`));
   assert.is(await sql("select count(*) = max(id) from orders"), "t");
 });
 
