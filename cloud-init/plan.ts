@@ -204,8 +204,11 @@ export interface MachineFacts {
 export interface Restore {
   /** ISO 8601, to the second. */
   at?: string;
-  /** In a drill: a folder of the machine, in which are production's repositories to be read. The machine's own lie over them. */
+  /** In a drill: a folder in which are production's repositories to be read, on this machine or on the one that keeps them. The drill's own lie
+   * over them. */
   over?: string;
+  /** In a drill, of a machine that keeps the backups of others: those folders, by host. */
+  kept?: Record<string, string>;
   /** pgBackRest's label; of a host without PostgreSQL, restic's short id. */
   backup?: string;
 }

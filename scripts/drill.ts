@@ -20,10 +20,13 @@ import {
   type DrilledHost,
   type DrillPhase,
   endDrill,
+  type Mounted,
   missed,
-  mountRepository,
+  mountRepositories,
   type Proof,
+  type Repository,
   remember,
+  repositoryFor,
   round,
   rpoOf,
   rtoOf,
@@ -114,17 +117,12 @@ async function drilled(given: string, { stack }: StackPlan, production: Target, 
   };
   const entry = beginDrill(project, stack);
   try {
-    const repositories = new Map<string, string>();
+    let mounted: Mounted[] = [];
     const { plan: foreseen } = load(given, io);
     await phase("repository", () =>
       during(progress, "look into production's repositories", async () => {
-        for (const host of foreseen.hosts) {
-          const settings = backupSettings(host);
-          if (!settings) continue;
-          const { place, how } = await mountRepository(project, host, settings);
-          repositories.set(host.host, place);
-          drill.repository[host.host] = how;
-        }
+        mounted = await mountRepositories(project, foreseen);
+        for (const { host, how } of mounted) drill.repository[host] = how;
       }),
     );
     const pinned = imagesOf(foreseen, running);
@@ -138,7 +136,7 @@ async function drilled(given: string, { stack }: StackPlan, production: Target, 
         plan.hosts,
         target.up(
           plan,
-          prepared.hosts.map((h) => besideInput(h, repositories.get(h.plan.host))),
+          prepared.hosts.map((h) => besideInput(h, plan, mounted)),
         ),
         progress,
       ),
@@ -187,12 +185,15 @@ type Phase = <T>(name: DrillPhase, work: () => Promise<T>) => Promise<T>;
 
 /** Proves what was restored, writes to it, and backs it up to the drill's own disk. */
 async function onHosts(drill: Drill, plan: StackPlan, target: Target, io: Io, phase: Phase): Promise<void> {
-  const hosts: { own: DrilledHost; machine: Machine; times: string[] }[] = [];
+  const hosts: { own: DrilledHost; machine: Machine; keeper: Machine; repository: Repository; times: string[] }[] = [];
   for (const host of plan.hosts) {
     const settings = backupSettings(host);
+    const repository = repositoryFor(plan, host);
     const own = drill.hosts.find((h) => h.host === host.host);
-    if (!settings || !own) continue;
-    hosts.push({ own, machine: await machineOf(io, target, plan.stack, host.host), times: wholeOnes(settings) });
+    if (!settings || !repository || !own) continue;
+    const machine = await machineOf(io, target, plan.stack, host.host);
+    const keeper = await machineOf(io, target, plan.stack, repository.keeper.host);
+    hosts.push({ own, machine, keeper, repository, times: wholeOnes(settings) });
   }
   const each = (title: string, work: (host: (typeof hosts)[number]) => Promise<string[]>) =>
     during(io.progress, title, async () => {
@@ -208,13 +209,13 @@ async function onHosts(drill: Drill, plan: StackPlan, target: Target, io: Io, ph
   );
   await phase("write", () => each("write", async ({ machine }) => (await ask<{ wrong: string[] }>(machine, "write")).wrong));
   await phase("backup", () =>
-    each("back up to a disk of the drill's own", async ({ own, machine, times }) => {
+    each("back up to a disk of the drill's own", async ({ own, machine, keeper, repository, times }) => {
       for (const what of times) {
         const { label, id } = await backUp(machine, target.connect(machine), what);
         own.backups[what] = label ?? id ?? "";
       }
       const labels = Object.values(own.backups).flatMap((l) => l.split(", "));
-      return (await ask<{ wrong: string[] }>(machine, "scratch", ...labels)).wrong;
+      return (await ask<{ wrong: string[] }>(keeper, "scratch", repository.to, repository.over, ...labels)).wrong;
     }),
   );
 }

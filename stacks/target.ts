@@ -13,8 +13,9 @@ export interface HostInput {
   secrets: Record<string, string>;
   /** It takes a lost machine's place. */
   restore?: Restore;
-  /** It stands beside its production: a folder of this computer, with what nobody can write to, that it sees as well (nspawn.ts). */
-  repository?: string;
+  /** It stands beside its production: folders of this computer, with what nobody can write to, that it sees as well (nspawn.ts), by the volumes
+   * of production that they are. */
+  repositories?: Record<string, string>;
   /** Of volumes that are lost and in no backup: what they are made from (Disks.snapshot), by name. */
   snapshots?: Record<string, string>;
 }

@@ -110,8 +110,8 @@ def sql(kept, database, statements, host=None):
     return run(argv, user="postgres", text=statements).strip()
 
 
-# What pgBackRest does where the repository is, and there alone.
-AT_REPOSITORY = ("backup", "stanza-create", "annotate", "expire")
+# What pgBackRest does where the repository is, and there alone. `verify` from elsewhere ends with a segmentation fault of the other end (2.45).
+AT_REPOSITORY = ("backup", "stanza-create", "annotate", "expire", "verify")
 
 
 def pgbackrest(*words):
@@ -840,31 +840,14 @@ def restore_directories(said, request):
     return {"directories": ", ".join(dict.fromkeys(chosen.values())), "restored": there, **({"not_in_it": lacking} if lacking else {})}
 
 
-def lay_over(to, production):
-    """In a drill: what production has in its repositories, which nobody can write to here, is seen in ours; what is written goes to our own disk."""
-    for name in os.listdir(production):
-        below, place, own = f"{production}/{name}", f"{to}/{name}", f"{to}/.drill/{name}"
-        if name == "lost+found" or not os.path.isdir(below) or os.path.ismount(place):
-            continue
-        for folder in (place, f"{own}/written", f"{own}/work"):
-            os.makedirs(folder, exist_ok=True)
-        is_of = os.stat(below)
-        os.chown(f"{own}/written", is_of.st_uid, is_of.st_gid)
-        os.chmod(f"{own}/written", is_of.st_mode & 0o7777)
-        run(["mount", "-t", "overlay", "-o", f"lowerdir={below},upperdir={own}/written,workdir={own}/work", "drill", place])
-    # Who reads or prunes at production's is not at ours.
-    locks = f"{to}/files/locks"
-    for name in os.listdir(locks) if os.path.isdir(locks) else []:
-        os.unlink(f"{locks}/{name}")
-
-
 def restore(said):
     request = wanted()
     if request is None:
         return {}
     mounted(said)
-    if "over" in request:
-        lay_over(said["to"], request["over"])
+    # Another host has laid them over each other itself.
+    if "over" in request and not said.get("on"):
+        backup_store.lay_over(said["to"], request["over"])
     reach(said)
     take(said)
     done = {"began": now()}

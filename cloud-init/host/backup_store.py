@@ -1,15 +1,17 @@
 #!/usr/bin/python3
 """What a host may do over ssh with the backups that another one keeps for it, and what that one may do here: the ForceCommand of sshd
 (cloud-init/resources/backup-store.ts and backup.ts). Whoever holds the key gets no shell, only these, as the account that he logged in to.
+backup.py uses what both need.
 
   backup_store.py serve HOST     on the host with the store, as backup-HOST: what backup.py of HOST asks for
+  backup_store.py lay HOST       in a drill, on the host with the store: production's files of HOST are seen, and not written to (backup-store.sh)
   backup_store.py cluster        on the host with the cluster, as postgres: pgBackRest of the store's host reads the cluster
 
 Asked for, in $SSH_ORIGINAL_COMMAND:
   take                           the asking machine ($INGOT_INSTANCE) is now the one that may write
   ready                          what there is, as JSON
   note postgresql|directories    its own list of what there is, as JSON on standard input
-  run backup|stanza-create|annotate|expire …   pgBackRest here, on the files of HOST
+  run backup|stanza-create|annotate|expire|verify …   pgBackRest here, on the files of HOST
   pgbackrest … <command>:remote  the other end of a pgBackRest that runs there
   sftp-server                    restic
 """
@@ -17,7 +19,11 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import facts  # noqa: E402
 
 SFTP = "/usr/lib/openssh/sftp-server"
 STANZA = "main"
@@ -27,7 +33,7 @@ REMOTE = re.compile(
     r"|process=\d+|remote-type=(pg|repo)|repo=1|stanza=main|buffer-size=\w+|compress-level-network=\d+|io-timeout=[\w.]+"
     r"|protocol-timeout=[\w.]+|db-timeout=[\w.]+|neutral-umask|no-neutral-umask|lock-path=[\w/.-]+|set=[\w-]+)"
 )
-RUN = re.compile(r"--(type=(full|incr|diff)|set=[\dFDI_-]+|annotation=(point|rows)=.*)", re.DOTALL)
+RUN = re.compile(r"--(type=(full|incr|diff)|output=text|verbose|set=[\dFDI_-]+|annotation=(point|rows)=.*)", re.DOTALL)
 
 
 def refuse(why):
@@ -84,9 +90,33 @@ def note(place, what, entries):
     write_line(f"{place}/backups.{what}.json", json.dumps(entries), 0o600)
 
 
-def serve(host, words):
+def lay_over(to, production):
+    """In a drill: what production has in its repositories, which nobody can write to here, is seen in ours; what is written goes to our own disk."""
+    for name in os.listdir(production):
+        below, place, own = f"{production}/{name}", f"{to}/{name}", f"{to}/.drill/{name}"
+        # Who holds pgBackRest's locks at production's is not at ours.
+        if name in ("lost+found", "lock") or not os.path.isdir(below) or os.path.ismount(place):
+            continue
+        for folder in (place, f"{own}/written", f"{own}/work"):
+            os.makedirs(folder, exist_ok=True)
+        is_of = os.stat(below)
+        os.chown(f"{own}/written", is_of.st_uid, is_of.st_gid)
+        os.chmod(f"{own}/written", is_of.st_mode & 0o7777)
+        layers = f"lowerdir={below},upperdir={own}/written,workdir={own}/work"
+        subprocess.run(["mount", "-t", "overlay", "-o", layers, "drill", place], check=True)
+    # Nor is who reads or prunes with restic.
+    locks = f"{to}/files/locks"
+    for name in os.listdir(locks) if os.path.isdir(locks) else []:
+        os.unlink(f"{locks}/{name}")
+
+
+def settings_of(host):
     with open(f"/etc/ingot/backup-store/{host}/settings.json", encoding="utf-8") as file:
-        said = json.load(file)
+        return json.load(file)
+
+
+def serve(host, words):
+    said = settings_of(host)
     # The store beside its volume would fill the root, and go with it.
     if not os.path.ismount(said["mount"]):
         refuse(f"{said['mount']} is not mounted")
@@ -103,7 +133,7 @@ def serve(host, words):
     # Who has come back after another took its place must not write into what is that one's now.
     if first_line(holder) != instance:
         refuse(f"{first_line(holder)} has taken the place of {instance}, whose right to write here is withdrawn")
-    if words[:1] == ["run"] and len(words) > 1 and words[1] in ("backup", "stanza-create", "annotate", "expire"):
+    if words[:1] == ["run"] and len(words) > 1 and words[1] in ("backup", "stanza-create", "annotate", "expire", "verify"):
         if not all(RUN.fullmatch(word) for word in words[2:]):
             refuse("options that are not to be given from elsewhere")
         os.execvp("pgbackrest", ["pgbackrest", f"--config={config}", f"--stanza={STANZA}", *words[1:]])
@@ -124,7 +154,9 @@ if __name__ == "__main__":
         refuse("it cannot be read")
     if sys.argv[1:2] == ["serve"] and len(sys.argv) == 3:
         serve(sys.argv[2], asked)
+    elif sys.argv[1:2] == ["lay"] and len(sys.argv) == 3:
+        lay_over(settings_of(sys.argv[2])["place"], facts.read()["restore"]["kept"][sys.argv[2]])
     elif sys.argv[1:] == ["cluster"]:
         cluster(asked)
     else:
-        sys.exit("usage: backup_store.py serve HOST | cluster")
+        sys.exit("usage: backup_store.py serve HOST | lay HOST | cluster")

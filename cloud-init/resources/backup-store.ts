@@ -163,6 +163,8 @@ export const backupStore: Kind<BackupStore> = kind({
               },
             },
             { part: `${name}-folder`, action: "directory", args: { path: `${value.path}/${name}`, owner: account, mode: "0700" } },
+            // Before anybody can log in.
+            { part: `${name}-drill`, action: "backup-store", args: { host: name } },
             rendered("authorized_keys", [{ secret: `${keysOf(name).host}.pub` }, "\n"], "0644"),
             rendered("key", [{ secret: keysOf(name).store }, "\n"], "0400", account),
             rendered("known_hosts", [`${addressIn(host, name)} `, { secret: `${name}/ssh-host-key.pub` }, "\n"], "0644"),

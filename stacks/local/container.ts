@@ -260,7 +260,7 @@ function launchOf(project: Project, stack: string, input: HostInput, decided: Ma
     ...decided,
     ...(containers && { containers }),
     ...(plan.shared && { shared: plan.shared }),
-    ...(input.repository !== undefined && { repository: input.repository }),
+    ...(input.repositories && { repositories: input.repositories }),
   };
   const disks = new Map(plan.volumes.map((v) => [v.name, volumeFile(project, stack, plan.host, v.name)]));
   return { input, record, folder: machineFolder(project, stack, plan.host), disks };
@@ -362,8 +362,8 @@ function startMachine(
   const containers = { CONTAINERS: record.containers ? "yes" : "" };
   const settings = { NAME: record.name, FOLDER: folder, MANAGER: manager(), ...limits, ...containers, ...place };
   const shared = (record.shared ?? []).map((s) => ({ from: ensureShared(project, record.stack, s), to: sharedFolder(s.host, s.export) }));
-  const { name, containers: own, repository } = record;
-  const nspawn = nspawnArguments({ name, hostname, folder, containers: own, shared, repository });
+  const { name, containers: own, repositories } = record;
+  const nspawn = nspawnArguments({ name, hostname, folder, containers: own, shared, repositories });
   const command = ["env", ...Object.entries(settings).map(([k, v]) => `${k}=${v}`), "sh", script("start.sh"), ...nspawn];
   const lines = [...disks].map(([name, file]) => `${name}\t${file}\n`).join("");
   return run(how(inGroup(record.name, command)), { input: lines || undefined }); // zx leaves the input open that is ""

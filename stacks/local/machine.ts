@@ -34,7 +34,7 @@ export interface MachineRecord extends Omit<Machine, "state"> {
   /** Who launches it beside machines that run already. */
   maker?: { pid: number; start: string };
   /** As HostInput has it. */
-  repository?: string;
+  repositories?: Record<string, string>;
   /** How its first activation ended; undefined while it runs, and when there was none. */
   activated?: "done" | "failed";
 }

@@ -13,11 +13,11 @@ export interface NspawnMachine {
   /** Folders of this computer that other machines have, too, and where they are in the machine. */
   shared: { from: string; to: string }[];
   /** As HostInput has it. */
-  repository?: string;
+  repositories?: Record<string, string>;
 }
 
-/** Where a machine of a drill sees the disk with production's repositories. */
-export const repositoryThere = "/run/ingot/repository";
+/** Where a machine of a drill sees a disk with production's repositories. */
+export const repositoryThere = (volume: string): string => `/run/ingot/repository/${volume}`;
 
 /** A path for --bind=, where a colon separates (systemd-nspawn(1)). */
 const escaped = (path: string): string => path.replaceAll("\\", "\\\\").replaceAll(":", "\\:");
@@ -44,7 +44,7 @@ export function nspawnArguments(machine: NspawnMachine): string[] {
     bind("bind-ro", "artifacts", "/run/ingot/artifacts"),
     bind("bind", "report", "/run/ingot/report"),
     ...machine.shared.map(({ from, to }) => `--bind=${escaped(from)}:${to}`),
-    ...(machine.repository === undefined ? [] : [`--bind-ro=${escaped(machine.repository)}:${repositoryThere}`]),
+    ...Object.entries(machine.repositories ?? {}).map(([volume, from]) => `--bind-ro=${escaped(from)}:${repositoryThere(volume)}`),
     ...(machine.containers ? [...containerArguments] : []),
     ...(machine.containers?.on === "machine" ? [bind("bind", "containers", machine.containers.folder)] : []),
     ...(machine.containers && !delegated() ? withInit : ["--boot"]),

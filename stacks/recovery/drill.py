@@ -2,9 +2,10 @@
 """What a drill asks the machine that stands beside production, restored from its backups. `ingot drill` gives it to the machine's python on
 standard input; words say what is asked, JSON is the answer.
 
-  drill.py prove            what was restored, how old it is, and whether it is whole: pages, indexes, repositories; and that no way leads out
-  drill.py write            commits a row
-  drill.py scratch LABEL…   that these backups are on the drill's own disk, and that nobody can write to production's repositories
+  drill.py prove                    what was restored, how old it is, and whether it is whole: pages, indexes, repositories; and that no way leads out
+  drill.py write                    commits a row
+  drill.py scratch TO OVER LABEL…   of the machine that has the repositories, TO, and production's, OVER: that these backups are on the drill's own
+                                    disk, and that nobody can write to production's
 
 Exit code 1: it could not be asked. What is wrong is in `wrong` of the answer.
 """
@@ -18,9 +19,6 @@ import time
 
 sys.path.insert(0, "/usr/lib/ingot")
 import backup  # noqa: E402
-
-PRODUCTION = "/run/ingot/repository"
-
 
 def restored():
     try:
@@ -155,11 +153,10 @@ def write(said):
     return {"wrong": [] if flushed == "t" else ["what was committed is not there"]}
 
 
-def scratch(said, labels):
+def scratch(to, production, *labels):
     """`labels`: of PostgreSQL's backups, or of restic's copies."""
     wrong = []
-    production = PRODUCTION + said["over"]
-    own = f"{said['to']}/.drill"
+    own = f"{to}/.drill"
     for label in labels:
         places = [f"postgresql/backup/{backup.STANZA}/{label}", f"files/snapshots/{label}*"]
         if not any(glob.glob(f"{own}/{name}/written/{rest}") for name, _, rest in (p.partition("/") for p in places)):
@@ -176,11 +173,9 @@ def scratch(said, labels):
 
 
 def main(words):
-    said = backup.settings()
-    said["over"] = (backup.wanted() or {}).get("over", PRODUCTION)[len(PRODUCTION) :]
     if words[:1] == ["scratch"]:
-        return scratch(said, words[1:])
-    return {"prove": prove, "write": write}[words[0]](said)
+        return scratch(*words[1:])
+    return {"prove": prove, "write": write}[words[0]](backup.settings())
 
 
 try:

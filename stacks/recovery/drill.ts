@@ -4,7 +4,7 @@
 // is kept in `.ingot/recovery/drills/<stack>.jsonl`.
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { HostPlan, VolumePlan } from "../../cloud-init/plan.ts";
+import type { HostPlan, StackPlan, VolumePlan } from "../../cloud-init/plan.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { type Entry, ledgerAt } from "../../lib/ledger.ts";
 import { besideOf, type Project, toolFolder } from "../../lib/paths.ts";
@@ -63,7 +63,8 @@ export interface Drill {
   rto_seconds: number | null;
   /** Seconds of work that would be lost: of PostgreSQL's commits, where there is none of directories. The worst host's. */
   rpo_seconds: number | null;
-  /** How the repositories were read: beside a machine that writes (`shared`), from a disk that nobody has (`read-only`), or from a `copy` of it. */
+  /** How the repositories were read, by the host with the disk: beside a machine that writes (`shared`), from a disk that nobody has
+   * (`read-only`), or from a `copy` of it. */
   repository: Record<string, string>;
   hosts: DrilledHost[];
   checks: { passed: number; failed: string[] };
@@ -140,52 +141,79 @@ export function beginDrill(project: Project, stack: string): Entry {
 export const endDrill = (project: Project, entry: Entry, stack: string): Promise<void> =>
   undoDrill(project, ledgerAt(project.ledger), entry, stack);
 
-/**
- * Mounts what production's repositories of a host are on, to be read alone.
- * @returns where, and how
- * @throws RefusedError when the disk is not there, or a machine of another target has it
- */
-export async function mountRepository(project: Project, plan: HostPlan, settings: BackupSettings): Promise<{ place: string; how: string }> {
-  const { stack, host } = plan;
-  const volume = repositoryVolume(plan, settings);
-  const file = volumeFile(project, stack, host, volume.name);
+/** Where production has the repositories of a host. */
+export interface Repository {
+  /** Whose machine they are on: the host itself, or the one that keeps them. */
+  keeper: HostPlan;
+  volume: VolumePlan;
+  /** Their folder there. */
+  to: string;
+  /** The same as the keeper's machine of the drill sees it. */
+  over: string;
+}
+
+/** undefined: the host has no backups. The kinds have seen to it that there is a volume (ING1461). */
+export function repositoryFor({ hosts }: StackPlan, plan: HostPlan): Repository | undefined {
+  const settings = backupSettings(plan);
+  if (!settings) return undefined;
+  const { to, on } = settings;
+  const keeper = on ? hosts.find((h) => h.host === on.host) : plan;
+  const volume = keeper && nearest(keeper, to);
+  if (!volume) throw new Error(`${to} is on no volume`);
+  return { keeper, volume, to, over: `${repositoryThere(volume.name)}${to.slice(volume.mount.length)}` };
+}
+
+/** One of production's disks with repositories, mounted to be read. */
+export interface Mounted {
+  host: string;
+  volume: string;
+  place: string;
+  how: string;
+}
+
+/** Mounts the disks that production's repositories are on, each once. @throws as mountRepository() */
+export async function mountRepositories(project: Project, stack: StackPlan): Promise<Mounted[]> {
+  const mounted: Mounted[] = [];
+  for (const plan of stack.hosts) {
+    const repository = repositoryFor(stack, plan);
+    if (!repository || mounted.some((m) => m.host === repository.keeper.host && m.volume === repository.volume.name)) continue;
+    mounted.push(await mountRepository(project, repository.keeper, repository.volume.name));
+  }
+  return mounted;
+}
+
+/** @throws RefusedError when the disk is not there, or a machine of another target has it */
+async function mountRepository(project: Project, { stack, host }: HostPlan, volume: string): Promise<Mounted> {
+  const file = volumeFile(project, stack, host, volume);
   if (!existsSync(file))
-    throw new RefusedError(
-      `the volume ${volume.name}, with the backups of ${stack}/${host}, is not there`,
-      `bring ${file} back, or a copy`,
-    );
+    throw new RefusedError(`the volume ${volume} of ${stack}/${host}, with backups, is not there`, `bring ${file} back, or a copy`);
   const there = records(project, stack).find(({ record }) => record.host === host);
   if (there?.record.target === "vm" && holderOf(dirname(there.folder)) !== undefined)
     throw new RefusedError(`${stack}/${host} runs on vm, and what its disk holds cannot be read beside it`, `ingot stop ${stack} --on vm`);
   const leader = leaderOf(machineFolder(project, stack, host));
   const folder = dirname(besideOf(project, stack).machines);
-  const place = join(folder, "repositories", host);
+  const place = join(folder, "repositories", host, volume);
   const script = (name: string) => join(toolFolder, "stacks/local", name);
   const mount = ["sh", script("repository.sh"), file, place, leader ? String(leader.pid) : ""];
   const { stdout } = await run(asRoot(["sh", script("hold.sh"), folder, mark, ...mount]));
-  return { place, how: stdout.trim() };
+  return { host, volume, place, how: stdout.trim() };
 }
 
-/** The volume that the host's repositories are on; the kind has seen to it that there is one (ING1461). @throws RefusedError where another host has
- * them */
-function repositoryVolume(plan: HostPlan, { to, on }: BackupSettings): VolumePlan {
-  if (on)
-    throw new RefusedError(
-      `the backups of ${plan.stack}/${plan.host} are on ${on.host}, and a drill reads those of a host's own volume alone`,
-      "`ingot rebuild --dry-run` says what a rebuild would do",
-    );
-  const volume = nearest(plan, to);
-  if (!volume) throw new Error(`${to} is on no volume`);
-  return volume;
-}
-
-/** A host of production as its drill launches it: to be reached from nowhere, and restored from what is mounted at `repository`. */
-export function besideInput(input: HostInput, repository: string | undefined): HostInput {
+/** A host of production as its drill launches it: to be reached from nowhere, and what is restored, or kept for others, is what was mounted. */
+export function besideInput(input: HostInput, stack: StackPlan, mounted: Mounted[]): HostInput {
   const plan = { ...input.plan, ports: [] };
-  const settings = backupSettings(plan);
-  if (!settings || repository === undefined) return { ...input, plan };
-  const over = `${repositoryThere}${settings.to.slice(repositoryVolume(plan, settings).mount.length)}`;
-  return { ...input, plan, repository, restore: { over } };
+  const own = repositoryFor(stack, plan);
+  const kept = stack.hosts.flatMap((h) => {
+    const repository = h.host === plan.host ? undefined : repositoryFor(stack, h);
+    return repository?.keeper.host === plan.host ? [[h.host, repository.over] as const] : [];
+  });
+  const disks = mounted.filter((m) => m.host === plan.host);
+  return {
+    ...input,
+    plan,
+    ...(disks.length && { repositories: Object.fromEntries(disks.map((m) => [m.volume, m.place])) }),
+    ...((own || kept.length) && { restore: { ...(own && { over: own.over }), ...(kept.length && { kept: Object.fromEntries(kept) }) } }),
+  };
 }
 
 /** @throws RefusedError when the machine could not be asked */

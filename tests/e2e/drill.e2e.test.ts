@@ -1,40 +1,32 @@
 // A stack made anew beside itself while a client commits to production: production is not touched, nothing of the drill gets out, nothing of it is
 // left, also when it is killed; with production dead; from a backup that is broken.
 import { type ChildProcess, spawn } from "node:child_process";
-import { copyFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { besideOf, projectAt, toolFolder } from "../../lib/paths.ts";
+import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { asRoot, tryRun } from "../../lib/run.ts";
 import { networkName } from "../../stacks/local/names.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import type { Drill } from "../../stacks/recovery/drill.ts";
+import { type Drills, drillsOf } from "./drill.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("drill");
 /** Each is a drill or more: in the long suite. */
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;
 let project: TestProject;
+let drills: Drills;
 const on = (script: string) => project.must("kept/db", script);
 const sql = (text: string) => project.sql("kept/db", "shop", text);
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-const state = (...path: string[]) => join(project.folder, ".ingot", ...path);
-const leader = (...folder: string[]): string | undefined => {
-  const file = state(...folder, "run/leader");
-  return existsSync(file) ? readFileSync(file, "utf8").trim() : undefined;
-};
-
 /** What production's machine is on this computer, and the files of its repository with their sums. */
 async function production(): Promise<{ machine: string; files: Map<string, string> }> {
   const text = await on("cd /srv/backup && find . -type f -print0 | sort -z | xargs -0 sha256sum");
-  const machine = [
-    leader("machines/kept/db"),
-    ...["machines/kept/db/machine.json", "ledger/machines.kept.json"].map((f) => readFileSync(state(f), "utf8")),
-  ];
-  return { machine: machine.join("\n"), files: new Map(text.split("\n").map((line) => [line.slice(66), line.slice(0, 64)] as const)) };
+  return { machine: drills.machine("db"), files: new Map(text.split("\n").map((line) => [line.slice(66), line.slice(0, 64)] as const)) };
 }
 
 /** Production is what it was; in its repository there is more of its own log, and nothing else is new or another. */
@@ -46,28 +38,6 @@ function untouched(before: Awaited<ReturnType<typeof production>>, after: Awaite
     more.filter((f) => !/^\.\/postgresql\/archive\/main\/15-1\/00000001[0-9A-F]{8}\/00000001[0-9A-F]{16}-[0-9a-f]{40}\.zst$/.test(f)),
     [],
   );
-}
-
-/** The networks of the drill and of its machines. */
-const namespaces = (): string[] => {
-  const name = networkName(besideOf(projectAt(project.folder), "kept"), "kept");
-  return readdirSync("/run/netns").filter((n) => n.startsWith(name));
-};
-const nothingLeft = () => {
-  assert.not.ok(existsSync(state("drills")));
-  assert.not.ok(existsSync(state("ledger/drill.kept.json")));
-  assert.equal(namespaces(), []);
-  assert.equal(
-    project.left().filter((line) => line.includes("/drills/")),
-    [],
-  );
-};
-
-/** Runs a script in the drill's machine, which no command of Ingot's leads to. */
-async function inDrill(script: string): Promise<string> {
-  const [pid = ""] = (leader("drills/kept/machines/kept/db") ?? "").split(" ");
-  const { stdout, stderr } = await tryRun(asRoot(["sh", join(toolFolder, "stacks/local/exec.sh"), pid, "sh", "-c", script]));
-  return (stdout + stderr).trim();
 }
 
 /** Commits one row after the other until it is killed. */
@@ -110,14 +80,6 @@ socketserver.ThreadingTCPServer(("10.83.0.1", 2525), Relay).serve_forever()
   return { child, taken: () => said.split("mail").length - 1 };
 }
 
-async function drilled(...more: string[]): Promise<{ code: number; drill: Drill; stderr: string }> {
-  const { code, stdout, stderr } = await project.ingot(["drill", "kept", ...more, "--json"]);
-  try {
-    return { code, drill: JSON.parse(stdout) as Drill, stderr };
-  } catch {
-    throw new Error(`no report: ${stdout}${stderr}`);
-  }
-}
 const backups = async () => {
   const { code, stdout } = await project.ingot(["backups", "kept", "--json"]);
   return { code, ...((JSON.parse(stdout) as (Backups & { drill: Drill | null })[])[0] as Backups & { drill: Drill | null }) };
@@ -125,6 +87,7 @@ const backups = async () => {
 
 test.before(async () => {
   project = await testProject(["inloop"]);
+  drills = drillsOf(project, "kept");
   copyFileSync(join(toolFolder, "tests/e2e/kept.yaml"), join(project.folder, "stacks/kept.yaml"));
   project.edit("stacks/kept.yaml", "      to: /srv/backup\n", "      to: /srv/backup\n      drill: { every: 1d }\n      servers: [mail]\n");
   project.edit("stacks/kept.yaml", "    backup:\n", '    mail: { relay: "10.83.0.1:2525", tls: none }\n    backup:\n');
@@ -171,19 +134,19 @@ test("a drill while a client commits: proven and timed; production is untouched,
   }
   assert.is(mails.taken(), 1);
 
-  const running = drilled("--max-rto", "10m", "--max-rpo", "60s");
-  const activated = () => {
-    const file = state("drills/kept/machines/kept/db/report/steps.jsonl");
-    return existsSync(file) && /"generation"/.test(readFileSync(file, "utf8"));
-  };
-  for (let n = 0; n < 1200 && !activated(); n++) await wait(100);
+  const running = drills.drilled("--max-rto", "10m", "--max-rpo", "60s");
+  await drills.activated("db");
   const places = [`10.83.0.10:7777`, ...ours.map((address) => `${address}:${port}`), "192.0.2.1:25", "192.0.2.1:443"];
-  const tried = await inDrill(
-    `hostname; ip -4 route; for p in ${places.join(" ")}; do curl -sS -m 2 http://$p/ 2>&1 | head -n 1; done; touch /run/ingot/repository/x; mount -o remount,bind,rw /run/ingot/repository; mount -o remount,rw /run/ingot/repository; touch /run/ingot/repository/x && echo written`,
+  const tried = await drills.inside(
+    "db",
+    `hostname; ip -4 route; for p in ${places.join(" ")}; do curl -sS -m 2 http://$p/ 2>&1 | head -n 1; done; cd /run/ingot/repository/backup; touch x; mount -o remount,bind,rw .; mount -o remount,rw .; touch x && echo written`,
   );
   // The mail that was in the backup waits here as well, and is tried.
-  const queue = await inDrill("postqueue -f; for i in $(seq 20); do sleep 1; postqueue -p | grep -q 2525 && break; done; postqueue -p");
-  assert.is(namespaces().length, 2);
+  const queue = await drills.inside(
+    "db",
+    "postqueue -f; for i in $(seq 20); do sleep 1; postqueue -p | grep -q 2525 && break; done; postqueue -p",
+  );
+  assert.is(drills.namespaces().length, 2);
   const others = (await project.json(["status"])) as { host: string }[];
   const { code, drill, stderr } = await running;
   heard.close();
@@ -218,7 +181,7 @@ test("a drill while a client commits: proven and timed; production is untouched,
   assert.ok((drill.rto_seconds ?? 0) > 3, String(drill.rto_seconds));
 
   untouched(before, await production());
-  nothingLeft();
+  drills.nothingLeft();
   assert.ok(Number(await sql("select count(*) from orders")) > rows + 100);
   assert.is(await sql("select count(*) = max(id) from orders"), "t");
   assert.is(await sql("select timeline_id from pg_control_checkpoint()"), "1");
@@ -233,7 +196,7 @@ test("the last drill is shown, and late once it is older than it may be", async 
   const asked =
     /kept\/db: (backed up \d+ \w+ ago, RPO now \d+ \w+, nothing late|nothing is known of its backups \(.* within 5 s\)); drilled \d+ \w+ ago: RTO \d+ \w+, RPO \d+ s/;
   assert.match(stdout, asked);
-  const file = state("recovery/drills/kept.jsonl");
+  const file = drills.state("recovery/drills/kept.jsonl");
   const then = new Date(Date.now() - 3 * 86_400_000).toISOString();
   writeFileSync(file, readFileSync(file, "utf8").replace(/"began":"[^"]*"/, `"began":"${then}"`));
   const stale = await backups();
@@ -242,7 +205,7 @@ test("the last drill is shown, and late once it is older than it may be", async 
 });
 
 long("slower than asked for: exit code 1, and so it is remembered", async () => {
-  const { code, drill } = await drilled("--max-rto", "1s");
+  const { code, drill } = await drills.drilled("--max-rto", "1s");
   assert.is(code, 1);
   assert.match(drill.wrong.join(), /^RTO: [\d.]+ s, and at most 1 s were asked for$/);
   assert.match((await backups()).late.join(), /the last drill, .* ago, failed: RTO/);
@@ -268,19 +231,19 @@ long("killed anywhere, the next command undoes it, and production goes on; the n
     for (let n = 0; n < 1200 && !said.includes(mark); n++) await wait(50);
     child.kill("SIGKILL");
     await ended;
-    assert.ok(existsSync(state("drills")), mark);
+    assert.ok(existsSync(drills.state("drills")), mark);
     const { stdout } = await project.ingot(["gc"]);
     assert.match(stdout, /undone: drill of kept/, mark);
-    nothingLeft();
+    drills.nothingLeft();
   }
   untouched(before, await production());
-  const { code, drill } = await drilled();
+  const { code, drill } = await drills.drilled();
   assert.is(code, 0, JSON.stringify(drill));
 });
 
 long("stopped by Ctrl-C it takes itself away; a second one and a rebuild are refused meanwhile", async () => {
   const { child, ended } = project.begin(["drill", "kept"]);
-  for (let n = 0; n < 600 && !leader("drills/kept/machines/kept/db"); n++) await wait(50);
+  for (let n = 0; n < 600 && !drills.leader("drills/kept/machines/kept/db"); n++) await wait(50);
   for (const command of [
     ["drill", "kept"],
     ["rebuild", "kept/db"],
@@ -291,17 +254,17 @@ long("stopped by Ctrl-C it takes itself away; a second one and a rebuild are ref
   }
   child.kill("SIGINT");
   assert.is((await ended).code, 130);
-  nothingLeft();
+  drills.nothingLeft();
 });
 
 long("a backup that is broken makes a drill fail, which says what is wrong", async () => {
   await on(
     "cd /srv/backup/postgresql/backup/main && for f in *F/bundle/1; do cp -a $f /root/$(echo $f | tr / _); for at in $(seq 1000 40000 $(stat -c %s $f)); do printf XXXXXXXX | dd of=$f bs=1 seek=$at conv=notrunc status=none; done; done",
   );
-  const { code, drill } = await drilled();
+  const { code, drill } = await drills.drilled();
   assert.is(code, 1);
   assert.match(drill.wrong.join(), /stacks\/kept\.yaml:\d+: backup:restore failed[\s\S]*pgbackrest restore: ERROR/);
-  nothingLeft();
+  drills.nothingLeft();
   await on("cd /srv/backup/postgresql/backup/main && for f in *F/bundle/1; do cp -a /root/$(echo $f | tr / _) $f; done");
 });
 
@@ -310,23 +273,23 @@ long(
   async () => {
     await sql("insert into orders select max(id)+1 from orders");
     await wait(8000);
-    const disk = state("volumes/kept/db/backup.img");
+    const disk = drills.state("volumes/kept/db/backup.img");
     const sum = async () => (await tryRun(["sha256sum", disk])).stdout;
     // As a computer whose power fails leaves it. A machine that is killed has its file systems unmounted by the kernel.
     await on("sync /srv/backup");
     await tryRun(["cp", "--sparse=always", disk, `${disk}.crashed`]);
-    const [pid = ""] = (leader("machines/kept/db") ?? "").split(" ");
+    const [pid = ""] = (drills.leader("machines/kept/db") ?? "").split(" ");
     await tryRun(asRoot(["kill", "-9", pid]));
     for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await wait(100);
     for (const how of ["read-only", "copy"]) {
       const before = await sum();
-      const { code, drill } = await drilled();
+      const { code, drill } = await drills.drilled();
       assert.is(code, 0, JSON.stringify(drill));
       assert.equal(drill.repository, { db: how });
       assert.is(await sum(), before);
       // Nothing has been written since it died, and that is what would be lost.
       assert.ok((drill.rpo_seconds ?? 0) > 5, String(drill.rpo_seconds));
-      nothingLeft();
+      drills.nothingLeft();
       renameSync(disk, `${disk}.whole`);
       renameSync(`${disk}.crashed`, disk);
       renameSync(`${disk}.whole`, `${disk}.crashed`);

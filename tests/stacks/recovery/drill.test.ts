@@ -139,9 +139,9 @@ test("a drill has other names on this computer than its production, and other fo
 });
 
 test("its machine has production's host name, and what it restores from read-only", () => {
-  const argv = nspawnArguments({ name: "ingot-x-db", hostname: "db", folder: "/m", shared: [], repository: "/r:1" });
+  const argv = nspawnArguments({ name: "ingot-x-db", hostname: "db", folder: "/m", shared: [], repositories: { backup: "/r:1" } });
   assert.ok(argv.includes("--hostname=db"));
-  assert.ok(argv.includes("--bind-ro=/r\\:1:/run/ingot/repository"));
+  assert.ok(argv.includes("--bind-ro=/r\\:1:/run/ingot/repository/backup"));
 });
 
 test("a secret that is missing is not made for a drill", async () => {

@@ -1,0 +1,75 @@
+// What the tests of drills ask of one: its report, its machines, and that nothing of it is left.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as assert from "uvu/assert";
+import { besideOf, projectAt, toolFolder } from "../../lib/paths.ts";
+import { asRoot, tryRun } from "../../lib/run.ts";
+import { networkName } from "../../stacks/local/names.ts";
+import type { Drill } from "../../stacks/recovery/drill.ts";
+import type { TestProject } from "./project.ts";
+
+export interface Drills {
+  /** A path below `.ingot/`. */
+  state(...path: string[]): string;
+  /** PID 1 of a machine, and when it began; undefined: it does not run. @param folder below `.ingot/` */
+  leader(...folder: string[]): string | undefined;
+  /** Which machine a host of production has on this computer. */
+  machine(host: string): string;
+  /** The networks of the drill and of its machines. */
+  namespaces(): string[];
+  nothingLeft(): void;
+  /** Waits until the drill's machine has activated its generation. */
+  activated(host: string): Promise<void>;
+  /** Runs a script in the drill's machine, which no command of Ingot's leads to. */
+  inside(host: string, script: string): Promise<string>;
+  drilled(...more: string[]): Promise<{ code: number; drill: Drill; stderr: string }>;
+}
+
+export function drillsOf(project: TestProject, stack: string): Drills {
+  const state: Drills["state"] = (...path) => join(project.folder, ".ingot", ...path);
+  const leader: Drills["leader"] = (...folder) => {
+    const file = state(...folder, "run/leader");
+    return existsSync(file) ? readFileSync(file, "utf8").trim() : undefined;
+  };
+  const namespaces = () => {
+    const name = networkName(besideOf(projectAt(project.folder), stack), stack);
+    return readdirSync("/run/netns").filter((n) => n.startsWith(name));
+  };
+  return {
+    state,
+    leader,
+    namespaces,
+    machine: (host) =>
+      [
+        leader("machines", stack, host),
+        ...[`machines/${stack}/${host}/machine.json`, `ledger/machines.${stack}.json`].map((f) => readFileSync(state(f), "utf8")),
+      ].join("\n"),
+    nothingLeft() {
+      assert.not.ok(existsSync(state("drills")));
+      assert.not.ok(existsSync(state(`ledger/drill.${stack}.json`)));
+      assert.equal(namespaces(), []);
+      assert.equal(
+        project.left().filter((line) => line.includes("/drills/")),
+        [],
+      );
+    },
+    async activated(host) {
+      const file = state("drills", stack, "machines", stack, host, "report/steps.jsonl");
+      for (let n = 0; n < 1200 && !(existsSync(file) && /"generation"/.test(readFileSync(file, "utf8"))); n++)
+        await new Promise((resolve) => setTimeout(resolve, 100));
+    },
+    async inside(host, script) {
+      const [pid = ""] = (leader("drills", stack, "machines", stack, host) ?? "").split(" ");
+      const { stdout, stderr } = await tryRun(asRoot(["sh", join(toolFolder, "stacks/local/exec.sh"), pid, "sh", "-c", script]));
+      return (stdout + stderr).trim();
+    },
+    async drilled(...more) {
+      const { code, stdout, stderr } = await project.ingot(["drill", stack, ...more, "--json"]);
+      try {
+        return { code, drill: JSON.parse(stdout) as Drill, stderr };
+      } catch {
+        throw new Error(`no report: ${stdout}${stderr}`);
+      }
+    },
+  };
+}
