@@ -137,18 +137,18 @@ long("where nobody knows what there is, the new machine says it, and the same re
 });
 
 long("a volume that is too small is said before anything is put aside; with its size back, the rebuild goes on", async () => {
-  await sql("create table blob as select g, repeat(md5(random()::text), 40) from generate_series(1, 100000) g");
+  await sql("create table blob as select g, repeat(md5(random()::text), 40) from generate_series(1, 140000) g");
   assert.is((await project.ingot(["backup", "kept", "--full"])).code, 0);
   await project.cutPower("kept/db");
   // Its beginning is ruined, so that it is to be put aside.
   await run(asRoot(["dd", "if=/dev/zero", `of=${project.disk("kept/db", "data")}`, "bs=1M", "count=8", "conv=notrunc", "status=none"]));
   const before = readdirSync(disks()).sort();
-  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 192MiB }");
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 256MiB }");
   const { code, stderr } = await project.ingot(["rebuild", "kept/db"]);
   assert.is(code, 1);
-  assert.match(stderr, /the volume data of kept\/db would have 192 MiB, and PostgreSQL of that backup wants \d+ MiB/);
+  assert.match(stderr, /the volume data of kept\/db would have 256 MiB, and PostgreSQL of that backup wants \d+ MiB/);
   assert.equal(readdirSync(disks()).sort(), before);
-  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 192MiB }", "data: { mount: /srv/data, size: 1GiB }");
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 256MiB }", "data: { mount: /srv/data, size: 1GiB }");
   await rebuilt();
   assert.is(await sql("select count(*) from orders"), "1000");
 });
@@ -157,14 +157,14 @@ long("where nobody knows the backup's size, the new machine says it, and restore
   await on("rm /srv/backup/backups.*.json");
   await project.cutPower("kept/db");
   rmSync(project.disk("kept/db", "data"));
-  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 192MiB }");
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 1GiB }", "data: { mount: /srv/data, size: 256MiB }");
   const { code, stderr } = await project.ingot(["rebuild", "kept/db"]);
   assert.is(code, 1);
   assert.match(
     stderr,
     /\/srv\/data has room for \d+ MiB, and PostgreSQL of the backup \S+ wants \d+ MiB: give its volume a larger `size:`/,
   );
-  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 192MiB }", "data: { mount: /srv/data, size: 1GiB }");
+  project.edit("stacks/kept.yaml", "data: { mount: /srv/data, size: 256MiB }", "data: { mount: /srv/data, size: 1GiB }");
   await rebuilt();
   assert.is(await sql("select count(*) from orders"), "1000");
 });
