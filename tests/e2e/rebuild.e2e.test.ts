@@ -188,7 +188,7 @@ long("a gap in the log is said, with the time up to which a restore is possible,
   rmSync(disk("data"));
   const { code, stderr } = await project.ingot(["rebuild", "kept/db"]);
   assert.is(code, 1);
-  const [, until] = /a restore is possible up to (\S+Z) /.exec(stderr) ?? [];
+  const [, until] = /a restore is possible up to (\S+Z)/.exec(stderr) ?? [];
   assert.ok(until, stderr);
   assert.match(stderr, /Nothing was put aside/);
   const later = await project.ingot(["rebuild", "kept/db", "--at", `${new Date().toISOString().slice(0, 19)}Z`]);
