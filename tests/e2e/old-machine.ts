@@ -1,6 +1,12 @@
 // The old machine of a host that was rebuilt, as somebody who switches it on again finds it: its root, its disk `data`, and who it was.
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { asRoot, run } from "../../lib/run.ts";
+import { groupThings, inGroup, manager } from "../../stacks/local/cgroup.ts";
+import { networkName } from "../../stacks/local/names.ts";
+import { nspawnArguments } from "../../stacks/local/nspawn.ts";
 import type { TestProject } from "./project.ts";
 
 /** As root, in the folder of the machine, whose power has failed. */
@@ -29,4 +35,48 @@ export async function bringBack(project: TestProject, machine: string, old: stri
     machine,
     `umount root && rm -rf upper work facts seed && mv "${old}"/upper "${old}"/facts "${old}"/seed "${old}"/machine.json . && mkdir work && ${detach(disk)} && mv "${disk}" "${old}/new.img" && mv "${old}/data.img" "${disk}" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root`,
   );
+}
+
+/** Switches it on beside its successor, at a cable of its own into the stack's network; the address was the old cable's, which is gone.
+ * @param old putAside()'s @returns PID 1, and what ends it */
+export async function switchOn(project: TestProject, machine: string, old: string): Promise<{ leader: string; end(): Promise<void> }> {
+  const [stack = "", host = ""] = machine.split("/");
+  const network = networkName(projectAt(project.folder), stack);
+  const name = `${network}-old`;
+  await inFolder(
+    project,
+    machine,
+    `lower=$(readlink lower); cd "${old}"; ln -s "$lower" lower; mkdir work root run report artifacts
+    mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root
+    ip netns add ${name}
+    ip -n ${network} link add old0 type veth peer name host0 netns ${name}
+    ip -n ${network} link set old0 master br0 up
+    ip -n ${name} link set lo up
+    ip -n ${name} link set host0 up
+    losetup --find --show data.img >device`,
+  );
+  const device = readFileSync(join(old, "device"), "utf8").trim();
+  const nspawn = nspawnArguments({ name, hostname: host, folder: old, shared: [] });
+  const argv = ["sh", join(toolFolder, "stacks/local/supervise.sh"), `--bind=${device}:/dev/disk/by-id/ingot-data`, ...nspawn];
+  const unit = ["systemd-run", "--quiet", "--collect", `--unit=${name}`, `--working-directory=${old}`, "--property=Delegate=yes"];
+  const [program = "", ...words] = asRoot(manager() === "systemd" ? [...unit, ...argv] : inGroup(name, argv));
+  spawn(program, words, { cwd: old, stdio: "ignore", detached: true }).unref();
+  const file = join(old, "run/leader");
+  for (let i = 0; i < 200 && !existsSync(file); i++) await new Promise((resolve) => setTimeout(resolve, 100));
+  const [leader = ""] = readFileSync(file, "utf8").split(" ");
+  const groups = groupThings(name, []).flatMap((thing) => (thing.kind === "cgroup" ? [thing.name] : []));
+  return {
+    leader,
+    end: async () => {
+      await run(asRoot(["kill", "-9", leader]));
+      for (let i = 0; i < 100 && !existsSync(join(old, "run/exit")); i++) await new Promise((resolve) => setTimeout(resolve, 100));
+      await inFolder(
+        project,
+        machine,
+        `cd "${old}"; umount root; losetup --detach ${device}; ip netns delete ${name}; rm -rf /run/systemd/nspawn/propagate/${name}
+        for group in ${groups.join(" ")}; do for tree in /sys/fs/cgroup/*/ /sys/fs/cgroup/; do
+          [ ! -d "$tree$group" ] || find "$tree$group" -depth -type d -exec rmdir {} + || :; done; done`,
+      );
+    },
+  };
 }

@@ -4,7 +4,9 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
+import { asRoot, tryRun } from "../../lib/run.ts";
 import { phases, type Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { putAside, switchOn } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("rebuild of one of two hosts");
@@ -149,5 +151,49 @@ long("killed in the middle of the launch, it launches anew", async () => {
   assert.is(after.app?.instance, before.app?.instance);
   assert.equal(after.db?.forwards, before.db?.forwards);
 });
+
+long(
+  "the old machine comes back beside the new one: the address is the new one's, and nobody reaches the old one, nor it them",
+  async () => {
+    await project.cutPower("kept-two/db");
+    const old = await putAside(project, "kept-two/db");
+    const { code, stdout, stderr } = await project.ingot(["rebuild", "kept-two/db"]);
+    assert.is(code, 0, stdout + stderr);
+    const back = await switchOn(project, "kept-two/db", old);
+    try {
+      const inside = async (script: string) => {
+        const exec = join(toolFolder, "stacks/local/exec.sh");
+        return (await tryRun(asRoot(["sh", exec, back.leader, "sh", "-c", script]))).stdout.trim();
+      };
+      // It runs as it did: PostgreSQL, on its own disk.
+      let up = "";
+      for (let i = 0; i < 60 && up !== "active"; i++) {
+        await wait(1000);
+        up = await inside("systemctl is-active postgresql@15-main");
+      }
+      assert.is(up, "active");
+      const { instance } = JSON.parse(readFileSync(join(old, "machine.json"), "utf8")) as { instance: string };
+      assert.is(await inside("cat /etc/ingot/backup/instance"), instance);
+      assert.is.not((await machines()).db?.instance, instance);
+      assert.is(await inside("ip -4 -oneline address show dev host0"), "");
+      assert.match(await inside("timeout 5 curl -sS http://10.1.9.2/ 2>&1"), /unreachable|Could not connect|Failed to connect/i);
+      // Whoever asks for the address gets the new one: by its cable, and by what it knows.
+      const cable = "ip -oneline link show host0 | sed 's/.*link.ether //; s/ .*//'";
+      const [own, others] = [await on("db", cable), await inside(cable)];
+      assert.is.not(own, others);
+      const asked = "ip neigh flush dev host0; curl -s -m 5 telnet://10.1.9.1:5432 </dev/null; ip neigh show 10.1.9.1";
+      assert.match(await on("app", asked), new RegExp(`lladdr ${own} `));
+      const there = await rows();
+      for (let i = 0; i < 20 && (await rows()) <= there; i++) await wait(500);
+      assert.ok((await rows()) > there, "nobody writes to the new one");
+      const kept = Number(await inside("cd / && echo 'select count(*) from orders' | runuser -u postgres -- psql -XqAt shop"));
+      await wait(3000);
+      assert.is(Number(await inside("cd / && echo 'select count(*) from orders' | runuser -u postgres -- psql -XqAt shop")), kept);
+    } finally {
+      await back.end();
+    }
+    assert.is((await machines()).db?.state, "running");
+  },
+);
 
 test.run();
