@@ -119,6 +119,8 @@ export interface Host {
   stackFolder: string;
   /** The stack's other hosts that have a fixed address. */
   peers: { name: string; hostname: string; fqdn: string; address: string }[];
+  /** All hosts of the stack, itself among them. */
+  hosts: ReadonlyMap<string, Host>;
   /** Another host of the stack. */
   other(name: string): Host | undefined;
   /** Whether there is a resource of that id. */

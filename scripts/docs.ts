@@ -55,6 +55,7 @@ function propertiesOf(schema: Schema, path = ""): Property[] {
 function below(schema: Schema, path: string): Property[] {
   if (schema["x-value"] || schema["x-ref"]) return [];
   if (schema.properties) return propertiesOf(schema, path);
+  if (schema.anyOf) return schema.anyOf.flatMap((one) => below(one, path));
   if (schema.additionalProperties) return below(schema.additionalProperties, `${path}.<name>`);
   return schema.items ? below(schema.items, `${path}[]`) : [];
 }

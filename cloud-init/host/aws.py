@@ -1,5 +1,5 @@
 """What a host on EC2 needs of AWS, with the standard library alone: the metadata service (IMDSv2), requests signed by Signature Version 4,
-and the few calls of SSM, Secrets Manager and S3. Used by facts.py, fetch.py and report.py; elsewhere nobody imports it.
+and the few calls of SSM, Secrets Manager and S3. Used by facts.py, fetch.py and report.py; elsewhere only by backup_s3.py.
 
 Sources: Amazon EC2 User Guide, "Use IMDSv2"; AWS IAM User Guide, "Create a signed AWS API request". The standard variables are honoured:
 AWS_ENDPOINT_URL, AWS_EC2_METADATA_SERVICE_ENDPOINT, AWS_REGION, from the environment or from /etc/ingot/aws.env (NAME=value lines).
@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -145,17 +146,23 @@ def explain(status, body, what):
 
 
 class Client:
-    """The calls that a host makes, with the credentials of its role."""
+    """The calls that a host makes, with the credentials of its role, or with `keys` that somebody declared; at AWS, or at an `endpoint` of its own, whose
+    certificate is signed by the one in the file `ca`, or by whom this host knows."""
 
-    def __init__(self, metadata=None):
+    def __init__(self, metadata=None, region=None, endpoint=None, ca=None, keys=None):
         self.metadata = metadata or Metadata()
-        self.keys = None
-        self.region = setting("AWS_REGION") or self.metadata.get("meta-data/placement/region")
+        self.declared, self.keys = keys, None
+        self.endpoint = endpoint or setting("AWS_ENDPOINT_URL")
+        own = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca)) if ca else None
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), own) if own else OPENER
+        self.region = region or setting("AWS_REGION") or self.metadata.get("meta-data/placement/region")
         if not self.region:
             raise AwsError("the metadata service does not say which region this is")
 
     def credentials(self):
-        """Those of the instance's role; anew five minutes before they expire."""
+        """Those that were declared, or of the instance's role: anew five minutes before they expire."""
+        if self.declared:
+            return self.declared
         now = datetime.datetime.now(datetime.timezone.utc)
         if self.keys and datetime.datetime.fromisoformat(self.keys["Expiration"].replace("Z", "+00:00")) - now > datetime.timedelta(minutes=5):
             return self.keys
@@ -166,12 +173,11 @@ class Client:
         self.keys = json.loads(found)
         return self.keys
 
-    def send(self, service, method, what, path="/", headers=None, body=b"", bucket=None, sink=None):
+    def send(self, service, method, what, path="/", headers=None, body=b"", bucket=None, sink=None, query=()):
         """Sends a signed request, again when that may help. Gives the answer's body, or streams it into `sink`."""
         suffix = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
-        endpoint = setting("AWS_ENDPOINT_URL")
-        if endpoint:
-            base, path = endpoint.rstrip("/"), f"/{bucket}{path}" if bucket else path
+        if self.endpoint:
+            base, path = self.endpoint.rstrip("/"), f"/{bucket}{path}" if bucket else path
         else:
             base = f"https://{bucket + '.' if bucket else ''}{service}.{self.region}.{suffix}"
         for attempt in range(TRIES):
@@ -184,11 +190,12 @@ class Client:
                 **({"X-Amz-Content-Sha256": payload_hash} if service == "s3" else {}),
                 **(headers or {}),
             }
-            signed["Authorization"] = authorization(keys, self.region, service, method, path, [], signed, payload_hash)
-            request = urllib.request.Request(base + path, data=body if method != "GET" else None, method=method, headers=signed)
+            signed["Authorization"] = authorization(keys, self.region, service, method, path, query, signed, payload_hash)
+            asked = f"?{urllib.parse.urlencode(query, quote_via=urllib.parse.quote, safe='-_.~')}" if query else ""
+            request = urllib.request.Request(base + path + asked, data=body if method != "GET" else None, method=method, headers=signed)
             last = attempt == TRIES - 1
             try:
-                with OPENER.open(request, timeout=60) as answer:
+                with self.opener.open(request, timeout=60) as answer:
                     if sink is None:
                         return answer.read()
                     sink(answer)

@@ -29,6 +29,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import aws  # noqa: E402
+import backup_s3  # noqa: E402
 import backup_store  # noqa: E402
 import facts  # noqa: E402
 
@@ -286,11 +288,19 @@ def note_beat(kept):
 
 
 def restic(to, *words, okay=(0,)):
-    on = settings().get("on")
-    there = f"sftp:{on['login']}:files" if on else f"{to}/files"
-    way = ["-o", f"sftp.command={SSH} {on['login']} -s sftp"] if on else []
-    env = {"RESTIC_REPOSITORY": there, "RESTIC_PASSWORD_FILE": PASSWORD, "RESTIC_CACHE_DIR": "/var/cache/ingot-restic", "HOME": "/root"}
-    return run(["restic", *way, *words], env=env, okay=okay)
+    on, s3 = settings().get("on"), settings().get("s3")
+    there, way, keys = f"{to}/files", [], {}
+    if on:
+        there, way = f"sftp:{on['login']}:files", ["-o", f"sftp.command={SSH} {on['login']} -s sftp"]
+    if s3:
+        there, way, keys = in_bucket(backup_s3.restic, s3)
+    env = {"RESTIC_REPOSITORY": there, "RESTIC_PASSWORD_FILE": PASSWORD, "RESTIC_CACHE_DIR": "/var/cache/ingot-restic", "HOME": "/root", **keys}
+    try:
+        return run(["restic", *way, *words], env=env, okay=okay)
+    except Failed as error:
+        if "wrong password or no key found" in str(error):
+            raise Failed(f"{to}/files is encrypted with another password than this host's; nothing was changed\n{error}") from None
+        raise
 
 
 def snapshots_of(said):
@@ -384,6 +394,19 @@ def alone(waiting=0):
 # --- Where the repositories are -------------------------------------------------------------------------------------------------
 
 
+def is_here(said):
+    """In a folder of this host."""
+    return not said.get("on") and not said.get("s3")
+
+
+def in_bucket(work, s3, *more):
+    """What backup_s3.py does. Raises Failed."""
+    try:
+        return work(s3, *more)
+    except aws.AwsError as error:
+        raise Failed(str(error)) from None
+
+
 def elsewhere(on, *words, instance=None, text=None):
     """Asks the host that keeps the backups (backup_store.py). Raises Failed."""
     env = {"INGOT_INSTANCE": instance} if instance else None
@@ -396,7 +419,7 @@ def note(what, entries):
     said = settings()
     if said.get("on"):
         elsewhere(said["on"], "note", what, text=json.dumps(entries))
-    else:
+    elif is_here(said):
         backup_store.note(said["to"], what, entries)
 
 
@@ -405,6 +428,8 @@ def there_is(said):
     on = said.get("on")
     if on:
         return json.loads(elsewhere(on, "ready", instance=backup_store.first_line(INSTANCE) or facts.read().get("instance")))
+    if said.get("s3"):
+        return in_bucket(backup_s3.ready, said["s3"])
     return backup_store.ready(said["to"])
 
 
@@ -427,13 +452,15 @@ def take(said):
     """A machine takes its right once in its life, from whoever had it before: one that comes back after another took its place does not get it
     again. Raises Failed."""
     instance = facts.read().get("instance")
-    if not instance or (not said.get("on") and not os.access(said["to"], os.W_OK)):
+    if not instance or (is_here(said) and not os.access(said["to"], os.W_OK)):
         return
     if backup_store.first_line(INSTANCE) == instance:
         return held_by_us(said)
     on = said.get("on")
     if on:
         elsewhere(on, "take", instance=instance)
+    elif said.get("s3"):
+        in_bucket(backup_s3.take, said["s3"], instance)
     else:
         backup_store.write_line(f"{said['to']}/holder", instance, 0o644)
     backup_store.write_line(INSTANCE, instance, 0o644)
@@ -455,7 +482,7 @@ def reach(said):
 
 def mounted(said):
     """A repository beside its volume would fill the root, and go with it."""
-    if said.get("on"):
+    if not is_here(said):
         return
     to = path = said["to"]
     while not os.path.ismount(path):
@@ -475,9 +502,11 @@ def run_one(what, said):
 def prepare(said):
     """The repositories and the first backups. A repository of another cluster is refused: it is the only way back to that one."""
     mounted(said)
-    if not said.get("on"):
+    if is_here(said):
         os.makedirs(said["to"], exist_ok=True)
     reach(said)
+    if said.get("s3"):
+        not_anothers(said)
     take(said)
     if said.get("postgresql"):
         stanza_made(said)
@@ -487,9 +516,24 @@ def prepare(said):
     return [one.result() for one in made if one.result()]
 
 
+def not_anothers(said):
+    """A bucket is within reach of whoever has its name in a stack: who has made a cluster of his own does not take the right of the machine whose
+    backups are there. Raises Failed."""
+    kept, there = said.get("postgresql"), there_is(said)
+    if kept and there["full"] and there["holder"] != facts.read().get("instance") and not is_ours(kept):
+        raise Failed(anothers(f"{said['to']}/postgresql"))
+
+
+def anothers(folder):
+    return (
+        f"{folder} holds the backups of another cluster than the one that this host has made: `ingot rebuild` restores them; "
+        f"to begin anew, move {folder} away"
+    )
+
+
 def stanza_made(said):
     folder = f"{said['to']}/postgresql"
-    if not said.get("on"):
+    if is_here(said):
         owner = pwd.getpwnam("postgres")
         os.makedirs(folder, mode=0o750, exist_ok=True)
         os.chown(folder, owner.pw_uid, owner.pw_gid)
@@ -497,10 +541,7 @@ def stanza_made(said):
         pgbackrest("stanza-create")
     except Failed as error:
         if "do not match" in str(error) or "system-id" in str(error):
-            raise Failed(
-                f"{folder} holds the backups of another cluster than the one that this host has made: `ingot rebuild` restores them; "
-                f"to begin anew, move {folder} away\n{error}"
-            ) from None
+            raise Failed(f"{anothers(folder)}\n{error}") from None
         raise
 
 
@@ -515,7 +556,7 @@ def first_of_directories(said):
     """restic's repository and the first copies in it, where there are none. Returns what was made; None: nothing."""
     if not said["directories"]:
         return None
-    if not said.get("on"):
+    if is_here(said):
         os.makedirs(f"{said['to']}/files", mode=0o700, exist_ok=True)
     if there_is(said)["files"]:
         if snapshots_of(said):

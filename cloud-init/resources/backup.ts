@@ -5,12 +5,13 @@ import { unitPath } from "../../lib/quote.ts";
 import { choice, either, type Infer, integer, list, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
 import { timerUnit } from "../cron.ts";
 import { type Host, inside, isBelow, type Kind, kind, type Problem, pkg, type State, type StepDraft } from "../kind.ts";
-import { absolutePath } from "../names.ts";
+import { absolutePath, dnsName, ipv4 } from "../names.ts";
 import type { Part } from "../plan.ts";
 import { secretRef } from "../value.ts";
 import { accountOf, backupStore, keysOf, onlyThis, renderedFile, sshConfig } from "./backup-store.ts";
 import { database } from "./database.ts";
 import { directory, foldersAbove } from "./directory.ts";
+import { file } from "./file.ts";
 import { dataIn, unitIn, versionIn } from "./postgresql.ts";
 import { repository } from "./repository.ts";
 import { volume, volumeAt } from "./volume.ts";
@@ -19,6 +20,45 @@ const calendar = (description: string) =>
   text({ pattern: "^[^\\n]+$", expected: "times as systemd's calendar writes them: `Sun 03:00`", description });
 
 const command = (description: string) => text({ pattern: "^[^\\n]+$", expected: "one line, for `sh`", description });
+
+const s3Schema = object(
+  {
+    bucket: text({
+      pattern: "^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$",
+      expected: "the name of a bucket: 3 to 63 lower-case letters, digits and `-` (one with dots has no certificate that holds)",
+      description: "The bucket. It is yours to make, and outlives every stack: Ingot makes none, and removes none",
+    }),
+    prefix: optional(
+      text({
+        pattern: "^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
+        expected: "names of letters, digits, `.`, `_` and `-` with `/` between them, none at either end",
+        description: "What the names of its objects begin with. A copy of the stack wants another one. Default: `<stack>/<host>`",
+      }),
+    ),
+    region: optional(
+      text({ pattern: "^[a-z0-9]+(-[a-z0-9]+)*$", expected: "a region, such as eu-central-1", description: "The bucket's region, at AWS" }),
+    ),
+    endpoint: optional(
+      text({
+        pattern: `^https://(?!${ipv4}(:|$))${dnsName}(:[0-9]{1,5})?$`,
+        expected: "`https://`, a name and perhaps a port (pgBackRest speaks nothing but TLS, and knows a server by its name alone)",
+        description: "A server that speaks as S3 does, in AWS's place",
+      }),
+    ),
+    ca: optional({
+      ...absolutePath,
+      description:
+        "File on the host with the certificate that the endpoint's is signed by (`files:` brings it). Default: whom Debian knows",
+    }),
+    access_key: optional({
+      ...secretRef,
+      description: "The access key. Default, on EC2: the role of the instance, which gets the rights for it",
+    }),
+    secret_key: optional({ ...secretRef, description: "The secret key to it" }),
+  },
+  { description: "A bucket of S3, or of a server that speaks as it does" },
+);
+type S3 = Infer<typeof s3Schema>;
 
 const schema = object({
   to: {
@@ -31,8 +71,10 @@ const schema = object({
           description: "A host of the stack with a `backup_store:` for this one",
         }),
       }),
+      object({ s3: s3Schema }),
     ]),
-    description: "Folder of the repositories, on a volume that holds none of what is backed up; or another host, which keeps them",
+    description:
+      "Folder of the repositories, on a volume that holds none of what is backed up; or another host, which keeps them; or a bucket of S3",
   },
   password: withDefault(
     { ...secretRef, description: "What the repositories are encrypted with. Keep a copy of it elsewhere: without it they are noise" },
@@ -116,9 +158,39 @@ const schema = object({
 type Backup = Infer<typeof schema>;
 
 /** Kept by another host. */
-export const isElsewhere = (to: Backup["to"]): to is { host: string } => typeof to !== "string";
+export const isElsewhere = (to: Backup["to"]): to is { host: string } => typeof to !== "string" && "host" in to;
+const isBucket = (to: Backup["to"]): to is { s3: S3 } => typeof to !== "string" && "s3" in to;
 /** Its folder on this host, where it is on this one. */
-const hereIn = ({ to }: Backup): string[] => (isElsewhere(to) ? [] : [to]);
+const hereIn = ({ to }: Backup): string[] => (typeof to === "string" ? [to] : []);
+
+/** A bucket as the host's programs are told of it (`s3` in backup.py's settings; backup_s3.py). */
+export interface Bucket {
+  bucket: string;
+  prefix: string;
+  region: string;
+  /** Where restic finds it. */
+  url: string;
+  /** A server in AWS's place: the bucket is in its paths, not in its name. */
+  endpoint?: string;
+  ca?: string;
+  /** Names of the secrets; without them the machine's role has the keys. */
+  access_key?: string;
+  secret_key?: string;
+}
+function bucketOf({ to }: Backup, { stack, name }: Pick<Host, "stack" | "name">): Bucket | undefined {
+  if (!isBucket(to)) return undefined;
+  const { bucket, prefix = `${stack}/${name}`, endpoint, ca, access_key, secret_key } = to.s3;
+  const region = to.s3.region ?? "us-east-1"; // what servers in AWS's place take for theirs; at AWS one is declared (ING1463)
+  return {
+    bucket,
+    prefix,
+    region,
+    url: endpoint ?? `https://s3.${region}.amazonaws.com${region.startsWith("cn-") ? ".cn" : ""}`,
+    ...(endpoint !== undefined && { endpoint }),
+    ...(ca !== undefined && { ca }),
+    ...(access_key && secret_key && { access_key: access_key.secret, secret_key: secret_key.secret }),
+  };
+}
 
 /** pgBackRest's configuration; the postgresql kind archives by it. */
 export const pgbackrestConfig = "/etc/ingot/backup/pgbackrest.conf";
@@ -126,6 +198,7 @@ export const stanza = "main";
 const folder = "/etc/ingot/backup";
 const settingsPath = `${folder}/settings.json`;
 const passwordPath = `${folder}/password`;
+const keysPath = `${folder}/s3-keys`;
 
 /** Settings of PostgreSQL by which its log is archived. */
 export const archiveSettings = ({ postgresql: kept }: Partial<Backup> = {}): Record<string, string> =>
@@ -163,14 +236,34 @@ function elsewhere({ to }: Backup, host: Host): Elsewhere | undefined {
   return { name: to.host, address: host.peers.find((p) => p.name === to.host)?.address ?? "", place };
 }
 
+/** pgBackRest's own words for a bucket. */
+function bucketConf({ bucket, prefix, region, url, endpoint, ca, access_key, secret_key }: Bucket): Part[] {
+  const { hostname, port } = new URL(url);
+  return [
+    `# holder below: /${prefix}
+[global]
+repo1-type=s3
+repo1-path=/${prefix}/postgresql
+repo1-s3-bucket=${bucket}
+repo1-s3-region=${region}
+repo1-s3-endpoint=${hostname}
+${port ? `repo1-storage-port=${port}\n` : ""}${endpoint === undefined ? "" : "repo1-s3-uri-style=path\n"}${ca === undefined ? "" : `repo1-storage-ca-file=${ca}\n`}`,
+    // The role's keys pgBackRest gets, and renews, by itself (IMDSv2, since 2.39).
+    ...(access_key === undefined || secret_key === undefined
+      ? ["repo1-s3-key-type=auto\n"]
+      : ["repo1-s3-key=", { secret: access_key }, "\nrepo1-s3-key-secret=", { secret: secret_key }, "\n"]),
+  ];
+}
+
 /**
  * pgBackRest's configuration where the repository is.
  * @param cluster address of the host with the cluster, where that is another one
  */
-export const confOf = (value: Backup, host: Host, { place, cluster }: { place: string; cluster?: string }): Part[] => [
-  `${cluster === undefined ? `# holder: ${place}/holder\n` : ""}[global]
-repo1-path=${place}/postgresql
-repo1-cipher-type=aes-256-cbc
+export const confOf = (value: Backup, host: Host, { place, cluster }: { place: string | Bucket; cluster?: string }): Part[] => [
+  ...(typeof place === "string"
+    ? [`${cluster === undefined ? `# holder: ${place}/holder\n` : ""}[global]\nrepo1-path=${place}/postgresql\n`]
+    : bucketConf(place)),
+  `repo1-cipher-type=aes-256-cbc
 repo1-cipher-pass=`,
   { secret: value.password.secret },
   `
@@ -214,6 +307,55 @@ function elsewhereProblems(name: string, host: Host): Problem[] {
   if (!store?.of.includes(host.name))
     return wrong(`${name} keeps no backups of ${host.name}`, `write \`backup_store: { path: …, of: [${host.name}] }\` there`);
   return [];
+}
+
+function bucketProblems(value: Backup, host: Host): Problem[] {
+  if (!isBucket(value.to)) return [];
+  const { s3 } = value.to;
+  const wrong = (path: string[], message: string, hint: string): Problem[] => [
+    { code: "ING1463", path: ["to", "s3", ...path], message, hint },
+  ];
+  const own = bucketOf(value, host);
+  const others = [...host.hosts.values()].flatMap((other) => {
+    const declared = other.name === host.name ? undefined : other.get(backup)?.value;
+    const bucket = declared && bucketOf(declared, other);
+    return bucket ? [{ name: other.name, bucket }] : [];
+  });
+  const shared = others.find(
+    ({ bucket: b }) =>
+      own && b.bucket === own.bucket && b.url === own.url && (isBelow(b.prefix, own.prefix) || isBelow(own.prefix, b.prefix)),
+  );
+  return [
+    ...(s3.endpoint === undefined && s3.region === undefined
+      ? wrong(
+          [],
+          "it says neither the bucket's region nor another server",
+          "write `region:`, or `endpoint:` for a server that is not AWS's",
+        )
+      : []),
+    ...((s3.access_key === undefined) !== (s3.secret_key === undefined)
+      ? wrong(
+          [s3.access_key ? "access_key" : "secret_key"],
+          `${s3.access_key ? "access_key" : "secret_key"} without ${s3.access_key ? "secret_key" : "access_key"}`,
+          "write both; or neither, on EC2, where the machine's role has the rights",
+        )
+      : []),
+    ...(["access_key", "secret_key"] as const).flatMap((name) =>
+      s3[name]?.generate
+        ? wrong([name], "a key that is made here opens no bucket", "take `generate:` out, and put the key into the secrets' store")
+        : [],
+    ),
+    ...(s3.ca !== undefined && s3.endpoint === undefined
+      ? wrong(["ca"], "AWS's own certificate needs no `ca:`", "take it out, or write `endpoint:`")
+      : []),
+    ...(shared
+      ? wrong(
+          s3.prefix === undefined ? ["bucket"] : ["prefix"],
+          `${shared.name} keeps its backups there, too: below ${shared.bucket.prefix}`,
+          "give each host a prefix of its own",
+        )
+      : []),
+  ];
 }
 
 /** The ways between the host and the store's. */
@@ -286,11 +428,13 @@ export const backup: Kind<Backup> = kind({
   key: "backup",
   shape: "one",
   summary:
-    "Backups of what the host holds: its PostgreSQL by pgBackRest (full, differential and incremental, and the log of transactions as it is written), directories and what other servers keep by restic, both encrypted. `ingot backup` makes one now, `ingot backups` says what there is and whether one is late, `ingot rebuild` makes the host anew from them. The repositories are on a volume of their own, or on another host of the stack (`backup_store:`); S3 as their place is not there yet. One machine at a time may write to them: a rebuild gives that right to the new one, and the old one, should it come back, is refused.",
+    "Backups of what the host holds: its PostgreSQL by pgBackRest (full, differential and incremental, and the log of transactions as it is written), directories and what other servers keep by restic, both encrypted. `ingot backup` makes one now, `ingot backups` says what there is and whether one is late, `ingot rebuild` makes the host anew from them. The repositories are on a volume of their own, on another host of the stack (`backup_store:`), or in a bucket of S3. One machine at a time may write to them: a rebuild gives that right to the new one, and the old one, should it come back, is refused.",
   schema,
   examples: [
     "image: inloop\nvolumes:\n  data: { mount: /srv/data, size: 20GiB }\n  backup: { mount: /srv/backup, size: 40GiB }\npostgresql: { data: /srv/data/postgresql }\nroles:\n  shop: {}\ndatabases:\n  shop: { owner: shop }\ndirectories:\n  /srv/data/media: {}\nbackup:\n  to: /srv/backup\n  postgresql: { archive_seconds: 5, tables: [{ database: shop, table: orders }] }\n  directories: [/srv/data/media]\n  every: '*:0/15'\n",
     "image: kano-konnect\nvolumes:\n  backup: { mount: /srv/backup, size: 10GiB }\nrabbitmq: { vhosts: { shop: { users: [shop] } } }\ndirectories:\n  /srv/wiki: {}\nbackup:\n  to: /srv/backup\n  servers: [rabbitmq]\n  directories: [{ path: /srv/wiki, before: systemctl stop wiki, after: systemctl start wiki }]\n",
+    "image: inloop\nvolumes:\n  data: { mount: /srv/data, size: 20GiB }\npostgresql: { data: /srv/data/postgresql }\nbackup:\n  to: { s3: { bucket: shop-backups, region: eu-central-1 } }\n  postgresql: {}\n",
+    'image: inloop\nvolumes:\n  data: { mount: /srv/data, size: 20GiB }\npostgresql: { data: /srv/data/postgresql }\nfiles:\n  /etc/ssl/objects.crt: { content: "-----BEGIN CERTIFICATE-----…" }\nbackup:\n  to:\n    s3:\n      bucket: backups\n      endpoint: https://objects.example.org:9000\n      ca: /etc/ssl/objects.crt\n      access_key: { secret: objects-access-key }\n      secret_key: { secret: objects-secret-key }\n  postgresql: {}\n',
   ],
   // What it restores must find its place; the folders that are declared there come after it.
   after: ({ value }, host) => [
@@ -299,7 +443,8 @@ export const backup: Kind<Backup> = kind({
       .filter((v) => [...hereIn(value), dataIn(host), ...copied(value, host)].some((path) => isBelow(path, v.value.mount)))
       .map((v) => v.id),
     ...hereIn(value).flatMap((path) => foldersAbove(path, host)),
-    ...(isElsewhere(value.to) ? ["hostname"] : []),
+    ...(isBucket(value.to) && value.to.s3.ca !== undefined && host.get(file, value.to.s3.ca) ? [`file/${value.to.s3.ca}`] : []),
+    ...(hereIn(value).length ? [] : ["hostname"]),
   ],
   problems: ({ value }, host): Problem[] => {
     const problems: Problem[] = [];
@@ -325,6 +470,7 @@ export const backup: Kind<Backup> = kind({
       });
     const { to } = value;
     if (isElsewhere(to)) return [...problems, ...elsewhereProblems(to.host, host)];
+    if (isBucket(to)) return [...problems, ...bucketProblems(value, host)];
     const place = volumeAt(to, host)?.name;
     const held = [
       ...(value.postgresql ? [{ what: "PostgreSQL", path: dataIn(host) }] : []),
@@ -364,10 +510,13 @@ export const backup: Kind<Backup> = kind({
       ...value.servers,
     ];
     const there = elsewhere(value, host);
+    const bucket = bucketOf(value, host);
+    const keys = bucket?.access_key !== undefined && bucket.secret_key !== undefined ? [bucket.access_key, bucket.secret_key] : [];
     const unit = (name: string, suffix: string) => `/etc/systemd/system/${name}.${suffix}`;
     return {
       secrets: [
         { name: value.password.secret, generate: value.password.generate },
+        ...keys.map((name) => ({ name })),
         ...(there
           ? [
               { name: keysOf(host.name).host, generate: "ssh-ed25519" as const },
@@ -382,7 +531,8 @@ export const backup: Kind<Backup> = kind({
           mode: "0644",
           content: `${JSON.stringify(
             {
-              to: there?.place ?? value.to,
+              to: there?.place ?? (bucket ? `s3://${bucket.bucket}/${bucket.prefix}` : value.to),
+              ...(bucket && { s3: bucket }),
               ...(there && { on: { host: there.name, login: `${accountOf(host.name)}@${there.address}` } }),
               directories: paths,
               held: heldOf(value, host),
@@ -441,11 +591,20 @@ export const backup: Kind<Backup> = kind({
               renderedFile(
                 "pgbackrest",
                 { path: pgbackrestConfig, owner: "postgres", mode: "0400" },
-                there ? [clusterConf(host, there)] : confOf(value, host, { place: String(value.to) }),
+                there ? [clusterConf(host, there)] : confOf(value, host, { place: bucket ?? String(value.to) }),
               ),
             ]
           : []),
         renderedFile("password", { path: passwordPath, mode: "0400" }, [{ secret: value.password.secret }]),
+        ...(keys.length
+          ? [
+              renderedFile(
+                "s3-keys",
+                { path: keysPath, mode: "0400" },
+                keys.flatMap((secret) => [{ secret }, "\n"]),
+              ),
+            ]
+          : []),
         ...(there ? waysOf(value, host, there) : []),
         // Only on a machine that was launched to be what another was (facts.py, `restore`); elsewhere there is nothing to do.
         { part: "restore", action: "restore", args: { settings: settingsPath }, timeoutSeconds: 21600 },

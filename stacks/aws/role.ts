@@ -1,4 +1,4 @@
-// What a host may do in the account: read its own facts, secrets, artifacts and files, write its own reports. Nothing else.
+// What a host may do in the account: read its own facts, secrets, artifacts and files, write its own reports, keep its own backups. Nothing else.
 import { IamInstanceProfile } from "@cdktf/provider-aws/lib/iam-instance-profile/index.js";
 import { IamRole } from "@cdktf/provider-aws/lib/iam-role/index.js";
 import { IamRolePolicy } from "@cdktf/provider-aws/lib/iam-role-policy/index.js";
@@ -64,6 +64,27 @@ export function roleOf(scope: Construct, { stack, host, secrets, account }: Role
 export const assumedBy = (service: string): string =>
   JSON.stringify({ Version: "2012-10-17", Statement: [{ Effect: "Allow", Principal: { Service: service }, Action: "sts:AssumeRole" }] });
 
+/** What pgBackRest and restic do, below the host's own prefix. Source: pgBackRest's user guide, "S3-Compatible Object Store Support", whose policy has
+ * the prefix as a condition, too. */
+function backups(partition: string, { bucket, prefix }: { bucket: string; prefix: string }) {
+  const arn = `arn:${partition}:s3:::${bucket}`;
+  return [
+    {
+      Sid: "BackupsListed",
+      Effect: "Allow",
+      Action: ["s3:ListBucket"],
+      Resource: [arn],
+      Condition: { StringLike: { "s3:prefix": [prefix, `${prefix}/*`] } },
+    },
+    {
+      Sid: names.backups,
+      Effect: "Allow",
+      Action: ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"],
+      Resource: [`${arn}/${prefix}/*`],
+    },
+  ];
+}
+
 function permissions(stack: string, host: AwsHost, secrets: RoleProps["secrets"], { partition, region, number, bucket }: Account) {
   const parameter = (path: string) => `arn:${partition}:ssm:${region}:${number}:parameter${path}`;
   const object = (key: string) => `arn:${partition}:s3:::${bucket}/${key}`;
@@ -89,6 +110,7 @@ function permissions(stack: string, host: AwsHost, secrets: RoleProps["secrets"]
         [...host.artifacts.map((a) => object(`${names.artifacts}${a}`)), ...host.files.map((f) => object(`${names.files}${f}`))],
       ),
       ...allow("Reports", ["s3:PutObject"], [object(`${names.reports(stack, host.host)}*`)]),
+      ...(host.backups ? backups(partition, host.backups) : []),
     ],
   };
 }

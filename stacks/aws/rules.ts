@@ -68,6 +68,9 @@ const open: RegExp[] = [
   /\/stacks\/[^*?/]+\/reports\/[^*?/]+\/\*$/,
 ];
 
+/** What backups are in has names of pgBackRest's and restic's own. */
+const belowPrefix = /:s3:::[a-z0-9-]+\/[^*?]+\/\*$/;
+
 const plainSecrets: [RegExp, string][] = [
   [/-----BEGIN [A-Z ]*PRIVATE KEY-----/, "a private key"],
   [/\b(AKIA|ASIA)[A-Z0-9]{16}\b/, "an access key of AWS"],
@@ -141,7 +144,7 @@ const rules = {
           .filter((a) => a.includes("*"))
           .map((a) => `it allows the action ${a}: name those that are used`),
         ...list(s.Resource)
-          .filter((r) => /[*?]/.test(r) && !open.some((o) => o.test(r)))
+          .filter((r) => /[*?]/.test(r) && ![...open, ...(s.Sid === names.backups ? [belowPrefix] : [])].some((o) => o.test(r)))
           .map((r) => `it allows ${list(s.Action).join(", ")} on ${r}: name the resources`),
       ]);
   },

@@ -3,6 +3,7 @@
 import type { HostPlan, Port, Restore, StackPlan } from "../../cloud-init/plan.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { addressOf, networkOf, numberOf } from "../../lib/ipv4.ts";
+import { backupSettings } from "../recovery/backups.ts";
 
 /** One stack on EC2. */
 export interface AwsStack {
@@ -56,6 +57,8 @@ export interface AwsHost {
   /** sha256 of the artifacts and spilled files that it reads. */
   artifacts: string[];
   files: string[];
+  /** Where in S3 it keeps its backups by the rights of its role. */
+  backups?: { bucket: string; prefix: string };
   /** The image has the SSM agent: its role may be managed by it. */
   agent: boolean;
   dns?: { zone: string; names: string[] };
@@ -142,6 +145,8 @@ export const names = {
     /** "stack/host": whose volumes' snapshots are taken by the clock. */
     snapshots: "ingot:snapshots",
   },
+  /** The statement of a role by which a host keeps its backups in S3. */
+  backups: "Backups",
   /** The secret that is the operator's ssh key, one for a stack. */
   operatorKey: "operator-ssh-key",
 } as const;
@@ -234,6 +239,12 @@ function hostShape(host: HostPlan, resolved: Resolved): AwsHost {
       `${host.stack}/${host.host} has \`count: ${host.count}\`, and no port that the world may reach: nothing would share the work among its machines`,
       "give it a site or a service that listens, or leave `count:` out",
     );
+  const bucket = backupSettings(host)?.s3;
+  if (host.count !== undefined && bucket)
+    throw new RefusedError(
+      `${host.stack}/${host.host} has \`count: ${host.count}\`, and one machine alone may write to ${bucket.bucket}/${bucket.prefix}`,
+      "leave its `backup:` out, or `count:`",
+    );
   return {
     host: host.host,
     fqdn: host.fqdn,
@@ -259,6 +270,7 @@ function hostShape(host: HostPlan, resolved: Resolved): AwsHost {
     secretNames: host.secrets.map((s) => s.name).sort(),
     artifacts: host.artifacts.map((a) => a.sha256).sort(),
     files: [...(resolved.spilled[host.host] ?? [])].sort(),
+    ...(bucket && bucket.access_key === undefined && { backups: { bucket: bucket.bucket, prefix: bucket.prefix } }),
     agent: resolved.agent[host.host] ?? false,
     ...(aws.dns && { dns: { zone: aws.dns.zone, names: aws.dns.names.length ? aws.dns.names : [host.fqdn] } }),
     ...(aws.snapshots.every !== "never" && {

@@ -2,13 +2,16 @@
 // the rebuild.
 import { isBelow } from "../../cloud-init/kind.ts";
 import type { HostPlan, VolumePlan } from "../../cloud-init/plan.ts";
+import type { Bucket } from "../../cloud-init/resources/backup.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Connection, Machine } from "../target.ts";
 
 /** What a host's `backup:` comes to (cloud-init/resources/backup.ts writes it). */
 export interface BackupSettings {
-  /** Folder of the repositories. */
+  /** Folder of the repositories; of a bucket: s3://bucket/prefix. */
   to: string;
+  /** The bucket, where it is one. */
+  s3?: Bucket;
   /** The host that has the folder, where it is another one. */
   on?: { host: string; login: string };
   /** All paths that are copied; those among them that are held still meanwhile, or have commands around it. */

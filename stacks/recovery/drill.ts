@@ -152,11 +152,16 @@ export interface Repository {
   over: string;
 }
 
-/** undefined: the host has no backups. The kinds have seen to it that there is a volume (ING1461). */
+/** undefined: the host has no backups. The kinds have seen to it that there is a volume (ING1461). @throws RefusedError where they are in a bucket */
 export function repositoryFor({ hosts }: StackPlan, plan: HostPlan): Repository | undefined {
   const settings = backupSettings(plan);
   if (!settings) return undefined;
-  const { to, on } = settings;
+  const { to, on, s3 } = settings;
+  if (s3)
+    throw new RefusedError(
+      `the backups of ${plan.stack}/${plan.host} are in ${to}, and a drill reads no bucket: nothing leaves its network`,
+      "`ingot backups` says what is there and what is late, `ingot rebuild --dry-run` what a rebuild would do",
+    );
   const keeper = on ? hosts.find((h) => h.host === on.host) : plan;
   const volume = keeper && nearest(keeper, to);
   if (!volume) throw new Error(`${to} is on no volume`);

@@ -35,6 +35,8 @@ export async function knownBackups(
     });
     if (said && said.postgresql.length + said.directories.length > 0) return said;
   }
+  // Of a bucket the new machine says it.
+  if (settings.s3) return undefined;
   const keeper = stack.hosts.find((h) => h.host === (settings.on?.host ?? plan.host));
   if (!keeper) return undefined;
   const machine = machines.find((m) => m.host === keeper.host);

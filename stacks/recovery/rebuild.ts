@@ -126,7 +126,7 @@ export function settingsFor(plan: HostPlan): BackupSettings {
 }
 
 /** The host's volume with the repositories, where they are on this host. */
-const repositoryOf = (plan: HostPlan, { on, to }: BackupSettings): VolumePlan | undefined => (on ? undefined : nearest(plan, to));
+const repositoryOf = (plan: HostPlan, { on, s3, to }: BackupSettings): VolumePlan | undefined => (on || s3 ? undefined : nearest(plan, to));
 
 /** Why the host with the backups cannot give them; undefined: it can, or can once it is launched beside this one. */
 async function storeLost(
@@ -344,6 +344,7 @@ export async function foreseen(
           `source: the backups on ${settings.on.host}${lostStore ? `, but ${lostStore.because}: it would be refused` : ", where the old machine's right to write ends"}`,
         ]
       : []),
+    ...(settings.s3 ? [`source: the backups in ${settings.to}, where the old machine's right to write ends`] : []),
     ...volumes,
     ...(homeless.length
       ? [`${homeless.join(", ")}: on no volume, so it goes with the machine and would be restored from the backups`]

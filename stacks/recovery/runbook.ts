@@ -1,6 +1,7 @@
 // A host by hand: pages to print, for the day when Ingot itself is not there. Everything that its plan says, in the order in which it is done, as
 // commands of the tools beneath: what a person types on a plain machine of the same release. Data in, data out; scripts/runbook.ts writes it.
 import type { Arg, HostPlan, Part, StackPlan, Step } from "../../cloud-init/plan.ts";
+import type { Bucket } from "../../cloud-init/resources/backup.ts";
 import type { Manifest } from "../../images/image.ts";
 import { shell } from "../../lib/quote.ts";
 import { backupSettings, copiesOf } from "./backups.ts";
@@ -171,7 +172,9 @@ function restoreCommands(plan: HostPlan): string[] {
           `rsync -a root@${settings.on.login.split("@").at(-1)}:${settings.to}/ ${settings.to}/ && chown -R postgres: ${settings.to}/postgresql`,
           `ssh root@${settings.on.login.split("@").at(-1)} cat /etc/ingot/backup-store/${plan.host}/pgbackrest.conf | grep -Ev '^(pg1-host|lock-path|cmd-ssh)' >${config}`,
         ]
-      : [`# the volume with the backups is mounted, and holds them: ls ${settings.to}`]),
+      : settings.s3
+        ? bucketCommands(settings.to, settings.s3)
+        : [`# the volume with the backups is mounted, and holds them: ls ${settings.to}`]),
     ...(settings.postgresql
       ? [
           `install -d -o postgres -g postgres -m 0700 ${shell(settings.postgresql.data)}`,
@@ -182,10 +185,22 @@ function restoreCommands(plan: HostPlan): string[] {
       : []),
     ...copiesOf(settings).map(
       (name) =>
-        `RESTIC_REPOSITORY=${settings.to}/files RESTIC_PASSWORD_FILE=/etc/ingot/backup/password restic restore latest --tag ${shell(name)} --target /`,
+        `RESTIC_REPOSITORY=${settings.s3 ? `s3:${settings.s3.url}/${settings.s3.bucket}/${settings.s3.prefix}` : settings.to}/files RESTIC_PASSWORD_FILE=/etc/ingot/backup/password restic ${settings.s3 ? resticOptions(settings.s3) : ""}restore latest --tag ${shell(name)} --target /`,
     ),
   ];
 }
+
+const resticOptions = ({ region, endpoint, ca }: Bucket): string =>
+  `-o s3.region=${region} -o s3.bucket-lookup=${endpoint === undefined ? "dns" : "path"} ${ca === undefined ? "" : `--cacert ${shell(ca)} `}`;
+
+/** What pgBackRest has in its configuration, restic takes from the environment. */
+const bucketCommands = (to: string, { access_key, secret_key, ca }: Bucket): string[] => [
+  `# the backups are in ${to}; whoever writes there still must be off`,
+  ...(ca === undefined ? [] : [`test -r ${shell(ca)}   # by whom its server's certificate is signed`]),
+  access_key === undefined || secret_key === undefined
+    ? "# on an instance whose role may read there nothing more is needed; elsewhere repo1-s3-key-type goes from pgbackrest.conf, repo1-s3-key and repo1-s3-key-secret go in"
+    : `export AWS_ACCESS_KEY_ID='${secretOf(access_key)}' AWS_SECRET_ACCESS_KEY='${secretOf(secret_key)}'   # for restic; pgbackrest.conf has them`,
+];
 
 /** A step's commands; what is only Ingot's own is left out, what has no words here is said by its arguments. */
 export function commandsOf(step: Step, plan: HostPlan): string[] {
@@ -257,7 +272,7 @@ function hostPages(stack: StackPlan, plan: HostPlan, image: ImageFacts | undefin
           ? [
               [
                 "backups",
-                `${settings.on ? `on ${settings.on.host}, in ${settings.to}` : `on the volume mounted at ${settings.to}`}, encrypted with the secret ${plan.secrets.find((s) => s.resource === "backup")?.name}`,
+                `${settings.on ? `on ${settings.on.host}, in ${settings.to}` : settings.s3 ? `in ${settings.to}` : `on the volume mounted at ${settings.to}`}, encrypted with the secret ${plan.secrets.find((s) => s.resource === "backup")?.name}`,
               ],
             ]
           : []),

@@ -26,6 +26,30 @@ test("of a host with backups it is what golden/kept.md says", () => {
   golden(join(toolFolder, "tests/stacks/recovery/golden/kept.md"), asMarkdown(pages));
 });
 
+test("backups in a bucket are found by their names there, with keys that are not written down", () => {
+  const pages = pagesOf(
+    planOfText(`stack: shop
+hosts:
+  db:
+    image: inloop
+    postgresql: {}
+    directories: { /srv/media: {} }
+    backup:
+      to: { s3: { bucket: shop-backups, endpoint: "https://objects.example.org:9000", ca: /etc/ca.crt, access_key: { secret: access }, secret_key: { secret: hidden } } }
+      postgresql: {}
+      directories: [/srv/media]
+`),
+  );
+  const text = codes(pages).join("\n");
+  assert.is(spawnSync("bash", ["-n"], { input: text }).status, 0);
+  assert.match(text, /^export AWS_ACCESS_KEY_ID='<secret access>' AWS_SECRET_ACCESS_KEY='<secret hidden>'/m);
+  assert.match(
+    text,
+    /^RESTIC_REPOSITORY=s3:https:\/\/objects\.example\.org:9000\/shop-backups\/shop\/db\/files .* restic -o s3\.region=us-east-1 -o s3\.bucket-lookup=path --cacert \/etc\/ca\.crt restore latest --tag directories --target \/$/m,
+  );
+  assert.match(text, /^repo1-s3-key=<secret access>$/m);
+});
+
 for (const [name, file] of Object.entries(files))
   test(`of ${name} each command can be read by a shell, and each step and file is there`, () => {
     const plan = planOf(file);

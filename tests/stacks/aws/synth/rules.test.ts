@@ -205,6 +205,7 @@ for (const [what, statement, message] of [
     /inloop\/\*/,
   ],
   ["all hosts' reports", { Action: ["s3:PutObject"], Resource: ["arn:aws:s3:::b/stacks/inloop/reports/*"] }, /reports\/\*/],
+  ["a whole bucket of backups", { Sid: "Backups", Action: ["s3:PutObject"], Resource: ["arn:aws:s3:::b/*"] }, /on arn:aws:s3:::b\/\*/],
   ["all but something", { NotAction: ["iam:PassRole"], Resource: ["arn:aws:s3:::b/k"] }, /all but/],
 ] as const) {
   test(`a policy that allows ${what} is refused`, () => {

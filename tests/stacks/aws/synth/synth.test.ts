@@ -117,6 +117,50 @@ test("a host may read its own secrets, artifacts and facts, write its own report
   assert.not.ok(parameters.some((p) => p.includes("*") || p.includes("operator")));
 });
 
+/** A host that keeps its backups in a bucket. */
+const inBucket = (more: { s3?: string; host?: string } = {}): AwsStack =>
+  stackOfText(`stack: shop
+hosts:
+  db:
+    image: inloop
+    users: { shop: { system: true } }
+    services: { shop: { user: shop, command: sleep 9, listens: "0.0.0.0:8100", open_to: world } }
+    directories: { /srv/media: {} }
+    aws: { ssh_from: [203.0.113.0/24] }${more.host ?? ""}
+    backup: { to: { s3: { bucket: shop-backups, region: eu-west-1${more.s3 ?? ""} } }, directories: [/srv/media] }
+`);
+function backupRights(stack: AwsStack) {
+  const policy = String(jsonOf(stack, "all").resource?.aws_iam_role_policy?.db?.policy).replaceAll(
+    /\$\{data\.aws_partition[^}]*\}/g,
+    "aws",
+  );
+  return (JSON.parse(policy) as { Statement: { Sid: string }[] }).Statement.filter((s) => s.Sid.startsWith("Backups"));
+}
+
+test("a host that keeps its backups in a bucket may list and change what is below its own prefix there, and nothing else", () => {
+  assert.equal(backupRights(inBucket()), [
+    {
+      Sid: "BackupsListed",
+      Effect: "Allow",
+      Action: ["s3:ListBucket"],
+      Resource: ["arn:aws:s3:::shop-backups"],
+      Condition: { StringLike: { "s3:prefix": ["shop/db", "shop/db/*"] } },
+    },
+    {
+      Sid: "Backups",
+      Effect: "Allow",
+      Action: ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"],
+      Resource: ["arn:aws:s3:::shop-backups/shop/db/*"],
+    },
+  ]);
+  assert.equal(broken(jsonOf(inBucket(), "all"), inBucket()), []);
+  assert.equal(backupRights(inBucket({ s3: ", access_key: { secret: key }, secret_key: { secret: hidden }" })), []);
+});
+
+test("the machines of a fleet cannot all write to one bucket", () => {
+  assert.throws(() => inBucket({ host: "\n    count: 2" }), /one machine alone may write to shop-backups\/shop\/db/);
+});
+
 test("Network, Host and declare are parts of anybody's own CDKTF app", () => {
   const folder = mkdtempSync(join(tmpdir(), "ingot-app-"));
   try {

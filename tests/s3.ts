@@ -1,0 +1,130 @@
+// A server of S3's protocol within a stack's own network: moto on this computer's loopback, TLS before it, and in the network's namespace a relay that leads
+// there through a socket of the file system, because nothing of the two networks meets. Used by tests of backups in a bucket; needs root.
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { createServer } from "node:tls";
+import { asRoot } from "../lib/run.ts";
+import { type Moto, startMoto } from "./moto.ts";
+
+export interface S3Server {
+  moto: Moto;
+  /** The certificate (PEM) that the server's own is signed by. */
+  authority: string;
+  /** Reachable in the namespace from now on, once it is there. */
+  appear(network: string, address: string, port: number): void;
+  /** Gone, also for those who are connected. */
+  cut(): void;
+  /** From now on moto looks at keys and their signatures; a user with those that are given may do everything. */
+  guard(): Promise<{ access: string; secret: string }>;
+  stop(): Promise<void>;
+}
+
+const relay = `
+import socket, sys, threading, time
+address, port, path = sys.argv[1:]
+def pump(a, b):
+    try:
+        while data := a.recv(65536):
+            b.sendall(data)
+    except OSError:
+        pass
+    for s in (a, b):
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+server = socket.create_server((address, int(port)))
+while True:
+    a, _ = server.accept()
+    b = socket.socket(socket.AF_UNIX)
+    b.connect(path)
+    for pair in ((a, b), (b, a)):
+        threading.Thread(target=pump, args=pair, daemon=True).start()
+`;
+
+/** @param name of the server, in its certificate. */
+export async function startS3(name: string): Promise<S3Server> {
+  const folder = mkdtempSync("/var/tmp/ingot-s3-");
+  const { authority, key, certificate } = certificateFor(folder, name);
+  // A server's name is no bucket's here: buckets are in the path.
+  process.env.S3_IGNORE_SUBDOMAIN_BUCKETNAME = "true";
+  const moto = await startMoto();
+  const { port: motoPort, hostname } = new URL(moto.endpoint);
+  const front = createServer({ key, cert: certificate }, (from) => {
+    const to = connect(Number(motoPort), hostname);
+    from.on("error", () => to.destroy());
+    to.on("error", () => from.destroy());
+    from.pipe(to).pipe(from);
+  });
+  front.on("tlsClientError", () => {});
+  const path = join(folder, "socket");
+  await new Promise<void>((resolve) => front.listen(path, resolve));
+  let child: ChildProcess | undefined;
+  let waiting: NodeJS.Timeout | undefined;
+  const cut = () => {
+    clearInterval(waiting);
+    child?.kill("SIGKILL");
+    child = undefined;
+  };
+  return {
+    moto,
+    authority,
+    appear(network, address, port) {
+      cut();
+      let seen = 0;
+      waiting = setInterval(() => {
+        // A stack that is launched anew has another namespace of the same name.
+        const now = statSync(`/run/netns/${network}`, { throwIfNoEntry: false })?.ino ?? 0;
+        if (now === seen && child?.exitCode === null) return;
+        child?.kill("SIGKILL");
+        child = undefined;
+        seen = now;
+        if (!seen) return;
+        const [file = "", ...args] = asRoot([
+          "nsenter",
+          `--net=/run/netns/${network}`,
+          "python3",
+          "-c",
+          relay,
+          address,
+          String(port),
+          path,
+        ]);
+        child = spawn(file, args, { stdio: "ignore" });
+      }, 100);
+    },
+    cut,
+    async guard() {
+      const { IAMClient, CreateUserCommand, CreateAccessKeyCommand, PutUserPolicyCommand } = await import("@aws-sdk/client-iam");
+      const iam = new IAMClient({});
+      const UserName = "backup";
+      await iam.send(new CreateUserCommand({ UserName }));
+      const policy = { Version: "2012-10-17", Statement: [{ Effect: "Allow", Action: ["s3:*"], Resource: ["*"] }] };
+      await iam.send(new PutUserPolicyCommand({ UserName, PolicyName: "all", PolicyDocument: JSON.stringify(policy) }));
+      const { AccessKey } = await iam.send(new CreateAccessKeyCommand({ UserName }));
+      await fetch(`${moto.endpoint}/moto-api/reset-auth`, { method: "POST", body: "0" });
+      return { access: AccessKey?.AccessKeyId ?? "", secret: AccessKey?.SecretAccessKey ?? "" };
+    },
+    async stop() {
+      cut();
+      front.close();
+      await moto.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function certificateFor(folder: string, name: string): { authority: string; key: string; certificate: string } {
+  const at = (file: string) => join(folder, file);
+  const ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  const openssl = (...args: string[]) => execFileSync("openssl", args, { stdio: ["ignore", "ignore", "pipe"] });
+  openssl("req", "-x509", ...ec, "-days", "30", "-subj", "/CN=the test's own authority", "-keyout", at("ca.key"), "-out", at("ca.crt"));
+  openssl("req", ...ec, "-subj", `/CN=${name}`, "-keyout", at("key"), "-out", at("request"));
+  writeFileSync(at("names"), `subjectAltName=DNS:${name}\n`);
+  const signed = ["-CA", at("ca.crt"), "-CAkey", at("ca.key"), "-CAcreateserial", "-days", "30", "-extfile", at("names")];
+  openssl("x509", "-req", "-in", at("request"), ...signed, "-out", at("crt"));
+  const [authority = "", key = "", certificate = ""] = ["ca.crt", "key", "crt"].map((file) => readFileSync(at(file), "utf8"));
+  return { authority, key, certificate };
+}
