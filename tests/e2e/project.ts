@@ -45,7 +45,7 @@ export interface TestProject {
   remove(): Promise<void>;
   /** Mounts, processes and namespaces that have the project's folder or its names in them. */
   left(): string[];
-  /** A machine ends as when its power goes. @param machine as in `on`, with its host */
+  /** A machine ends as when its power goes; on the vm target its stack's others do, too. @param machine as in `on`, with its host */
   cutPower(machine: string): Promise<void>;
   /** A volume's disk. */
   disk(machine: string, volume: string): string;
@@ -129,7 +129,10 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
     },
     left,
     async cutPower(machine) {
-      const [pid] = readFileSync(join(folder, ".ingot/machines", machine, "run/leader"), "utf8").split(" ");
+      const own = join(folder, ".ingot/machines", machine);
+      // On the vm target all of a stack's go together.
+      const file = [join(own, "run/leader"), join(own, "../run/holder")].find((path) => existsSync(path)) ?? "";
+      const [pid] = readFileSync(file, "utf8").split(" ");
       spawn("kill", ["-9", String(pid)]);
       for (let i = 0; i < 100 && existsSync(`/proc/${pid}`); i++) await new Promise((resolve) => setTimeout(resolve, 100));
     },
