@@ -10,6 +10,8 @@ import { type TestProject, testProject } from "./project.ts";
 import { until } from "./servers.ts";
 
 const test = suite("patchwork on one host");
+/** Each is a launch more: in the long suite. */
+const long = process.env.INGOT_TEST_LONG ? test : test.skip;
 const list = "/project/linux/list/";
 let single: Patchwork;
 let web: Browser;
@@ -50,7 +52,7 @@ test("PostgreSQL is its host's alone, and after a reboot everything is there", a
   assert.match(await single.ingot("apply", "patchwork-single"), /nothing changed/);
 });
 
-test("a machine that is made anew has the data, and what administrators made of its defaults", async () => {
+long("a machine that is made anew has the data, and what administrators made of its defaults", async () => {
   const shell = (python: string) => single.on("patchwork", `patchwork-manage shell -c '${python}' 2>&1`);
   await shell('from patchwork.models import State; State.objects.filter(name="RFC").update(name="Comments, please")');
   await single.ingot("down", "patchwork-single");
@@ -68,7 +70,7 @@ function snippet(name: string): string {
   return text.replace(/^(?=.)/gm, "    ");
 }
 
-test("with a database server that is there already, nothing else differs", async () => {
+long("with a database server that is there already, nothing else differs", async () => {
   external = await testProject(["patchwork"]);
   const file = (name: string) => join(external.folder, name);
   const [, database = ""] = /\n( {2}database:\n[\s\S]*?)\n {2}application:/.exec(readFileSync(file("stacks/patchwork.yaml"), "utf8")) ?? [];
