@@ -7,7 +7,7 @@ import type { HostPlan } from "../cloud-init/plan.ts";
 import { InputError } from "../lib/diagnostics.ts";
 import { toolFolder } from "../lib/paths.ts";
 import { backupSettings } from "../stacks/recovery/backups.ts";
-import { type Examined, type Finding, findingsOf, unreachable } from "../stacks/recovery/doctor.ts";
+import { afterStores, type Examined, type Finding, findingsOf, unreachable } from "../stacks/recovery/doctor.ts";
 import type { Machine, Target } from "../stacks/target.ts";
 import { verifyHost } from "../stacks/verify.ts";
 import type { Io } from "./command.ts";
@@ -33,7 +33,7 @@ export async function main(args: string[], io: Io): Promise<number> {
     const { plan, model } = load(name, io);
     const machines = all.filter((m) => m.stack === plan.stack);
     const examined = await Promise.all(plan.hosts.map((host) => examine(host, model, machines, target, io)));
-    found.push(...examined.flat().map((f) => ({ stack: plan.stack, ...f })));
+    found.push(...afterStores(examined.flat(), plan).map((f) => ({ stack: plan.stack, ...f })));
   }
   if (io.json) io.print(JSON.stringify(found, null, 2));
   else if (!stacks.length) io.print("nothing is up; `ingot doctor <stack>` looks at one");

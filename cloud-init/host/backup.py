@@ -307,7 +307,8 @@ def snapshots_of(said):
     """Copies, the oldest first, by what they are of: a server's name, a directory with commands around it, or `directories` for the others."""
     if not said["directories"] or not there_is(said)["files"]:
         return []
-    found = json.loads(restic(said["to"], "snapshots", "--json", "--tag=ingot") or "[]") or []
+    # A lock would have to be written, which a full disk refuses: then what there is must be said all the more.
+    found = json.loads(restic(said["to"], "snapshots", "--no-lock", "--json", "--tag=ingot") or "[]") or []
     return [
         {"id": s["short_id"], "of": next(t for t in s["tags"] if t != "ingot"), "at": round(seconds_of(s["time"])), "paths": s["paths"]}
         for s in sorted(found, key=lambda s: s["time"])

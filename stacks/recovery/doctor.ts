@@ -1,10 +1,10 @@
 // What is wrong with a stack, for three in the morning: what is dead, who depends on it, and the command to type next. What machines say of
 // themselves (stacks/recovery/doctor.py) and what their checks say become findings here: data in, data out. Called by `ingot doctor`.
-import type { HostPlan } from "../../cloud-init/plan.ts";
+import type { HostPlan, StackPlan } from "../../cloud-init/plan.ts";
 import type { Machine } from "../target.ts";
 import { unitsOf } from "../units.ts";
 import type { CheckResult } from "../verify.ts";
-import { age } from "./backups.ts";
+import { age, backupSettings } from "./backups.ts";
 
 /** `dead`: it does nothing. `wrong`: it is not as declared. `soon`: it will be one of the two. */
 export type Severity = "dead" | "wrong" | "soon";
@@ -220,6 +220,19 @@ export function findingsOf(plan: HostPlan, needs: Map<string, Set<string>>, exam
   const rank = (f: Finding): number =>
     (f.because.length ? 100 : 0) + (owned.has(f) ? 0 : 10) + ["dead", "wrong", "soon"].indexOf(f.severity);
   return found.sort((a, b) => rank(a) - rank(b));
+}
+
+/** Of a whole stack: where a host's backups cannot be asked for because the machine of the one that keeps them is dead, that one comes first. */
+export function afterStores(found: Finding[], stack: StackPlan): Finding[] {
+  const dead = new Set(found.filter((f) => f.severity === "dead" && f.resource === undefined).map((f) => f.host));
+  const keeperOf = (host: string) => stack.hosts.flatMap((h) => (h.host === host ? (backupSettings(h)?.on?.host ?? []) : []))[0];
+  const [first, later]: [Finding[], Finding[]] = [[], []];
+  for (const finding of found) {
+    const keeper = finding.resource === "backup" ? keeperOf(finding.host) : undefined;
+    if (keeper !== undefined && dead.has(keeper)) later.push({ ...finding, because: [...finding.because, `${keeper}:backup-store`] });
+    else first.push(finding);
+  }
+  return [...first, ...later];
 }
 
 /** "/a: owner is root, expected huey" → the command. */

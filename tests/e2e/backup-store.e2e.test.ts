@@ -6,6 +6,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
+import type { Finding } from "../../stacks/recovery/doctor.ts";
 import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
 import { bringBack, putAside } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";
@@ -100,6 +101,41 @@ long(
   },
 );
 
+/** Until there is one like it. */
+async function found(like: (finding: Finding) => boolean): Promise<Finding[]> {
+  let all: Finding[] = [];
+  for (let i = 0; i < 20 && !all.some(like); i++) {
+    await wait(1000);
+    all = JSON.parse((await project.ingot(["doctor", "kept-store", "--json"])).stdout) as Finding[];
+  }
+  assert.ok(all.some(like), JSON.stringify(all));
+  return all;
+}
+
+long(
+  "ingot doctor: the store's volume is full, then its machine off: that comes first, and db's backups are said to be late by it",
+  async () => {
+    const isLate = (f: Finding) => f.host === "db" && f.resource === "backup";
+    await on("vault", "dd if=/dev/zero of=/srv/backups/big bs=1M status=none 2>/dev/null; sync");
+    await sql("create table touched (); select pg_switch_wal()");
+    const full = await found(isLate);
+    assert.match(full[0]?.what ?? "", /^\/srv\/backups is (100|99) % full \(space\)$/);
+    assert.is(full[0]?.host, "vault");
+    const late = full.find(isLate);
+    assert.match(late?.what ?? "", /PostgreSQL's log is not archived/, late?.what);
+    assert.equal(late?.because, ["vault:backup-store"]);
+    await on("vault", "rm /srv/backups/big");
+    await project.cutPower("kept-store/vault");
+    const off = await found(isLate);
+    assert.equal([off[0]?.host, off[0]?.what, off[0]?.next[0]], ["vault", "the machine is off", "ingot start kept-store"]);
+    assert.equal(off.find(isLate)?.because, ["vault:backup-store"]);
+    // What it says to type helps; what waited is archived.
+    assert.is((await project.ingot(["start", "kept-store"])).code, 0);
+    for (let i = 0; i < 30 && (await project.ingot(["doctor", "kept-store"])).code !== 0; i++) await wait(2000);
+    assert.match((await project.ingot(["doctor", "kept-store"])).stdout, /kept-store: nothing is wrong/);
+  },
+);
+
 let old: string;
 test("the machine and all its volumes are lost: it comes back from the other host, which runs on", async () => {
   const before = (await project.json(["status", "kept-store"])) as { host: string; instance: string }[];
@@ -132,7 +168,7 @@ test("the machine and all its volumes are lost: it comes back from the other hos
   assert.is.not(instance(after, "db"), instance(before, "db"));
 });
 
-test("the old machine comes back after another took its place: what it archives is refused, and the backups stay as they are", async () => {
+long("the old machine comes back after another took its place: what it archives is refused, and the backups stay as they are", async () => {
   await project.cutPower("kept-store/db");
   // In the new one's place on this computer: the old root, the old disk, and who it was.
   await bringBack(project, "kept-store/db", old);

@@ -4,7 +4,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { compile } from "../../../cloud-init/compile.ts";
 import type { HostPlan } from "../../../cloud-init/plan.ts";
-import { type Examined, findingsOf, unreachable } from "../../../stacks/recovery/doctor.ts";
+import { afterStores, type Examined, type Finding, findingsOf, unreachable } from "../../../stacks/recovery/doctor.ts";
 import type { CheckResult } from "../../../stacks/verify.ts";
 import { modelOfText } from "../../cloud-init/fixtures.ts";
 import { files } from "../aws/synth/fixtures.ts";
@@ -95,6 +95,22 @@ test("disks, memory, certificates and backups: what will be, and what is", () =>
 test("of a machine that cannot be asked everything is dead; where there are backups a rebuild is offered", () => {
   assert.match(unreachable(plan, undefined, "is not there", [], true).next.join(), /ingot rebuild inloop\/web --dry-run/);
   assert.match(unreachable(plan, undefined, "is not there", [], false).next.join(), /ingot up inloop/);
+});
+
+test("late backups come after the dead machine that keeps them, and say so", () => {
+  const stack = compile(modelOfText(readFileSync("tests/e2e/kept-store.yaml", "utf8")));
+  const late: Finding = { host: "db", severity: "wrong", resource: "backup", what: "late", needed: [], because: [], log: [], next: [] };
+  const [vault] = stack.hosts as [HostPlan];
+  const off = unreachable(vault, undefined, "is off", [], false);
+  assert.equal(
+    afterStores([late, off], stack).map((f) => [f.host, f.because]),
+    [
+      ["vault", []],
+      ["db", ["vault:backup-store"]],
+    ],
+  );
+  assert.equal(afterStores([late], stack), [late]);
+  assert.equal(afterStores([{ ...late, host: "vault" }, off], stack)[0]?.because, []);
 });
 
 test.run();
