@@ -131,7 +131,8 @@ async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
     if (activated(outcomes)) return;
     sayFailures(prepared.model, prepared.plan, outcomes);
     const again = `ingot rebuild ${rebuild.stack}/${rebuild.host}${asked(rebuild)}`;
-    throw new RefusedError(`${rebuild.stack}/${rebuild.host} did not come up`, `mend what is said above, then go on: ${again}`);
+    const other = wanted ? "; or, from another past, by another --at or --backup" : "";
+    throw new RefusedError(`${rebuild.stack}/${rebuild.host} did not come up`, `mend what is said above, then go on: ${again}${other}`);
   });
   await step("follow", async () => {
     if (rebuild.held?.length) await during(progress, "let what rested run again", () => follow(target, rebuild));
