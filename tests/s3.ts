@@ -16,8 +16,8 @@ export interface S3Server {
   appear(network: string, address: string, port: number): void;
   /** Gone, also for those who are connected. */
   cut(): void;
-  /** From now on moto looks at keys and their signatures; a user with those that are given may do everything. */
-  guard(): Promise<{ access: string; secret: string }>;
+  /** From now on moto looks at keys, their signatures and what they may. Before that anybody may do anything. */
+  guard(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -44,6 +44,33 @@ while True:
         threading.Thread(target=pump, args=pair, daemon=True).start()
 `;
 
+/** What listens at a socket of the file system, reachable in a namespace. @returns ends it, also for those who are connected */
+export function reachable(path: string, network: string, address: string, port: number): () => void {
+  let child: ChildProcess | undefined;
+  let seen = 0;
+  const end = () => {
+    child?.kill("SIGKILL");
+    child = undefined;
+  };
+  const looking = setInterval(() => {
+    // A stack that is launched anew has another namespace of the same name.
+    const now = statSync(`/run/netns/${network}`, { throwIfNoEntry: false })?.ino ?? 0;
+    if (now === seen && child?.exitCode === null) return;
+    end();
+    seen = now;
+    if (!seen) return;
+    // The address of EC2's metadata service is nobody's in the stack's network; that of the operator is there.
+    const own = address.startsWith("169.254.") ? `ip addr replace ${address}/32 dev lo; ` : "";
+    const script = `${own}exec python3 -c "$0" "$@"`;
+    const [file = "", ...args] = asRoot(["nsenter", `--net=/run/netns/${network}`, "sh", "-c", script, relay, address, String(port), path]);
+    child = spawn(file, args, { stdio: "ignore" });
+  }, 100);
+  return () => {
+    clearInterval(looking);
+    end();
+  };
+}
+
 /** @param name of the server, in its certificate. */
 export async function startS3(name: string): Promise<S3Server> {
   const folder = mkdtempSync("/var/tmp/ingot-s3-");
@@ -61,51 +88,17 @@ export async function startS3(name: string): Promise<S3Server> {
   front.on("tlsClientError", () => {});
   const path = join(folder, "socket");
   await new Promise<void>((resolve) => front.listen(path, resolve));
-  let child: ChildProcess | undefined;
-  let waiting: NodeJS.Timeout | undefined;
-  const cut = () => {
-    clearInterval(waiting);
-    child?.kill("SIGKILL");
-    child = undefined;
-  };
+  let cut = () => {};
   return {
     moto,
     authority,
     appear(network, address, port) {
       cut();
-      let seen = 0;
-      waiting = setInterval(() => {
-        // A stack that is launched anew has another namespace of the same name.
-        const now = statSync(`/run/netns/${network}`, { throwIfNoEntry: false })?.ino ?? 0;
-        if (now === seen && child?.exitCode === null) return;
-        child?.kill("SIGKILL");
-        child = undefined;
-        seen = now;
-        if (!seen) return;
-        const [file = "", ...args] = asRoot([
-          "nsenter",
-          `--net=/run/netns/${network}`,
-          "python3",
-          "-c",
-          relay,
-          address,
-          String(port),
-          path,
-        ]);
-        child = spawn(file, args, { stdio: "ignore" });
-      }, 100);
+      cut = reachable(path, network, address, port);
     },
-    cut,
+    cut: () => cut(),
     async guard() {
-      const { IAMClient, CreateUserCommand, CreateAccessKeyCommand, PutUserPolicyCommand } = await import("@aws-sdk/client-iam");
-      const iam = new IAMClient({});
-      const UserName = "backup";
-      await iam.send(new CreateUserCommand({ UserName }));
-      const policy = { Version: "2012-10-17", Statement: [{ Effect: "Allow", Action: ["s3:*"], Resource: ["*"] }] };
-      await iam.send(new PutUserPolicyCommand({ UserName, PolicyName: "all", PolicyDocument: JSON.stringify(policy) }));
-      const { AccessKey } = await iam.send(new CreateAccessKeyCommand({ UserName }));
       await fetch(`${moto.endpoint}/moto-api/reset-auth`, { method: "POST", body: "0" });
-      return { access: AccessKey?.AccessKeyId ?? "", secret: AccessKey?.SecretAccessKey ?? "" };
     },
     async stop() {
       cut();

@@ -26,6 +26,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -303,6 +304,19 @@ def restic(to, *words, okay=(0,)):
         raise
 
 
+def init(said):
+    """restic's repository, empty."""
+    s3 = said.get("s3")
+    if not s3:
+        restic(said["to"], "init")
+        return
+    # Its own `init` asks for the bucket as a whole, which who may see below a prefix alone may not: made here, and brought there.
+    with tempfile.TemporaryDirectory() as folder:
+        run(["restic", "init"], env={"RESTIC_REPOSITORY": folder, "RESTIC_PASSWORD_FILE": PASSWORD, "HOME": "/root"})
+        keys = [f"keys/{name}" for name in os.listdir(f"{folder}/keys")]
+        in_bucket(backup_s3.bring, s3, folder, "files", [*keys, "config"])
+
+
 def snapshots_of(said):
     """Copies, the oldest first, by what they are of: a server's name, a directory with commands around it, or `directories` for the others."""
     if not said["directories"] or not there_is(said)["files"]:
@@ -563,7 +577,7 @@ def first_of_directories(said):
         if snapshots_of(said):
             return None
     else:
-        restic(said["to"], "init")
+        init(said)
     at = round(time.time())
     done = copy_all(said)
     # What restic would say of them, without half a second of its own.

@@ -99,6 +99,16 @@ def take(s3, instance):
         client(s3).send("s3", "PUT", what, key(s3, "holder"), headers, f"{instance}\n".encode(), s3["bucket"])
 
 
+def bring(s3, folder, to, names):
+    """Files of a folder of this host into one below the prefix, in their order. Raises AwsError."""
+    with in_words(s3):
+        c = client(s3)
+        for name in names:
+            with open(f"{folder}/{name}", "rb") as file:
+                what, headers = f"s3:PutObject of {place(s3)}/{to}/{name}", {"Content-Type": "application/octet-stream"}
+                c.send("s3", "PUT", what, key(s3, f"{to}/{name}"), headers, file.read(), s3["bucket"])
+
+
 def restic(s3):
     """restic's repository, options and environment. A role's keys it gets, and renews, by itself (IMDSv2, since 0.13). Raises AwsError."""
     keys = keys_of(s3)

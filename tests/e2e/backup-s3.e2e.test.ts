@@ -24,6 +24,18 @@ const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const appear = () => server.appear(networkName(projectAt(project.folder), "kept-s3"), "10.1.9.254", 9000);
 const keep = (name: string, value: string) => writeFileSync(join(project.folder, ".ingot/secrets/kept-s3", name), value, { mode: 0o600 });
 
+/** A user who may do everything in S3. */
+async function userWithKeys(): Promise<typeof keys> {
+  const { IAMClient, CreateUserCommand, CreateAccessKeyCommand, PutUserPolicyCommand } = await import("@aws-sdk/client-iam");
+  const iam = new IAMClient({});
+  const UserName = "backup";
+  await iam.send(new CreateUserCommand({ UserName }));
+  const policy = { Version: "2012-10-17", Statement: [{ Effect: "Allow", Action: ["s3:*"], Resource: ["*"] }] };
+  await iam.send(new PutUserPolicyCommand({ UserName, PolicyName: "all", PolicyDocument: JSON.stringify(policy) }));
+  const { AccessKey } = await iam.send(new CreateAccessKeyCommand({ UserName }));
+  return { access: AccessKey?.AccessKeyId ?? "", secret: AccessKey?.SecretAccessKey ?? "" };
+}
+
 /** Every object below the prefix, with its ETag. */
 async function objects(): Promise<Map<string, string>> {
   const { S3Client, ListObjectsV2Command } = await import("@aws-sdk/client-s3");
@@ -38,7 +50,8 @@ test.before(async () => {
   server = await startS3("objects.example.org");
   const { S3Client, CreateBucketCommand } = await import("@aws-sdk/client-s3");
   await new S3Client({ forcePathStyle: true, region: "us-east-1" }).send(new CreateBucketCommand({ Bucket: "kept-backups" }));
-  keys = await server.guard();
+  keys = await userWithKeys();
+  await server.guard();
   copyFileSync(join(toolFolder, "tests/e2e/kept-s3.yaml"), join(project.folder, "stacks/kept-s3.yaml"));
   writeFileSync(join(project.folder, "stacks/objects.crt"), server.authority);
   mkdirSync(join(project.folder, ".ingot/secrets/kept-s3"), { recursive: true, mode: 0o700 });
@@ -120,7 +133,7 @@ test("keys that are wrong are said in words", async () => {
 long("the server goes away in the middle of a backup: it is said, nothing is broken, and with it back all goes on by itself", async () => {
   await sql("create table blob as select g, repeat(md5(random()::text), 40) from generate_series(1, 100000) g");
   const { ended } = project.begin(["backup", "kept-s3/db", "--full"]);
-  await on("until pgrep -f 'stanza=main backup' >/dev/null; do sleep 0.1; done; sleep 0.5");
+  await on("until pgrep -f '[s]tanza=main backup' >/dev/null; do sleep 0.1; done; sleep 0.5");
   server.cut();
   const backup = await ended;
   assert.is(backup.code, 1, backup.stdout);

@@ -62,6 +62,8 @@ function answersOf({ instance, address, region, tags, role, credentials }: Insta
     ...Object.fromEntries(Object.entries(tags).map(([k, v]) => [`meta-data/tags/instance/${k}`, v])),
     ...(role !== undefined && {
       "meta-data/iam/security-credentials/": role,
+      // As pgBackRest asks.
+      "meta-data/iam/security-credentials": role,
       [`meta-data/iam/security-credentials/${role}`]: JSON.stringify({
         Code: "Success",
         Type: "AWS-HMAC",
