@@ -46,6 +46,8 @@ LOCK = "/run/ingot/backup.lock"
 QUIET = "/run/ingot/backup-quiet"
 STANZA = "main"
 BEAT = 5
+# Its name among PostgreSQL's clients.
+HEARTBEAT = "ingot-heartbeat"
 # Seconds for which another host, with the repositories, is waited for.
 REACH = 900
 # In a directory while it is restored.
@@ -239,7 +241,8 @@ def archive_of(kept):
         kept,
         "postgres",
         "select json_build_object('archived', extract(epoch from last_archived_time), 'failed', extract(epoch from last_failed_time), "
-        "'now', extract(epoch from now()), 'up', extract(epoch from now() - pg_postmaster_start_time())) from pg_stat_archiver;",
+        "'now', extract(epoch from now()), 'beats', extract(epoch from now() - coalesce((select min(backend_start) from pg_stat_activity "
+        f"where application_name = '{HEARTBEAT}'), pg_postmaster_start_time()))) from pg_stat_archiver;",
     )
     said = json.loads(line)
     archived, failed = said["archived"], said["failed"]
@@ -247,8 +250,8 @@ def archive_of(kept):
         "archived": archived and round(archived),
         "rpo_seconds": archived and round(said["now"] - archived, 1),
         "failing": bool(failed and failed > (archived or 0)),
-        # A server that was off has archived nothing meanwhile, and lost nothing by it.
-        "late_seconds": round(min(said["up"], said["now"] - (archived or 0)), 1),
+        # A server that was off, or that nobody has written to since, has archived nothing meanwhile, and lost nothing by it.
+        "late_seconds": round(min(said["beats"], said["now"] - (archived or 0)), 1),
     }
 
 
@@ -270,6 +273,7 @@ def heartbeat(kept):
     os.write(writing, script.encode())
     os.close(writing)
     os.dup2(reading, 0)
+    os.environ["PGAPPNAME"] = HEARTBEAT
     os.execv(psql_program(kept), ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-o", "/dev/null"])
 
 
