@@ -139,6 +139,10 @@ long("killed anywhere else, too; with the store's machine dead its disk is read;
   untouched(before, await production());
   assert.is(await holder(), held);
   await project.cutPower("kept-store/vault");
+  // Which backups there are is read from its disk, too.
+  const refused = await project.ingot(["rebuild", "kept-store/db", "--backup", "20200101-000000F", "--dry-run"]);
+  assert.is(refused.code, 1);
+  assert.match(refused.stderr, /there is no backup 20200101-000000F\n.*there are \d{8}-\d{6}F/);
   const { code, drill } = await drills.drilled();
   assert.is(code, 0, JSON.stringify(drill));
   assert.match(drill.repository.vault ?? "", /^(read-only|copy)$/);
