@@ -201,4 +201,21 @@ test("an instance without a role says so", async () => {
   role = "web";
 });
 
+one("who may write to backups in a bucket is an object there, beside what pgBackRest and restic have", async () => {
+  const s3 = `import backup_s3; s3 = {"bucket": "bucket", "prefix": "shop/db", "region": "us-east-1", "endpoint": "${moto?.endpoint}"}\n`;
+  const ready = () => says(`${s3}print(json.dumps(backup_s3.ready(s3)))`);
+  assert.is(await ready(), '{"full": false, "files": false, "copies": false, "holder": null}');
+  const names = ["postgresql/backup/main/20261130-063337F/x", "files/snapshots/a", "files/config"];
+  await says(`${s3}backup_s3.take(s3, "shop-db-1")\nfor n in ${JSON.stringify(names)}: aws.Client().put("s3://bucket/shop/db/" + n, b"x")`);
+  assert.is(await ready(), '{"full": true, "files": true, "copies": true, "holder": "shop-db-1"}');
+  // What is beside the prefix is somebody else's.
+  assert.is(
+    await says(`${s3}s3["prefix"] = "shop/d"; print(json.dumps(backup_s3.ready(s3)))`),
+    '{"full": false, "files": false, "copies": false, "holder": null}',
+  );
+  const { code, stderr } = await python(`${s3}s3["bucket"] = "none"; backup_s3.ready(s3)`);
+  assert.is(code, 1);
+  assert.match(stderr, /has no bucket none: make it first/);
+});
+
 test.run();
