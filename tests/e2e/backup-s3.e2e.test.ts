@@ -103,7 +103,7 @@ test("a drill says what it does not do", async () => {
   assert.match(stdout + stderr, /the backups of kept-s3\/db are in s3:\/\/kept-backups\/kept-s3\/db, and a drill reads no bucket/);
 });
 
-test("keys that are wrong are said in words", async () => {
+long("keys that are wrong are said in words", async () => {
   for (const [name, value, right, said] of [
     [
       "objects-access-key",
@@ -173,7 +173,7 @@ test("the machine and all its disks are lost: it comes back from the bucket, by 
   assert.equal((await backups()).late, []);
 });
 
-test("the old machine comes back after another took its place: it is refused, and the bucket stays as it is", async () => {
+long("the old machine comes back after another took its place: it is refused, and the bucket stays as it is", async () => {
   await project.cutPower("kept-s3/db");
   await bringBack(project, "kept-s3/db", old);
   const before = await objects();
