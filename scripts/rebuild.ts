@@ -20,8 +20,10 @@ import {
   hold,
   imagesOf,
   mayChoose,
+  mustMoveAlone,
   phase,
   type phases,
+  putAside,
   type Rebuild,
   settingsFor,
   unfinished,
@@ -59,6 +61,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   const before = unfinished(io.project, plan.stack, host.host);
   if (asked(past) && (!before || (asked(before) !== asked(past) && mayChoose(before))))
     await mustBeThere(target, plan, host, settings, past);
+  if (!before || mayChoose(before)) await mustMoveAlone(target, plan, host);
   if (values["dry-run"]) {
     const lines = await foreseen(target, plan, host, past, dependentsOf(model, plan, host.host));
     io.print(io.json ? JSON.stringify({ stack: plan.stack, host: host.host, would: lines }, null, 2) : lines.join("\n"));
@@ -103,8 +106,10 @@ async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
   await step("fence", () => fence(target, rebuild));
   await step("source", async () => {
     const { plan } = load(given, io);
-    rebuild.source = await chooseSource(target, plan, hostOf(plan, rebuild.host), rebuild, progress);
+    const host = hostOf(plan, rebuild.host);
+    rebuild.source ??= await chooseSource(target, plan, host, rebuild, progress);
     for (const line of described(rebuild)) progress.say(`  ${line}`);
+    await putAside(project, target, host, rebuild);
   });
   await step("launch", async () => {
     const one = await apart(target, rebuild);
@@ -191,10 +196,10 @@ const described = ({ source, aside = [] }: Rebuild): string[] =>
         ...(source.attached.length ? [`attached: ${source.attached.join(", ")}`] : []),
         ...source.restored.map((v) => `restored: ${v.volume}, because ${v.because}${v.aside ? `; the old disk is ${v.aside}` : ""}`),
         ...source.pictured.map(
-          (v) => `from ${v.snapshot}, taken ${v.taken}: ${v.volume}, because ${v.because}, and nothing of it is backed up`,
+          (v) => `from ${v.snapshot}, taken ${v.taken}: ${v.volume}, because ${v.because}${v.aside ? `; the old disk is ${v.aside}` : ""}`,
         ),
         ...aside.map((disk) => `put aside before, when another past was asked for: ${disk}`),
-        ...source.empty.map((v) => `empty: ${v.volume}, because ${v.because}, and nothing of it is backed up`),
+        ...source.empty.map((v) => `empty: ${v.volume}, because ${v.because}`),
       ]
     : [];
 

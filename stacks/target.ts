@@ -107,11 +107,21 @@ export interface OneHost {
   launch(stack: StackPlan, hosts: HostInput[], host: string, forwards: Machine["forwards"]): AsyncIterable<TargetEvent>;
 }
 
-export type Health = "healthy" | "missing" | { broken: string };
+/** `elsewhere`: the zone that it is in, which is not its host's; `broken` there: why it cannot be read. */
+export type Health = "healthy" | "missing" | { broken: string } | { elsewhere: string; broken?: string };
+
+/** A whole picture of a volume, from which another can be made. */
+export interface Picture {
+  id: string;
+  /** ISO 8601. */
+  taken: string;
+}
 
 /** A host's data volumes, while no machine uses them. */
 export interface Disks {
   health(host: HostPlan, volume: string): Promise<Health>;
+  /** Health may be asked while machines use them, too. */
+  readonly anytime?: true;
   /** For people, who are to bring it back. */
   where(host: HostPlan, volume: string): string;
   /** What its file system holds, as it lies there; undefined: this target cannot read it. */
@@ -126,7 +136,10 @@ export interface Disks {
   /** Puts one where nobody takes it for the host's; nothing is deleted. @returns what it is called from now on; undefined when there is none */
   setAside(host: HostPlan, volume: string, when: string): Promise<string | undefined>;
   /** The last whole picture of it that was taken beside the backups. */
-  snapshot?(host: HostPlan, volume: string): Promise<{ id: string; taken: string } | undefined>;
+  snapshot?(host: HostPlan, volume: string): Promise<Picture | undefined>;
+  /** One that is taken of it now, for one rebuild; what an earlier run of the same rebuild has begun is gone on with.
+   * @param rebuild what only that one is called @returns `cannot`: why there is none */
+  copy?(host: HostPlan, volume: string, rebuild: string): Promise<Picture | { cannot: string }>;
 }
 
 export interface Hold {

@@ -157,6 +157,12 @@ function consequence({ type, change }: ResourceChange, action: Action): string {
     : "";
 }
 
+/** It would be made anew in another zone. */
+const moves = ({ change: { replace_paths = [] } }: ResourceChange): boolean => replace_paths.some(([key]) => key === "availability_zone");
+const stays = "what is on a volume stays in its zone";
+const rebuilds = ({ stack: { stack } }: GuardFacts, host: string | undefined): string =>
+  `to move it with its data: \`ingot rebuild ${stack}/${host} --on aws\`; or write its \`zone:\` as it was`;
+
 function refusals(resource: ResourceChange, action: Action, change: Change, facts: GuardFacts, known: AwsHost[]): Refusal[] {
   const { address, type } = resource;
   const host = tagOf(resource, names.tags.host);
@@ -176,6 +182,7 @@ function refusals(resource: ResourceChange, action: Action, change: Change, fact
   if (type === "aws_ebs_volume" && volume !== undefined) {
     const name = `${host}/${volume}`;
     if (facts.deleteVolumes.includes(name)) return [];
+    if (moves(resource)) return [{ address, words: `${change.words}: ${stays}`, unless: rebuilds(facts, host) }];
     return [{ address, words: `${change.words}, with all data on it`, unless: `when its data may go: --yes-delete-volume ${name}` }];
   }
   if (holdsData.test(type))
@@ -188,10 +195,13 @@ function refusals(resource: ResourceChange, action: Action, change: Change, fact
     if (action === "delete") return [];
     // Half made by a run that was killed: Terraform marks it, and no inventory has ever known it, so nothing was written by it.
     if (resource.action_reason === "replace_because_tainted" && !facts.inventory?.hosts.some((h) => h.host === own.host)) return [];
+    const volumes = own.volumes.map((v) => v.name).join(", ");
+    if (moves(resource))
+      return [{ address, words: `${change.words}: ${own.host} holds data (${volumes}), and ${stays}`, unless: rebuilds(facts, own.host) }];
     return [
       {
         address,
-        words: `${change.words}: ${own.host} holds data (${own.volumes.map((v) => v.name).join(", ")}); its volumes would stay and be attached to the new machine`,
+        words: `${change.words}: ${own.host} holds data (${volumes}); its volumes would stay and be attached to the new machine`,
         unless: `when it may be made anew: --replace ${own.host}`,
       },
     ];

@@ -2,14 +2,20 @@
 import { sleep } from "../../lib/cancel.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { during, type Progress } from "../../lib/progress.ts";
-import type { Disks, Health } from "../target.ts";
+import type { Disks, Health, Picture } from "../target.ts";
+import { tagList } from "./ami/ami.ts";
 import type { Aws } from "./api.ts";
 import { call, codeOf } from "./errors.ts";
 import { type Instance, instancesOf, lookSeconds, statesOf } from "./instances.ts";
-import { names } from "./shape.ts";
+import { names, zoneOfHost } from "./shape.ts";
 
 /** Seconds within which a machine must be off: EC2 forces it after some minutes. */
 const offSeconds = Number(process.env.INGOT_OFF_SECONDS ?? 600);
+/** Seconds that a snapshot may be on its way without getting any further. */
+const snapshotSeconds = (): number => Number(process.env.INGOT_SNAPSHOT_SECONDS ?? 1800);
+/** What EC2 says when it is the volume, or its zone, that cannot give a snapshot: not the caller's rights, quotas or network. */
+const noSnapshot =
+  /^(IncorrectState|InvalidVolume\.NotFound|InternalError|InternalFailure|InternalServerError|ServiceUnavailable|Unavailable|50[0234])$/;
 /** Name of the policy in a fenced machine's role. */
 const policyName = "ingot-fenced";
 
@@ -87,18 +93,14 @@ async function rolesOf(aws: Aws, instances: Instance[]): Promise<string[]> {
 
 /** @param forget takes a volume, with its attachment, out of Terraform's state */
 export const awsDisks = (aws: Aws, progress: Progress, forget: (stack: string, host: string, volume: string) => Promise<void>): Disks => ({
-  async health({ stack, host }, volume): Promise<Health> {
-    const { DescribeVolumeStatusCommand } = await import("@aws-sdk/client-ec2");
-    const found = await volumeOf(aws, stack, host, volume);
+  anytime: true,
+
+  async health(plan, volume): Promise<Health> {
+    const found = await volumeOf(aws, plan.stack, plan.host, volume);
     if (!found) return "missing";
-    if (found.state === "error") return { broken: `EC2 says that ${found.id} has failed` };
-    const ec2 = await aws.ec2();
-    const { VolumeStatuses = [] } = await call("ask how a volume is", () =>
-      ec2.send(new DescribeVolumeStatusCommand({ VolumeIds: [found.id] })),
-    );
-    const status = VolumeStatuses[0]?.VolumeStatus;
-    if (status?.Status !== "impaired") return "healthy";
-    return { broken: `EC2 says that ${found.id} is impaired (${(status.Details ?? []).map((d) => `${d.Name}: ${d.Status}`).join(", ")})` };
+    const broken = await brokenBy(aws, found);
+    if (found.zone !== zoneOfHost(aws.region, plan)) return { elsewhere: found.zone, ...(broken !== undefined && { broken }) };
+    return broken === undefined ? "healthy" : { broken };
   },
 
   where: ({ stack, host }, volume) => `the EBS volume that is tagged ${names.tags.volume}=${volume} for ${stack}/${host}`,
@@ -111,7 +113,10 @@ export const awsDisks = (aws: Aws, progress: Progress, forget: (stack: string, h
       await forget(stack, host, volume);
       for (const InstanceId of found.instances)
         await call("detach a volume", () => ec2.send(new DetachVolumeCommand({ VolumeId: found.id, InstanceId })));
-      while ((await volumeOf(aws, stack, host, volume))?.instances.length) await sleep(lookSeconds);
+      // A zone that does not answer lets go of nothing: the machine's end does it, and nobody wants this one before.
+      const began = performance.now();
+      while ((await volumeOf(aws, stack, host, volume))?.instances.length && performance.now() - began < offSeconds * 1000)
+        await sleep(lookSeconds);
       const tags = [
         { Key: "Name", Value: `${stack}/${host} ${volume}, put aside ${when}` },
         { Key: names.tags.aside, Value: when },
@@ -124,21 +129,59 @@ export const awsDisks = (aws: Aws, progress: Progress, forget: (stack: string, h
   },
 
   async snapshot({ stack, host }, volume) {
-    const [ec2, { DescribeSnapshotsCommand }] = [await aws.ec2(), await import("@aws-sdk/client-ec2")];
-    const { Snapshots = [] } = await call("look for a volume's snapshots", () =>
-      ec2.send(
-        new DescribeSnapshotsCommand({
-          OwnerIds: ["self"],
-          Filters: [...filters(stack, host, volume), { Name: "status", Values: ["completed"] }],
-        }),
-      ),
-    );
-    const taken = Snapshots.flatMap(({ SnapshotId, StartTime }) =>
-      SnapshotId === undefined || !StartTime ? [] : [{ id: SnapshotId, taken: StartTime.toISOString() }],
-    );
-    return taken.sort((a, b) => (a.taken < b.taken ? -1 : 1)).at(-1);
+    const taken = await snapshotsOf(aws, filters(stack, host, volume));
+    return taken.findLast((s) => s.state === "completed");
+  },
+
+  async copy(plan, volume, rebuild) {
+    const { stack, host } = plan;
+    const own = filters(stack, host, volume);
+    const found = await volumeOf(aws, stack, host, volume);
+    const size = (plan.volumes.find((v) => v.name === volume)?.size ?? 0) / 2 ** 30;
+    if (found && found.size > Math.ceil(size))
+      throw new RefusedError(
+        `the volume ${volume} of ${stack}/${host} has ${found.size} GiB, and its copy would have ${Math.ceil(size)}: a volume cannot shrink`,
+        `write \`size: ${found.size}GiB\`, then the same again; nothing was put aside`,
+      );
+    return during(progress, `snapshot of volume ${volume}${found ? ` (${found.id}) in ${found.zone}` : ""}`, async (task) => {
+      try {
+        const begun = await snapshotsOf(aws, [...own, { Name: `tag:${names.tags.copy}`, Values: [rebuild] }]);
+        const id = begun.findLast((s) => s.state !== "error")?.id ?? (found && (await begin(found.id)));
+        if (id === undefined) return { cannot: "it is not there any more" };
+        return await untilWhole(aws, id, (text) => task.note(text));
+      } catch (error) {
+        if (!noSnapshot.test(codeOf(error))) throw error;
+        task.note("cannot be taken");
+        return { cannot: (error as Error).message };
+      }
+    });
+
+    async function begin(VolumeId: string): Promise<string> {
+      const [ec2, { CreateSnapshotCommand }] = [await aws.ec2(), await import("@aws-sdk/client-ec2")];
+      const Tags = tagList({
+        Name: `${stack}/${host} ${volume}, for another zone`,
+        [names.tags.stack]: stack,
+        [names.tags.host]: host,
+        [names.tags.volume]: volume,
+        [names.tags.copy]: rebuild,
+      });
+      const { SnapshotId = "" } = await call(`take a snapshot of ${VolumeId}`, () =>
+        ec2.send(new CreateSnapshotCommand({ VolumeId, TagSpecifications: [{ ResourceType: "snapshot", Tags }] })),
+      );
+      return SnapshotId;
+    }
   },
 });
+
+/** Why EC2 would not have a volume attached; undefined: it would. */
+async function brokenBy(aws: Aws, { id, state }: { id: string; state: string }): Promise<string | undefined> {
+  if (state === "error") return `EC2 says that ${id} has failed`;
+  const [ec2, { DescribeVolumeStatusCommand }] = [await aws.ec2(), await import("@aws-sdk/client-ec2")];
+  const { VolumeStatuses = [] } = await call("ask how a volume is", () => ec2.send(new DescribeVolumeStatusCommand({ VolumeIds: [id] })));
+  const status = VolumeStatuses[0]?.VolumeStatus;
+  if (status?.Status !== "impaired") return undefined;
+  return `EC2 says that ${id} is impaired (${(status.Details ?? []).map((d) => `${d.Name}: ${d.Status}`).join(", ")})`;
+}
 
 const filters = (stack: string, host: string, volume: string) => [
   { Name: `tag:${names.tags.stack}`, Values: [stack] },
@@ -146,18 +189,67 @@ const filters = (stack: string, host: string, volume: string) => [
   { Name: `tag:${names.tags.volume}`, Values: [volume] },
 ];
 
-async function volumeOf(
-  aws: Aws,
-  stack: string,
-  host: string,
-  volume: string,
-): Promise<{ id: string; state: string; instances: string[] } | undefined> {
+interface Volume {
+  id: string;
+  state: string;
+  zone: string;
+  /** GiB. */
+  size: number;
+  instances: string[];
+}
+
+async function volumeOf(aws: Aws, stack: string, host: string, volume: string): Promise<Volume | undefined> {
   const [ec2, { DescribeVolumesCommand }] = [await aws.ec2(), await import("@aws-sdk/client-ec2")];
   const { Volumes = [] } = await call("look for a host's volume", () =>
     ec2.send(new DescribeVolumesCommand({ Filters: filters(stack, host, volume) })),
   );
   const [found] = Volumes.filter((v) => v.State !== "deleted" && v.State !== "deleting");
   return (
-    found && { id: found.VolumeId ?? "", state: found.State ?? "", instances: (found.Attachments ?? []).flatMap((a) => a.InstanceId ?? []) }
+    found && {
+      id: found.VolumeId ?? "",
+      state: found.State ?? "",
+      zone: found.AvailabilityZone ?? "",
+      size: found.Size ?? 0,
+      instances: (found.Attachments ?? []).flatMap((a) => a.InstanceId ?? []),
+    }
   );
+}
+
+interface Snapshot extends Picture {
+  /** EC2's word: "pending", "completed", "error". */
+  state: string;
+  /** "42%" */
+  progress: string;
+  message?: string;
+}
+
+/** The oldest first. @param wanted what their tags or ids must be */
+async function snapshotsOf(aws: Aws, wanted: { Name: string; Values: string[] }[]): Promise<Snapshot[]> {
+  const [ec2, { paginateDescribeSnapshots }] = [await aws.ec2(), await import("@aws-sdk/client-ec2")];
+  const found: Snapshot[] = [];
+  await call("look for a volume's snapshots", async () => {
+    for await (const { Snapshots = [] } of paginateDescribeSnapshots({ client: ec2 }, { OwnerIds: ["self"], Filters: wanted }))
+      for (const { SnapshotId: id, StartTime, State: state = "", Progress: progress = "", StateMessage: message } of Snapshots)
+        if (id !== undefined && StartTime)
+          found.push({ id, taken: StartTime.toISOString(), state, progress, ...(message !== undefined && { message }) });
+  });
+  return found.sort((a, b) => (a.taken < b.taken ? -1 : 1));
+}
+
+/** Waits for a snapshot as long as it gets on. */
+async function untilWhole(aws: Aws, id: string, note: (text: string) => void): Promise<Picture | { cannot: string }> {
+  let moved = { at: performance.now(), progress: "" };
+  for (;;) {
+    const [one] = await snapshotsOf(aws, [{ Name: "snapshot-id", Values: [id] }]);
+    if (one?.state === "completed") {
+      note(id);
+      return { id, taken: one.taken };
+    }
+    if (one?.state === "error") return { cannot: `its snapshot ${id} failed (${one.message ?? "EC2 does not say why"})` };
+    if (one && one.progress !== moved.progress) moved = { at: performance.now(), progress: one.progress };
+    note(`${id}, ${moved.progress || "not begun"}`);
+    if (performance.now() - moved.at > snapshotSeconds() * 1000)
+      return { cannot: `its snapshot ${id} has been at ${moved.progress || "its beginning"} for ${snapshotSeconds()} s` };
+    await sleep(lookSeconds);
+  }
 }

@@ -142,6 +142,8 @@ export const names = {
     mount: "ingot:mount",
     /** Of a volume that a rebuild has put aside: when (ISO 8601). */
     aside: "ingot:aside",
+    /** Of a snapshot by which a rebuild brings a volume into another zone: when that rebuild was begun (ISO 8601). */
+    copy: "ingot:copy",
     /** "stack/host": whose volumes' snapshots are taken by the clock. */
     snapshots: "ingot:snapshots",
   },
@@ -226,12 +228,17 @@ export function shapeOf(plan: StackPlan, resolved: Resolved): AwsStack {
   };
 }
 
+/** Where a single host is, and its volumes with it. */
+const letterOf = ({ aws }: HostPlan): string => aws.zone ?? "a";
+const zoneOf = (region: string, letter: string): string => `${region}${letter}`;
+export const zoneOfHost = (region: string, host: HostPlan): string => zoneOf(region, letterOf(host));
+
 function hostShape(host: HostPlan, resolved: Resolved): AwsHost {
   const { aws } = host;
   const image = resolved.images[host.host];
   const userData = resolved.userData[host.host];
   if (!image || !userData) throw new Error(`nothing is resolved of ${host.host}`);
-  const letters = host.count === undefined ? [aws.zone ?? "a"] : (aws.zones ?? [aws.zone ?? "a"]);
+  const letters = host.count === undefined ? [letterOf(host)] : (aws.zones ?? [letterOf(host)]);
   const open = host.ports.filter((p) => p.from === "world" && p.protocol === "tcp" && p.port !== 22).map((p) => p.port);
   const asked = [443, 80].find((p) => open.includes(p)) ?? open[0];
   if (host.count !== undefined && asked === undefined)
@@ -249,7 +256,7 @@ function hostShape(host: HostPlan, resolved: Resolved): AwsHost {
     host: host.host,
     fqdn: host.fqdn,
     ...(host.count !== undefined && { count: host.count }),
-    zones: letters.map((letter) => `${resolved.region}${letter}`),
+    zones: letters.map((letter) => zoneOf(resolved.region, letter)),
     type: aws.type,
     spot: aws.spot,
     image,

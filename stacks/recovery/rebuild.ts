@@ -3,7 +3,8 @@
 //
 //   hold     what depends on it on the stack's other hosts, which run on, rests
 //   fence    the old machine is off, and proven to be
-//   source   its volumes, where they are healthy; else what of them is lost is put aside, and comes from the backups
+//   source   its volumes, where they are healthy; copies of them, where they are in another zone; else what of them is lost is put aside, and comes
+//            from the backups
 //   launch   the same image, the same secrets; the first boot restores
 //   follow   what rested runs again
 //   backup   a full one at once: the new timeline has none
@@ -15,8 +16,8 @@ import { logRoom } from "../../cloud-init/resources/postgresql.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Project } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
-import type { Machine, OneHost, Target } from "../target.ts";
-import { type BackupSettings, backupSettings, nearest } from "./backups.ts";
+import type { Disks, Health, Machine, OneHost, Picture, Target } from "../target.ts";
+import { age, type BackupSettings, backupSettings, nearest } from "./backups.ts";
 import { type Dependents, holdBack, letFollow, running } from "./dependents.ts";
 import { chosenOf, knownBackups, notThere } from "./past.ts";
 
@@ -52,7 +53,8 @@ export interface Source {
   attached: string[];
   /** New disks, filled from the backups; where the old ones are now, those that were there. */
   restored: { volume: string; because: string; aside?: string }[];
-  /** New disks, made from the last pictures that were taken of the old ones beside the backups (EC2's snapshots). */
+  /** New disks, made from pictures of the old ones (EC2's snapshots): of now, where those are in another zone; else the last that were taken
+   * beside the backups. */
   pictured: { volume: string; because: string; aside?: string; snapshot: string; taken: string }[];
   /** New disks that stay empty: nothing of them is backed up. */
   empty: { volume: string; because: string; aside?: string }[];
@@ -147,6 +149,11 @@ async function storeLost(
   if (!volume) return { because: "it has no volume for them", hint };
   const health = await target.disks.health(store, volume.name);
   if (health === "healthy") return undefined;
+  if (typeof health === "object" && "elsewhere" in health)
+    return {
+      because: `its volume ${volume.name} is in ${health.elsewhere}, and the host is to be in another zone`,
+      hint: `write the \`zone:\` of ${name} as it was`,
+    };
   return {
     because: `its volume ${volume.name} is ${health === "missing" ? "empty" : "broken"}`,
     hint: `bring ${target.disks.where(store, volume.name)} back, or a copy of it`,
@@ -211,8 +218,31 @@ export async function fence(target: Target, rebuild: Rebuild): Promise<void> {
     );
 }
 
+/** A host's volumes go into another zone while the stack's other hosts stay. @throws RefusedError where others are to go, too */
+export async function mustMoveAlone({ disks }: Target, stack: StackPlan, plan: HostPlan): Promise<void> {
+  if (!disks.anytime) return;
+  for (const other of stack.hosts.filter((h) => h.host !== plan.host))
+    for (const volume of other.volumes) {
+      const health = await disks.health(other, volume.name);
+      if (typeof health === "object" && "elsewhere" in health)
+        throw new RefusedError(
+          `the stack's file has ${other.host} in another zone as well: its volume ${volume.name} is in ${health.elsewhere}, and a rebuild of ${plan.host} leaves it there`,
+          `one host after the other: write the \`zone:\` of ${other.host} as it was until ${plan.host} is back. Nothing was changed`,
+        );
+    }
+}
+
+/** A volume that is not to be attached. */
+interface Fresh {
+  volume: VolumePlan;
+  because: string;
+  /** Of it as it is now. */
+  copy?: Picture;
+}
+
 /**
- * Looks at the host's disks, which nobody uses now, and puts away what is not to be used again; nothing is deleted.
+ * Looks at the host's disks, which nobody uses now, and says what the new machine's are to be. Those that are in another zone are copied; nothing
+ * is put aside yet.
  * @throws RefusedError when the repository itself is lost
  */
 export async function chooseSource(
@@ -233,39 +263,89 @@ export async function chooseSource(
     );
   const source: Source = { attached: [], restored: [], pictured: [], empty: [] };
   const homeless = homelessOf(plan, settings);
-  if (homeless.length) source.restored.push({ volume: "the machine's own disk", because: `${homeless.join(", ")} went with it` });
+  if (homeless.length) source.restored.push({ volume: machinesOwn, because: `${homeless.join(", ")} went with it` });
   const past = pastOf(rebuild);
-  const fresh: { volume: VolumePlan; because: string }[] = [];
-  for (const volume of plan.volumes) {
-    const health = await during(progress, `look at volume ${volume.name}`, () => disks.health(plan, volume.name));
-    const lost = health === "healthy" ? undefined : health === "missing" ? "there is nothing on it" : `it is broken: ${health.broken}`;
-    const paths = heldOn(plan, settings, volume);
-    if (volume.name === repository?.name) {
-      if (lost !== undefined)
-        throw new RefusedError(
-          `the volume ${volume.name}, with the backups of ${plan.stack}/${plan.host}, is lost: ${lost}`,
-          `bring ${disks.where(plan, volume.name)} back, or a copy of it; without backups \`ingot up ${plan.stack}\` begins with what the other volumes hold`,
-        );
-      source.attached.push(volume.name);
-      continue;
-    }
-    const because = lost ?? (past !== undefined && paths.length ? `as it was ${past}` : undefined);
-    if (because === undefined) source.attached.push(volume.name);
-    else fresh.push({ volume, because });
+  const looked: { volume: VolumePlan; health: Health }[] = [];
+  for (const volume of plan.volumes)
+    looked.push({ volume, health: await during(progress, `look at volume ${volume.name}`, () => disks.health(plan, volume.name)) });
+  const chosen = await Promise.all(
+    looked.map(async ({ volume, health }): Promise<Fresh | undefined> => {
+      const wanted = past !== undefined && volume.name !== repository?.name && heldOn(plan, settings, volume).length > 0;
+      if (health === "missing") return { volume, because: "there is nothing on it" };
+      if (health !== "healthy" && !("elsewhere" in health)) return { volume, because: `it is broken: ${health.broken}` };
+      if (wanted) return { volume, because: `as it was ${past}` };
+      if (health === "healthy") return undefined;
+      return copied(disks, plan, volume, health, rebuild);
+    }),
+  );
+  const fresh = chosen.flatMap((f) => f ?? []);
+  for (const { volume, health } of looked) {
+    const one = fresh.find((f) => f.volume.name === volume.name);
+    if (!one) source.attached.push(volume.name);
+    // Without a copy the backups are only what they were at the last picture of them; where they are no further than in a broken disk, it is for
+    // people to decide.
+    else if (volume.name === repository?.name && !one.copy && !(await mayBeOlder(disks, plan, volume, health)))
+      throw new RefusedError(
+        `the volume ${volume.name}, with the backups of ${plan.stack}/${plan.host}, is lost: ${one.because}`,
+        `bring ${disks.where(plan, volume.name)} back, or a copy of it; without backups \`ingot up ${plan.stack}\` begins with what the other volumes hold`,
+      );
   }
   const cluster = settings.postgresql && nearest(plan, settings.postgresql.data);
-  const restores = settings.postgresql !== undefined && (!cluster || fresh.some((f) => f.volume.name === cluster.name));
+  const restores = settings.postgresql !== undefined && (!cluster || fresh.some((f) => f.volume.name === cluster.name && !f.copy));
   if (restores || past !== undefined) await mustBePossible(target, stack, plan, rebuild, cluster);
-  for (const { volume, because } of fresh) {
-    const name = await disks.setAside(plan, volume.name, rebuild.chosen ?? rebuild.began);
-    const one = { volume: volume.name, because, ...(name !== undefined && { aside: name }) };
-    const held = heldOn(plan, settings, volume).length > 0;
-    const picture = held ? undefined : await disks.snapshot?.(plan, volume.name);
-    if (held) source.restored.push(one);
-    else if (picture) source.pictured.push({ ...one, snapshot: picture.id, taken: picture.taken });
-    else source.empty.push(one);
+  for (const { volume, because, copy } of fresh) {
+    const one = { volume: volume.name, because };
+    if (copy) source.pictured.push({ ...one, snapshot: copy.id, taken: copy.taken });
+    else if (heldOn(plan, settings, volume).length) source.restored.push(one);
+    else {
+      const picture = await disks.snapshot?.(plan, volume.name);
+      const what = volume.name === repository?.name ? "it holds the backups" : "nothing of it is backed up";
+      if (picture)
+        source.pictured.push({
+          volume: volume.name,
+          because: `${because}, and ${what}; what was written to it in the ${age(since(picture))} after that is lost`,
+          snapshot: picture.id,
+          taken: picture.taken,
+        });
+      else source.empty.push({ volume: volume.name, because: `${because}, and ${what}` });
+    }
   }
   return source;
+}
+
+/** What of the machine is on no volume, among what is restored. */
+const machinesOwn = "the machine's own disk";
+
+/** Seconds. */
+const since = ({ taken }: Picture): number => (Date.now() - Date.parse(taken)) / 1000;
+
+/** A volume that is in another zone: its copy, or why there is none. */
+async function copied(
+  disks: Disks,
+  plan: HostPlan,
+  volume: VolumePlan,
+  { elsewhere, broken }: { elsewhere: string; broken?: string },
+  { began }: Rebuild,
+): Promise<Fresh> {
+  const copy = broken === undefined ? await disks.copy?.(plan, volume.name, began) : { cannot: broken };
+  if (copy && "id" in copy) return { volume, because: `it is in ${elsewhere}`, copy };
+  return { volume, because: `it is in ${elsewhere}, and cannot be copied from there (${copy?.cannot ?? "this target knows no way"})` };
+}
+
+/** The backups' volume in another zone, of which there is an older picture. */
+const mayBeOlder = async (disks: Disks, plan: HostPlan, volume: VolumePlan, health: Health): Promise<boolean> =>
+  typeof health === "object" && "elsewhere" in health && (await disks.snapshot?.(plan, volume.name)) !== undefined;
+
+/** Puts what is not to be used again where nobody takes it for the host's; nothing is deleted. */
+export async function putAside(project: Project, { disks }: Target, plan: HostPlan, rebuild: Rebuild): Promise<void> {
+  const { restored = [], pictured = [], empty = [] } = rebuild.source ?? {};
+  // Written down before the first of them goes: what is chosen is told from where they are.
+  write(project, rebuild);
+  for (const one of [...restored, ...pictured, ...empty].filter((v) => v.volume !== machinesOwn && v.aside === undefined)) {
+    const name = await disks.setAside(plan, one.volume, rebuild.chosen ?? rebuild.began);
+    if (name !== undefined) one.aside = name;
+    write(project, rebuild);
+  }
 }
 
 /** Said before anything is put aside. @param cluster the volume of PostgreSQL's data @throws RefusedError */
@@ -294,6 +374,27 @@ const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`
 /** Bytes that a cluster of this size wants on such a volume, with its log while it is recovered (backup.py, room_for). */
 const roomFor = (size: number, volume: number): number => Math.round(size * 1.1) + logRoom(volume);
 
+/** What would become of a volume that is in another zone, in words. @param from what would, were it lost */
+async function foreseenMove(
+  disks: Disks,
+  plan: HostPlan,
+  volume: VolumePlan,
+  { elsewhere, broken }: { elsewhere: string; broken?: string },
+  holds: boolean,
+  from: string,
+): Promise<string> {
+  const picture = heldOn(plan, settingsFor(plan), volume).length ? undefined : await disks.snapshot?.(plan, volume.name);
+  const lost = picture
+    ? `would be made from ${picture.id}, taken ${picture.taken}: what was written to it in the ${age(since(picture))} since would be lost`
+    : holds
+      ? "holds the backups, and the rebuild would be refused"
+      : from;
+  const there = `in ${elsewhere}, and the host is to be in another zone`;
+  return broken === undefined
+    ? `${there}: a snapshot is taken once the machine is off, the new one is made from it, and the old one put aside; where none can be taken, it ${lost}`
+    : `${there}, and broken (${broken}): it ${lost}`;
+}
+
 /** What a rebuild would do, in words, one line each. */
 export async function foreseen(
   target: Target,
@@ -315,11 +416,14 @@ export async function foreseen(
       const from = paths.length
         ? `would be restored from the backups (${paths.join(", ")})`
         : "would be new and empty: nothing of it is backed up";
-      if (volume.name === repositoryOf(plan, settings)?.name) return `volume ${volume.name}: holds the backups, and is attached`;
-      if (past !== undefined && paths.length) return `volume ${volume.name}: put aside, and restored as it was ${past}`;
-      // One that a machine writes to cannot be looked at.
+      const holds = volume.name === repositoryOf(plan, settings)?.name;
+      if (past !== undefined && paths.length && !holds) return `volume ${volume.name}: put aside, and restored as it was ${past}`;
+      // One that a machine writes to cannot be looked at, but where it is.
+      const health = target.disks.anytime || !(off.length || holds) ? await target.disks.health(plan, volume.name) : undefined;
+      if (typeof health === "object" && "elsewhere" in health)
+        return `volume ${volume.name}: ${await foreseenMove(target.disks, plan, volume, health, holds, from)}`;
+      if (holds) return `volume ${volume.name}: holds the backups, and is attached`;
       if (off.length) return `volume ${volume.name}: looked at once the machine is off; where it is broken it ${from}`;
-      const health = await target.disks.health(plan, volume.name);
       return health === "healthy"
         ? `volume ${volume.name}: healthy, and attached`
         : `volume ${volume.name}: ${health === "missing" ? "there is nothing on it" : "broken"}; it ${from}`;

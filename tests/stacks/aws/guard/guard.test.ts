@@ -80,6 +80,37 @@ test("a host with data is made anew only when it is named; its volumes stay", ()
   assert.match(say(named), /its data volumes \(docker, inloop, postgresql, backup\) stay and are attached again/);
 });
 
+test("another zone would leave the data behind: machine and volumes are refused, and the way is said; what is named may go still", () => {
+  const zone = (z: string) => ({ availability_zone: `eu-central-1${z}` });
+  const paths = { replace_paths: [["availability_zone"]] };
+  const moved = [
+    change("aws_instance.web", ["delete", "create"], zone("a"), zone("b"), paths),
+    change("aws_ebs_volume.web_postgresql", ["delete", "create"], { ...disk, ...zone("a") }, { ...disk, ...zone("b") }, paths),
+  ];
+  const verdict = judge(moved);
+  assert.is(verdict.refused.length, 2);
+  for (const { words, unless } of verdict.refused) {
+    assert.match(words, /is made anew \(availability_zone\).*what is on a volume stays in its zone$/);
+    assert.match(unless, /^to move it with its data: `ingot rebuild inloop\/web --on aws`; or write its `zone:` as it was$/);
+  }
+  assert.equal(
+    judge(moved, { replace: ["web"] }).refused.map((r) => r.address),
+    ["aws_ebs_volume.web_postgresql"],
+  );
+  assert.equal(judge(moved, { replace: ["web"], deleteVolumes: ["web/postgresql"] }).refused, []);
+});
+
+test("a rebuild into another zone: volumes that are made where there are none, and a machine that was named, are let through", () => {
+  const made = judge(
+    [
+      change("aws_instance.web", ["delete", "create"], {}, {}, { replace_paths: [["availability_zone"], ["subnet_id"]] }),
+      change("aws_ebs_volume.web_postgresql", ["create"], null, { tags: disk.tags, snapshot_id: "snap-1" }),
+    ],
+    { replace: ["web"] },
+  );
+  assert.equal(made.refused, []);
+});
+
 test("what a killed launch left half made is made anew; a machine that the inventory knows is not", () => {
   const tainted = { ...change("aws_instance.web", ["delete", "create"], {}, {}), action_reason: "replace_because_tainted" };
   assert.equal(judge([tainted], { inventory: undefined }).refused, []);
