@@ -20,7 +20,7 @@ import {
   hold,
   imagesOf,
   mayChoose,
-  mustMoveAlone,
+  mustBeMovable,
   phase,
   type phases,
   putAside,
@@ -34,6 +34,7 @@ import { hostOf, load, only, splitName } from "./stack.ts";
 
 export const help = `Brings a lost host back: the old machine is powered off and proven to be off; volumes that are healthy are attached, what is lost comes
 from the backups (\`backup:\` of the host); the new machine has the image and the secrets of the old one; it is backed up at once, and verified.
+On EC2 also into another zone: the host's new \`zone:\` first, and copies of its volumes are made there.
 The stack's other machines run on (on \`container\` and EC2). What depends on the host there rests meanwhile: its services are stopped, its sites answer 503.
 
   ingot rebuild <stack>[/<host>] [--at <time> | --backup <name>] [--dry-run]
@@ -61,7 +62,7 @@ export async function main(args: string[], io: Io): Promise<number> {
   const before = unfinished(io.project, plan.stack, host.host);
   if (asked(past) && (!before || (asked(before) !== asked(past) && mayChoose(before))))
     await mustBeThere(target, plan, host, settings, past);
-  if (!before || mayChoose(before)) await mustMoveAlone(target, plan, host);
+  if (!before || mayChoose(before)) await mustBeMovable(target, plan, host);
   if (values["dry-run"]) {
     const lines = await foreseen(target, plan, host, past, dependentsOf(model, plan, host.host));
     io.print(io.json ? JSON.stringify({ stack: plan.stack, host: host.host, would: lines }, null, 2) : lines.join("\n"));

@@ -120,8 +120,11 @@ export interface Picture {
 /** A host's data volumes, while no machine uses them. */
 export interface Disks {
   health(host: HostPlan, volume: string): Promise<Health>;
-  /** Health may be asked while machines use them, too. */
-  readonly anytime?: true;
+  /** Where disks are in zones: health may be asked while machines use them, too. */
+  readonly zones?: {
+    /** @throws RefusedError where no host of this stack can go into another zone */
+    mayMove(stack: StackPlan): void;
+  };
   /** For people, who are to bring it back. */
   where(host: HostPlan, volume: string): string;
   /** What its file system holds, as it lies there; undefined: this target cannot read it. */

@@ -7,7 +7,7 @@ import { tagList } from "./ami/ami.ts";
 import type { Aws } from "./api.ts";
 import { call, codeOf } from "./errors.ts";
 import { type Instance, instancesOf, lookSeconds, statesOf } from "./instances.ts";
-import { names, zoneOfHost } from "./shape.ts";
+import { names, networkKind, zoneOfHost } from "./shape.ts";
 
 /** Seconds within which a machine must be off: EC2 forces it after some minutes. */
 const offSeconds = Number(process.env.INGOT_OFF_SECONDS ?? 600);
@@ -93,7 +93,15 @@ async function rolesOf(aws: Aws, instances: Instance[]): Promise<string[]> {
 
 /** @param forget takes a volume, with its attachment, out of Terraform's state */
 export const awsDisks = (aws: Aws, progress: Progress, forget: (stack: string, host: string, volume: string) => Promise<void>): Disks => ({
-  anytime: true,
+  zones: {
+    mayMove(plan) {
+      if (networkKind(plan) !== "own") return;
+      throw new RefusedError(
+        `${plan.stack} has a VPC of its own, whose subnet is in the zone that its hosts were launched in: Ingot moves none of them`,
+        `write \`zone:\` as it was; or launch a stack of another name there: \`aws: { restore: { … } }\` names the snapshots. Nothing was changed`,
+      );
+    },
+  },
 
   async health(plan, volume): Promise<Health> {
     const found = await volumeOf(aws, plan.stack, plan.host, volume);
@@ -135,7 +143,6 @@ export const awsDisks = (aws: Aws, progress: Progress, forget: (stack: string, h
 
   async copy(plan, volume, rebuild) {
     const { stack, host } = plan;
-    const own = filters(stack, host, volume);
     const found = await volumeOf(aws, stack, host, volume);
     const size = (plan.volumes.find((v) => v.name === volume)?.size ?? 0) / 2 ** 30;
     if (found && found.size > Math.ceil(size))
@@ -143,12 +150,12 @@ export const awsDisks = (aws: Aws, progress: Progress, forget: (stack: string, h
         `the volume ${volume} of ${stack}/${host} has ${found.size} GiB, and its copy would have ${Math.ceil(size)}: a volume cannot shrink`,
         `write \`size: ${found.size}GiB\`, then the same again; nothing was put aside`,
       );
+    const begun = await snapshotsOf(aws, [...filters(stack, host, volume), { Name: `tag:${names.tags.copy}`, Values: [rebuild] }]);
+    const known = begun.findLast((s) => s.state !== "error")?.id;
+    if (known === undefined && !found) return { cannot: "it is not there" };
     return during(progress, `snapshot of volume ${volume}${found ? ` (${found.id}) in ${found.zone}` : ""}`, async (task) => {
       try {
-        const begun = await snapshotsOf(aws, [...own, { Name: `tag:${names.tags.copy}`, Values: [rebuild] }]);
-        const id = begun.findLast((s) => s.state !== "error")?.id ?? (found && (await begin(found.id)));
-        if (id === undefined) return { cannot: "it is not there any more" };
-        return await untilWhole(aws, id, (text) => task.note(text));
+        return await untilWhole(aws, known ?? (await begin(found?.id ?? "")), (text) => task.note(text));
       } catch (error) {
         if (!noSnapshot.test(codeOf(error))) throw error;
         task.note("cannot be taken");

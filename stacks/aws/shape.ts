@@ -194,13 +194,16 @@ export interface Resolved {
 
 const GiB = 2 ** 30;
 
+export const networkKind = ({ aws, network }: StackPlan): AwsNetwork["kind"] =>
+  typeof aws.network === "object" ? "subnets" : aws.network === "own" || network !== undefined ? "own" : "default";
+
 /** @throws RefusedError for what EC2 cannot give */
 export function shapeOf(plan: StackPlan, resolved: Resolved): AwsStack {
   const { aws } = plan;
   const network: AwsNetwork =
     typeof aws.network === "object"
       ? { kind: "subnets", subnets: aws.network.subnets }
-      : aws.network === "own" || plan.network !== undefined
+      : networkKind(plan) === "own"
         ? { kind: "own", ...ownNetwork(plan) }
         : { kind: "default" };
   const hidden = plan.hosts.find((h) => h.aws.address === "private");

@@ -218,17 +218,19 @@ export async function fence(target: Target, rebuild: Rebuild): Promise<void> {
     );
 }
 
-/** A host's volumes go into another zone while the stack's other hosts stay. @throws RefusedError where others are to go, too */
-export async function mustMoveAlone({ disks }: Target, stack: StackPlan, plan: HostPlan): Promise<void> {
-  if (!disks.anytime) return;
-  for (const other of stack.hosts.filter((h) => h.host !== plan.host))
-    for (const volume of other.volumes) {
-      const health = await disks.health(other, volume.name);
-      if (typeof health === "object" && "elsewhere" in health)
+/** A host may go into another zone where its stack's network lets it, while the stack's other hosts stay. @throws RefusedError */
+export async function mustBeMovable({ disks }: Target, stack: StackPlan, plan: HostPlan): Promise<void> {
+  if (!disks.zones) return;
+  for (const host of stack.hosts)
+    for (const volume of host.volumes) {
+      const health = await disks.health(host, volume.name);
+      if (typeof health !== "object" || !("elsewhere" in health)) continue;
+      if (host.host !== plan.host)
         throw new RefusedError(
-          `the stack's file has ${other.host} in another zone as well: its volume ${volume.name} is in ${health.elsewhere}, and a rebuild of ${plan.host} leaves it there`,
-          `one host after the other: write the \`zone:\` of ${other.host} as it was until ${plan.host} is back. Nothing was changed`,
+          `the stack's file has ${host.host} in another zone as well: its volume ${volume.name} is in ${health.elsewhere}, and a rebuild of ${plan.host} leaves it there`,
+          `one host after the other: write the \`zone:\` of ${host.host} as it was until ${plan.host} is back. Nothing was changed`,
         );
+      disks.zones.mayMove(stack);
     }
 }
 
@@ -271,19 +273,20 @@ export async function chooseSource(
   const chosen = await Promise.all(
     looked.map(async ({ volume, health }): Promise<Fresh | undefined> => {
       const wanted = past !== undefined && volume.name !== repository?.name && heldOn(plan, settings, volume).length > 0;
-      if (health === "missing") return { volume, because: "there is nothing on it" };
-      if (health !== "healthy" && !("elsewhere" in health)) return { volume, because: `it is broken: ${health.broken}` };
-      if (wanted) return { volume, because: `as it was ${past}` };
-      if (health === "healthy") return undefined;
-      return copied(disks, plan, volume, health, rebuild);
+      if (health !== "healthy" && health !== "missing" && !("elsewhere" in health))
+        return { volume, because: `it is broken: ${health.broken}` };
+      if (wanted) return { volume, because: health === "missing" ? "there is nothing on it" : `as it was ${past}` };
+      if (health !== "missing") return health === "healthy" ? undefined : copied(disks, plan, volume, health, rebuild);
+      // One that this rebuild has put aside before, when another past was asked for.
+      const copy = await disks.copy?.(plan, volume.name, rebuild.began);
+      return copy && "id" in copy ? { volume, because: "it was in another zone", copy } : { volume, because: "there is nothing on it" };
     }),
   );
   const fresh = chosen.flatMap((f) => f ?? []);
   for (const { volume, health } of looked) {
     const one = fresh.find((f) => f.volume.name === volume.name);
     if (!one) source.attached.push(volume.name);
-    // Without a copy the backups are only what they were at the last picture of them; where they are no further than in a broken disk, it is for
-    // people to decide.
+    // A broken disk in the host's own zone may be mended by people, and then holds more than its last picture.
     else if (volume.name === repository?.name && !one.copy && !(await mayBeOlder(disks, plan, volume, health)))
       throw new RefusedError(
         `the volume ${volume.name}, with the backups of ${plan.stack}/${plan.host}, is lost: ${one.because}`,
@@ -419,7 +422,7 @@ export async function foreseen(
       const holds = volume.name === repositoryOf(plan, settings)?.name;
       if (past !== undefined && paths.length && !holds) return `volume ${volume.name}: put aside, and restored as it was ${past}`;
       // One that a machine writes to cannot be looked at, but where it is.
-      const health = target.disks.anytime || !(off.length || holds) ? await target.disks.health(plan, volume.name) : undefined;
+      const health = target.disks.zones || !(off.length || holds) ? await target.disks.health(plan, volume.name) : undefined;
       if (typeof health === "object" && "elsewhere" in health)
         return `volume ${volume.name}: ${await foreseenMove(target.disks, plan, volume, health, holds, from)}`;
       if (holds) return `volume ${volume.name}: holds the backups, and is attached`;

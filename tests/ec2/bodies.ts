@@ -11,6 +11,7 @@ import {
   DescribeInstanceAttributeCommand,
   DescribeInstancesCommand,
   DescribeKeyPairsCommand,
+  DescribeSnapshotsCommand,
   DescribeVolumesCommand,
   type EC2Client,
   type Instance,
@@ -162,11 +163,12 @@ class Bodies {
     const { Volumes = [] } = await this.#ec2.send(
       new DescribeVolumesCommand({ Filters: [{ Name: "attachment.instance-id", Values: [instance] }] }),
     );
-    return Volumes.flatMap((volume) => {
+    const found = Volumes.flatMap((volume) => {
       const name = volume.Tags?.find((t) => t.Key === "ingot:volume")?.Value;
-      if (name === undefined) return [];
-      const file = join(this.settings.folder, `${volume.VolumeId}.disk`);
-      if (!existsSync(file)) writeFileSync(file, "");
+      return name === undefined ? [] : [{ volume, name, file: this.#fileOf(volume.VolumeId) }];
+    });
+    for (const { volume, file } of found) if (!existsSync(file)) await this.#make(file, volume.SnapshotId);
+    return found.map(({ volume, name, file }) => {
       const size = (volume.Size ?? 1) * 2 ** 30;
       if (statSync(file).size < size) {
         truncateSync(file, size);
@@ -177,8 +179,20 @@ class Bodies {
           file,
         ]);
       }
-      return [{ name, file }];
+      return { name, file };
     });
+  }
+
+  #fileOf(volume = ""): string {
+    return join(this.settings.folder, `${volume}.disk`);
+  }
+
+  /** Blank, or with what the volume of its snapshot holds now: nothing is kept at the time of the snapshot, which moto takes of no bytes. */
+  async #make(file: string, snapshot: string | undefined): Promise<void> {
+    const { Snapshots = [] } = snapshot ? await this.#ec2.send(new DescribeSnapshotsCommand({ SnapshotIds: [snapshot] })) : {};
+    const from = this.#fileOf(Snapshots[0]?.VolumeId);
+    if (existsSync(from)) execFileSync("cp", ["--sparse=always", "--reflink=auto", from, file]);
+    else writeFileSync(file, "");
   }
 
   /** EC2's network address translation: the public address is this namespace's, and what comes to it is handed to the private one. */

@@ -1,12 +1,12 @@
 // A host on EC2 back from nothing, as far as this computer can show it: the machine terminated and its volume deleted; a volume that EC2 says is
-// impaired; a volume that is in no backup. The old machine's rights are withdrawn before its power. Skipped without the provider.
+// impaired; a volume that is in no backup; all of it in another zone. The old machine's rights are withdrawn before its power. Skipped without the provider.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
-import { Ec2 } from "./ec2.ts";
+import { Ec2, editor } from "./ec2.ts";
 
 const test = suite("rebuild on ec2");
 const ec2 = new Ec2("with AMIs");
@@ -161,7 +161,63 @@ one("a volume that is in no backup is made from the last snapshot that was taken
   );
   const made = (await asked(`say((await volume("scratch")).SnapshotId);`)) as string;
   assert.is(made, result.source?.pictured[0]?.snapshot);
+  assert.is(await on("cat /srv/scratch/x"), "mine");
 });
+
+one(
+  "in another zone: a launch is refused and names the way; a dry run says it; the rebuild brings the host up there with its data",
+  async () => {
+    const there = () =>
+      asked(`
+      const [own] = (await instances()).filter((x) => x.State.Name === "running");
+      const all = (await ec2.send(new e.DescribeVolumesCommand({}))).Volumes.filter((v) => v.Tags?.some((t) => t.Key.startsWith("ingot:")));
+      const named = all.flatMap((v) => v.Tags.filter((t) => t.Key === "ingot:volume").map((t) => [t.Value, { id: v.VolumeId, zone: v.AvailabilityZone, from: v.SnapshotId }]));
+      say({ zone: own.Placement.AvailabilityZone, address: own.PublicIpAddress, volumes: Object.fromEntries(named), all: all.map((v) => v.VolumeId) });`) as Promise<{
+        zone: string;
+        address: string;
+        volumes: Record<string, { id: string; zone: string; from: string }>;
+        all: string[];
+      }>;
+    await sql("insert into orders values (1002)");
+    await on("echo now >/srv/scratch/y; sync");
+    const before = await there();
+    assert.is(before.zone, "eu-central-1a");
+    editor(join(ec2.folder, "stacks/kept.yaml"))("aws: { ", "aws: { zone: b, ");
+    const up = await ec2.ingot(["up", "kept"]);
+    assert.is(up.code, 1, ec2.said(up));
+    assert.match(up.stderr, /what is on a volume stays in its zone/);
+    assert.match(up.stderr, /to move it with its data: `ingot rebuild kept\/db --on aws`/);
+    const dry = await ec2.ingot(["rebuild", "kept/db", "--dry-run"]);
+    assert.match(
+      dry.stdout,
+      /^volume data: in eu-central-1a, and the host is to be in another zone: a snapshot is taken once the machine is off/m,
+    );
+    assert.equal(await there(), before);
+    const result = await rebuilt();
+    assert.equal([result.source?.attached, result.source?.restored, result.source?.empty], [[], [], []]);
+    const after = await there();
+    assert.equal([after.zone, after.address], ["eu-central-1b", before.address]);
+    for (const { volume, snapshot, aside } of result.source?.pictured ?? []) {
+      assert.is(aside, before.volumes[volume]?.id);
+      assert.equal([after.volumes[volume]?.zone, after.volumes[volume]?.from], ["eu-central-1b", snapshot]);
+    }
+    assert.equal(Object.keys(after.volumes).sort(), ["backup", "data", "scratch"]);
+    assert.equal(
+      before.all.filter((id) => !after.all.includes(id)),
+      [],
+    );
+    assert.is(await sql("select count(*) from orders"), "1002");
+    assert.is(await on("cat /srv/data/media/one /srv/scratch/x /srv/scratch/y"), "picture\nmine\nnow");
+    const plan = await ec2.ingot(["plan", "kept", "--json"]);
+    const { changes, refused } = JSON.parse(plan.stdout) as { changes: { address: string; words: string }[]; refused: unknown[] };
+    assert.equal(refused, []);
+    // moto forgets the termination protection (tests/ec2/inloop).
+    assert.equal(
+      changes.filter((c) => !/disable_api_termination/.test(c.words)),
+      [],
+    );
+  },
+);
 
 one("down takes all but the volumes, the one that was put aside among them", async () => {
   const down = await ec2.ingot(["down", "kept"]);

@@ -20,7 +20,7 @@ import { projectAt, toolFolder } from "../../../../lib/paths.ts";
 import { silent } from "../../../../lib/progress.ts";
 import { type Aws, awsOf } from "../../../../stacks/aws/api.ts";
 import { awsDisks } from "../../../../stacks/aws/recovery.ts";
-import { chooseSource, foreseen, mustMoveAlone, putAside, type Rebuild } from "../../../../stacks/recovery/rebuild.ts";
+import { chooseSource, foreseen, mustBeMovable, putAside, type Rebuild } from "../../../../stacks/recovery/rebuild.ts";
 import type { Target } from "../../../../stacks/target.ts";
 import { type Moto, motoAmis, startMoto } from "../../../moto.ts";
 import { planOfText } from "../synth/fixtures.ts";
@@ -149,6 +149,12 @@ one("every volume is copied, the backups' own as well; nothing is restored, noth
   assert.equal(pictured.map((p) => p.aside).sort(), there.map((v) => v.VolumeId).sort());
   assert.ok(there.every((v) => v.Tags?.some((t) => t.Key === "ingot:aside" && t.Value === began)));
   assert.equal(it.forgotten, ["data", "scratch", "backup"]);
+  // Another past is asked for before the new ones are made: what is not of that past is in the snapshots still.
+  const again = await choose({ ...it, rebuild: { ...it.rebuild, backup: "20261130-010000F" } });
+  assert.equal(
+    [again.restored.map((r) => r.volume), again.pictured.map((p) => p.snapshot)],
+    [["data"], pictured.filter((p) => p.volume !== "data").map((p) => p.snapshot)],
+  );
 });
 
 one("a rebuild that was killed finds the snapshots that it has begun; another one takes its own", async () => {
@@ -256,15 +262,17 @@ one("a dry run says it and takes nothing", async () => {
   assert.match(scratch ?? "", /it would be new and empty: nothing of it is backed up$/);
 });
 
-one("another host of the stack whose zone was changed as well is refused before anything", async () => {
+one("another host whose zone was changed as well, and a host in a VPC of the stack's own, are refused before anything", async () => {
   const other = "  web:\n    image: inloop\n    aws: { zone: b }\n    volumes: { files: { mount: /srv/files, size: 1GiB } }\n";
   const two = planOfText(kept.replace("    image: inloop\n", "    image: inloop\n    aws: { zone: b }\n") + other);
   const it = await account(two);
   assert.match(
-    await refused(mustMoveAlone(it.target, two, it.host)),
+    await refused(mustBeMovable(it.target, two, it.host)),
     /has web in another zone as well: its volume files is in eu-central-1a.*\none host after the other: write the `zone:` of web as it was until db/,
   );
-  await mustMoveAlone(it.target, plan, it.host);
+  await mustBeMovable(it.target, plan, it.host);
+  const own = { ...plan, network: "10.1.1.0/24" };
+  assert.match(await refused(mustBeMovable(it.target, own, it.host)), /has a VPC of its own.*moves none of them\nwrite `zone:` as it was/);
 });
 
 test.run();
