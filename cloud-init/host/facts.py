@@ -82,6 +82,9 @@ def bring():
     """What is on the disks of a machine of QEMU's, at the places where a container has it. The disk is read and left: at the next boot it may
     have other facts."""
     folder, disk = os.path.dirname(FACTS), "/run/ingot/disk"
+    # Others than root have things below it: what keeps them out lies deeper.
+    os.makedirs("/run/ingot", exist_ok=True)
+    os.chmod("/run/ingot", 0o755)
     os.makedirs(disk, 0o700, exist_ok=True)
     subprocess.run(["mount", "-o", "ro", DISK, disk], check=True)
     try:
