@@ -219,10 +219,10 @@ function verdictOf(host: AwsHost, changes: Change[], stack: AwsStack, inventory:
     const size = `${host.type} in ${host.zones.join(", ")}, image ${host.image.digest ? short(host.image.digest) : host.image.id}`;
     return say("created", [host.count === undefined ? `a new machine, ${size}` : `${host.count} new machines, ${size}`]);
   }
+  const made = new Set(changes.flatMap((c) => (c.action === "update" ? [] : c.address)));
+  const stay = host.volumes.flatMap((v) => (made.has(addresses.volume(host.host, v.name)) ? [] : v.name)).join(", ");
   if (own?.action === "replace")
-    return say("replaced", [
-      `its machine is made anew${host.volumes.length ? `; its data volumes (${host.volumes.map((v) => v.name).join(", ")}) stay and are attached again` : ""}`,
-    ]);
+    return say("replaced", [`its machine is made anew${stay && `; its data volumes (${stay}) stay and are attached again`}`]);
   if (own?.action === "delete") return say("deleted", ["its machine goes"]);
   return say(own ? "changed" : "stays", [...(own ? [own.words] : []), ...digests(host, stack, record)]);
 }

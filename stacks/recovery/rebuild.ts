@@ -388,14 +388,14 @@ async function foreseenMove(
 ): Promise<string> {
   const picture = heldOn(plan, settingsFor(plan), volume).length ? undefined : await disks.snapshot?.(plan, volume.name);
   const lost = picture
-    ? `would be made from ${picture.id}, taken ${picture.taken}: what was written to it in the ${age(since(picture))} since would be lost`
+    ? `it would be made from ${picture.id}, taken ${picture.taken}: what was written to it in the ${age(since(picture))} since would be lost`
     : holds
-      ? "holds the backups, and the rebuild would be refused"
-      : from;
+      ? "the rebuild would be refused, since it holds the backups"
+      : `it ${from}`;
   const there = `in ${elsewhere}, and the host is to be in another zone`;
   return broken === undefined
-    ? `${there}: a snapshot is taken once the machine is off, the new one is made from it, and the old one put aside; where none can be taken, it ${lost}`
-    : `${there}, and broken (${broken}): it ${lost}`;
+    ? `${there}: a snapshot is taken once the machine is off, the new one is made from it, and the old one put aside; where none can be taken, ${lost}`
+    : `${there}, and broken (${broken}): ${lost}`;
 }
 
 /** What a rebuild would do, in words, one line each. */

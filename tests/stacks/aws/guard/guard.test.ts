@@ -89,6 +89,7 @@ test("another zone would leave the data behind: machine and volumes are refused,
   ];
   const verdict = judge(moved);
   assert.is(verdict.refused.length, 2);
+  assert.match(say(verdict), /its data volumes \(docker, inloop, backup\) stay and are attached again/);
   for (const { words, unless } of verdict.refused) {
     assert.match(words, /is made anew \(availability_zone\).*what is on a volume stays in its zone$/);
     assert.match(unless, /^to move it with its data: `ingot rebuild inloop\/web --on aws`; or write its `zone:` as it was$/);

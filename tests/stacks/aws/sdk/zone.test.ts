@@ -254,7 +254,7 @@ one("a dry run says it and takes nothing", async () => {
     lines[1] ?? "",
     /^volume scratch: .* it would be made from snap-\w+, taken 20.*: what was written to it in the \d+ s since would be lost$/,
   );
-  assert.match(lines[2] ?? "", /^volume backup: .* it holds the backups, and the rebuild would be refused$/);
+  assert.match(lines[2] ?? "", /^volume backup: .* where none can be taken, the rebuild would be refused, since it holds the backups$/);
   assert.is((await snapshots(it.aws)).length, 1);
   const [last] = await snapshots(it.aws);
   await (await it.aws.ec2()).send(new DeleteSnapshotCommand({ SnapshotId: last?.SnapshotId }));
