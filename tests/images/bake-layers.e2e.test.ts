@@ -160,9 +160,15 @@ const changes: Change[] = [
   },
   {
     what: "the script of the configuration is changed",
+    change: () => appendFileSync(join(tool, "images/provision/configure.sh"), 'echo configured >"$root/etc/configured"\n'),
+    seen: (image) => assert.is(fileIn(image, "etc/configured"), "configured\n"),
+    made: 0,
+  },
+  {
+    what: "the script that cleans each layer is changed",
     change: () => appendFileSync(join(tool, "images/provision/clean.sh"), "echo cleaned >etc/cleaned\n"),
     seen: (image) => assert.is(fileIn(image, "etc/cleaned"), "cleaned\n"),
-    made: 0,
+    made: 3,
   },
   {
     what: "another package is added",
