@@ -89,7 +89,13 @@ export async function main(args: string[], io: Io): Promise<number> {
       ...(old && { forwards: old.forwards }),
       phases: [],
     };
-    return await run(given, rebuild, io);
+    try {
+      return await run(given, rebuild, io);
+    } catch (error) {
+      // It had no machine to power off, nobody rests for it, and no disk was chosen: there is nothing to go on with.
+      if (!begun && !old && !rebuild.held?.length && !rebuild.source) forget(io.project, rebuild);
+      throw error;
+    }
   } finally {
     lease.release();
   }

@@ -44,6 +44,16 @@ test.after(async () => {
   await project?.remove();
 });
 
+test("a host that was never launched: there is nothing to rebuild it from, and no rebuild is begun", async () => {
+  const other = await testProject(["inloop"]);
+  copyFileSync(join(toolFolder, "tests/e2e/kept.yaml"), join(other.folder, "stacks/kept.yaml"));
+  const { code, stderr } = await other.ingot(["rebuild", "kept/db"]);
+  assert.is(code, 1);
+  assert.match(stderr, /the volume backup, with the backups of kept\/db, is lost: there is nothing on it/);
+  assert.not.ok(existsSync(join(other.folder, ".ingot/recovery/kept.db.json")));
+  await other.remove();
+});
+
 test("a backup is made, listed with its rows, and nothing is late; a second apply changes nothing", async () => {
   const { code, stdout } = await project.ingot(["backup", "kept", "--full"]);
   assert.is(code, 0, stdout);
