@@ -30,8 +30,6 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-import aws  # noqa: E402
-import backup_s3  # noqa: E402
 import backup_store  # noqa: E402
 import facts  # noqa: E402
 
@@ -298,7 +296,7 @@ def restic(to, *words, okay=(0,)):
     if on:
         there, way = f"sftp:{on['login']}:files", ["-o", f"sftp.command={SSH} {on['login']} -s sftp"]
     if s3:
-        there, way, keys = in_bucket(backup_s3.restic, s3)
+        there, way, keys = in_bucket("restic", s3)
     env = {"RESTIC_REPOSITORY": there, "RESTIC_PASSWORD_FILE": PASSWORD, "RESTIC_CACHE_DIR": "/var/cache/ingot-restic", "HOME": "/root", **keys}
     try:
         return run(["restic", *way, *words], env=env, okay=okay)
@@ -318,7 +316,7 @@ def init(said):
     with tempfile.TemporaryDirectory() as folder:
         run(["restic", "init"], env={"RESTIC_REPOSITORY": folder, "RESTIC_PASSWORD_FILE": PASSWORD, "HOME": "/root"})
         keys = [f"keys/{name}" for name in os.listdir(f"{folder}/keys")]
-        in_bucket(backup_s3.bring, s3, folder, "files", [*keys, "config"])
+        in_bucket("bring", s3, folder, "files", [*keys, "config"])
 
 
 def snapshots_of(said):
@@ -419,9 +417,12 @@ def is_here(said):
 
 
 def in_bucket(work, s3, *more):
-    """What backup_s3.py does. Raises Failed."""
+    """What backup_s3.py does, by the name of its function. Raises Failed."""
+    import aws  # only here: what speaks HTTPS takes longer to load than most of what is asked of a host without a bucket
+    import backup_s3
+
     try:
-        return work(s3, *more)
+        return getattr(backup_s3, work)(s3, *more)
     except aws.AwsError as error:
         raise Failed(str(error)) from None
 
@@ -448,7 +449,7 @@ def there_is(said):
     if on:
         return json.loads(elsewhere(on, "ready", instance=backup_store.first_line(INSTANCE) or facts.read().get("instance")))
     if said.get("s3"):
-        return in_bucket(backup_s3.ready, said["s3"])
+        return in_bucket("ready", said["s3"])
     return backup_store.ready(said["to"])
 
 
@@ -479,7 +480,7 @@ def take(said):
     if on:
         elsewhere(on, "take", instance=instance)
     elif said.get("s3"):
-        in_bucket(backup_s3.take, said["s3"], instance)
+        in_bucket("take", said["s3"], instance)
     else:
         backup_store.write_line(f"{said['to']}/holder", instance, 0o644)
     backup_store.write_line(INSTANCE, instance, 0o644)
