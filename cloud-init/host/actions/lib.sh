@@ -293,7 +293,6 @@ service_up() { # unit
 	patience=$((${ARG_TIMEOUT:-30} * ${INGOT_PATIENCE:-1}))
 	deadline=$((${uptime%.*} + patience))
 	settle=0
-	ended=0
 	case $Type in
 	simple | exec | idle) [ -n "${ARG_READY-}" ] || settle=10 ;;
 	esac
@@ -312,13 +311,7 @@ service_up() { # unit
 		case $ActiveState/$Type in
 		failed/*) service_died "$1" "has failed" ;;
 		inactive/oneshot) ;;
-		# One look is not enough: somebody else may be restarting it, and sshd was seen so on a busy Debian 13 right after a daemon-reload.
-		inactive/*)
-			ended=$((ended + 1))
-			[ $ended -lt 10 ] || service_died "$1" "has ended right after its start"
-			up=false
-			;;
-		*) ended=0 ;;
+		inactive/*) service_died "$1" "has ended right after its start" ;;
 		esac
 		[ "$NRestarts" = "$restarts" ] || service_died "$1" "keeps dying right after its start"
 		if $up && [ "$ActiveState" != activating ] && [ $settle -le 0 ]; then break; fi
@@ -337,6 +330,15 @@ service_up() { # unit
 	END
 }
 
+# alias_apart UNIT: whether systemd has a unit of its own by an alias that has just been made, because another one named it before it was
+# there, as cloud-init names sshd.service. The next daemon-reload makes them one, and of their states takes the one that it reads last: with
+# systemd 257 (Debian 13) ssh.service was dead then, and sshd ran. Both must be dead when that is done.
+alias_apart() {
+	alias_names=$(sed -n 's/^Alias=//p' -- "$FragmentPath")
+	# shellcheck disable=SC2086 # names; nothing is loaded by this
+	[ -n "$alias_names" ] && systemctl list-units --all --full --plain --no-legend -- $alias_names | grep -q '^[^ ]' || return 1
+}
+
 # Brings a unit to its inputs: once, and only when it must.
 service_apply() { # unit
 	service_work "$1"
@@ -345,7 +347,14 @@ service_apply() { # unit
 		service_work "$1"
 	fi
 	case $UnitFileState in
-	disabled | indirect) systemctl --quiet --no-reload enable -- "$1" ;;
+	disabled | indirect)
+		systemctl --quiet --no-reload enable -- "$1"
+		if alias_apart "$1"; then
+			[ "$ActiveState" = inactive ] || systemctl stop -- "$1"
+			systemctl daemon-reload
+			work=start
+		fi
+		;;
 	esac
 	case $work in
 	start)

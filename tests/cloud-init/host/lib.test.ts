@@ -43,23 +43,17 @@ test("a probe that stumbles means work; only fail() means failed", () => {
   assert.is(probe("fail no"), 99);
 });
 
-test("a service that somebody else restarts right after its start has not ended; one that stays away has", () => {
+test("a service that ends right after its start has failed", () => {
   // What systemd says is played: no real service can be made to look so on purpose.
   const bin = join(folder, "bin");
   mkdirSync(bin);
-  const says = (states: string[]) => {
-    writeFileSync(join(folder, "states"), states.map((state) => `${state}\n`).join(""));
-    const systemctl = `#!/bin/sh\nread -r state <'${folder}/states'\n[ "$(wc -l <'${folder}/states')" -lt 2 ] || sed -i 1d '${folder}/states'
-echo "LoadState=loaded\nType=notify\nNRestarts=0\nActiveState=$state"\n`;
-    writeFileSync(join(bin, "systemctl"), systemctl, { mode: 0o755 });
-    return spawnSync("dash", ["-c", '. "$INGOT/actions/lib.sh"; service_look ssh; service_up ssh; echo up', "action", "apply"], {
-      env: { ...process.env, INGOT: hostFolder, PATH: `${bin}:${process.env.PATH}` },
-      encoding: "utf8",
-    });
-  };
-  const restarted = says(["active", "inactive", "inactive", "activating", "active"]);
-  assert.is(restarted.stdout, "up\n", restarted.stderr);
-  const ended = says(["active", "inactive"]);
+  writeFileSync(join(bin, "systemctl"), '#!/bin/sh\necho "LoadState=loaded\nType=notify\nNRestarts=0\nActiveState=inactive"\n', {
+    mode: 0o755,
+  });
+  const ended = spawnSync("dash", ["-c", '. "$INGOT/actions/lib.sh"; service_look ssh; service_up ssh', "action", "apply"], {
+    env: { ...process.env, INGOT: hostFolder, PATH: `${bin}:${process.env.PATH}` },
+    encoding: "utf8",
+  });
   assert.is(ended.status, 99);
   assert.match(ended.stderr, /ssh has ended right after its start/);
 });
