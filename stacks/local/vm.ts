@@ -314,18 +314,22 @@ async function start(project: Project, stack: string, address: string): Promise<
 async function* watch(launches: Launch[], bootSeconds: number): AsyncGenerator<TargetEvent> {
   const queue: TargetEvent[] = [];
   let waiting = launches.length;
-  const watching = launches.map(async (launch) => {
-    try {
-      for await (const event of firstBoot(launch, bootSeconds)) queue.push(event);
-    } finally {
-      waiting--;
-    }
-  });
+  const watching = Promise.all(
+    launches.map(async (launch) => {
+      try {
+        for await (const event of firstBoot(launch, bootSeconds)) queue.push(event);
+      } finally {
+        waiting--;
+      }
+    }),
+  );
+  // Told by whoever awaits it below; who is stopped before then has said why.
+  watching.catch(() => {});
   while (waiting || queue.length) {
     for (let event = queue.shift(); event; event = queue.shift()) yield event;
     if (waiting) await sleep(0.1);
   }
-  await Promise.all(watching);
+  await watching;
 }
 
 async function* firstBoot({ input, record, folder }: Launch, bootSeconds: number): AsyncGenerator<TargetEvent> {

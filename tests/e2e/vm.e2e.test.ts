@@ -133,16 +133,18 @@ long("down leaves nothing but the volume", async () => {
   assert.equal(readdirSync(join(project.folder, ".ingot/volumes/vm/web")), ["data.img"]);
 });
 
-long("a launch that is killed leaves nothing once the next command has run", async () => {
-  const { child, ended } = project.begin(["up", "vm", "--on", "vm"]);
-  for (let i = 0; i < 600 && !existsSync(join(project.folder, ".ingot/machines/vm/run/holder")); i++) await delay(100);
-  await delay(3000);
-  child.kill("SIGKILL");
-  await ended;
-  await project.ingot(["gc"]);
-  assert.equal(project.left(), []);
-  assert.equal(ledgerAt(projectAt(project.folder).ledger).all(), []);
-});
+for (const signal of ["SIGINT", "SIGKILL"] as const)
+  long(`a launch that ends by ${signal} leaves nothing${signal === "SIGKILL" ? " once the next command has run" : ""}`, async () => {
+    const { child, ended } = project.begin(["up", "vm", "--on", "vm"]);
+    for (let i = 0; i < 600 && !existsSync(join(project.folder, ".ingot/machines/vm/run/holder")); i++) await delay(100);
+    await delay(3000);
+    child.kill(signal);
+    const { code, stderr } = await ended;
+    if (signal === "SIGINT") assert.is(code, 130, stderr);
+    else await project.ingot(["gc"]);
+    assert.equal(project.left(), []);
+    assert.equal(ledgerAt(projectAt(project.folder).ledger).all(), []);
+  });
 
 long("it is launched by BIOS with the data that it had", async () => {
   process.env.INGOT_FIRMWARE = "bios";
