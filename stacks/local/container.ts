@@ -30,7 +30,7 @@ import {
   writeMachine,
   writeRecord,
 } from "./machine.ts";
-import { entryId, linkName, machineName, networkName } from "./names.ts";
+import { entryId, linkName, machineName, macOf, networkName } from "./names.ts";
 import { nspawnArguments } from "./nspawn.ts";
 import { type Report, reportOf } from "./report.ts";
 import { localSecrets } from "./secrets.ts";
@@ -326,7 +326,13 @@ async function startAll(
   forwards: string,
 ): Promise<string[][]> {
   const jobs = launches.map(({ input, record, folder, disks, index }) => {
-    const place = { NETWORK: network, LINK: linkName(index), ADDRESS: `${record.address}/${prefix}`, LOWER: input.image.root };
+    const place = {
+      NETWORK: network,
+      LINK: linkName(index),
+      MAC: macOf(record.name),
+      ADDRESS: `${record.address}/${prefix}`,
+      LOWER: input.image.root,
+    };
     return startMachine(project, held(project, stack), record, folder, input.plan.hostname, disks, place);
   });
   if (forwards) {
@@ -344,6 +350,7 @@ async function startAll(
 interface Place {
   NETWORK: string;
   LINK: string;
+  MAC: string;
   ADDRESS: string;
   LOWER: string;
 }

@@ -1,6 +1,6 @@
 // What a machine's things are called on this computer. Namespaces, cgroups and machine names are global to it, so each carries
 // a hash of the project's folder and the stack: several projects with a stack of the same name do not collide.
-import { createHash } from "node:crypto";
+import { sha256 } from "../../lib/digest.ts";
 import type { Project } from "../../lib/paths.ts";
 
 /** Name of the stack's network namespace, and the prefix of all its names: 12 characters. */
@@ -18,7 +18,11 @@ export function machineName(project: Project, stack: string, host: string): stri
 /** Name of the machine's cable at the bridge; unique in the stack's namespace. Interfaces have at most 15 characters. */
 export const linkName = (index: number): string => `machine${index}`;
 
+/** Hardware address of a machine, by its name: whoever is launched in another's place is found at once by those who have just spoken with that
+ * one, where their kernels would ask for the old one's for half a minute. "52:54:00" is QEMU's own. */
+export const macOf = (name: string): string => `52:54:00:${sha256(name).slice(0, 6).match(/../g)?.join(":")}`;
+
 /** Name of the ledger's entry for a stack's machines. */
 export const entryId = (stack: string): string => `machines/${stack}`;
 
-const hash = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 6);
+const hash = (text: string): string => sha256(text).slice(0, 6);

@@ -5,6 +5,7 @@
 #   NAME      the machine's name on this computer; of its namespace, too
 #   NETWORK   namespace of the stack, with br0
 #   LINK      name of the machine's cable at the bridge
+#   MAC       hardware address of the machine
 #   ADDRESS   address/prefix of the machine
 #   FOLDER    the machine's folder
 #   LOWER     root tree of the image
@@ -19,7 +20,7 @@ if [ ! -e upper ]; then
 	ip netns add "$NAME"
 	# Of a machine that was there before, whose end of the cable the kernel takes away in its own time.
 	ip -n "$NETWORK" link delete "$LINK" 2>/dev/null || true
-	ip -n "$NETWORK" link add "$LINK" type veth peer name host0 netns "$NAME"
+	ip -n "$NETWORK" link add "$LINK" type veth peer name host0 address "$MAC" netns "$NAME"
 	ip -n "$NETWORK" link set "$LINK" master br0 up
 	ip -n "$NAME" link set lo up
 	ip -n "$NAME" addr add "$ADDRESS" dev host0

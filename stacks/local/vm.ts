@@ -24,7 +24,7 @@ import {
   writeFacts,
   writeRecord,
 } from "./machine.ts";
-import { entryId } from "./names.ts";
+import { entryId, macOf } from "./names.ts";
 import { type Acceleration, accelerationOf, ovmf, qemu, qemuArguments } from "./qemu.ts";
 import { localSecrets } from "./secrets.ts";
 import { alone, end, forwardLines, hold, keptAsLaunched, launch, mark, needPrograms, needVolumes, recordOf, startedText } from "./stack.ts";
@@ -231,7 +231,7 @@ async function makeMachine(
   const { plan } = input;
   mkdirSync(join(folder, "seed"), { recursive: true });
   mkdirSync(join(folder, "run"));
-  const mac = `52:54:00:${sha256(record.name).slice(0, 6).match(/../g)?.join(":")}`;
+  const mac = macOf(record.name);
   const seed: Record<string, string | Uint8Array> = {
     "user-data": input.userData.bytes,
     "meta-data": `${JSON.stringify({ "instance-id": record.instance, "local-hostname": plan.hostname })}\n`,

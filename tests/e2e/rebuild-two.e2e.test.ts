@@ -92,8 +92,15 @@ test("the database's host is lost with its disk: the other is not touched but fo
   assert.match(await site(), /^200/);
   const there = await rows();
   assert.ok(there >= counted, `${there} rows, of ${counted} that the backup has`);
-  for (let i = 0; i < 20 && (await rows()) <= there; i++) await wait(500);
-  assert.ok((await rows()) > there, "nobody writes any more");
+  for (let i = 0; i < 60 && (await rows()) <= there; i++) await wait(500);
+  if ((await rows()) <= there) {
+    const writer = await on("app", "journalctl --quiet --no-pager --lines=20 --unit=writer.service; ss -tnop; ip neigh");
+    const asked = await on(
+      "db",
+      "cd / && echo 'table pg_stat_activity' | runuser -u postgres -- psql -Xx shop; journalctl --no-pager -n 30",
+    );
+    assert.unreachable(`nobody writes any more:\n${writer}\n${asked}`);
+  }
 });
 
 test("its machine answers where the old one did on this computer, and the stack goes down as a whole", async () => {
