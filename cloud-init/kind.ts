@@ -187,6 +187,13 @@ export const inside = (check: string, args: Check["args"], part?: string): Check
 export const stranger = (check: string, args: Check["args"], part?: string): CheckDraft => ({ seen: "stranger", check, args, part });
 export const operator = (check: string, args: Check["args"], part?: string): CheckDraft => ({ seen: "operator", check, args, part });
 
+/** A file with secrets in it. */
+export const renderedFile = (part: string, file: { path: string; owner?: string | undefined; mode: string }, value: Part[]): StepDraft => ({
+  part,
+  action: "file",
+  args: { ...file, source: { render: { format: "text", value } } },
+});
+
 /** A folder or file is there, with the owner and mode that were declared; its group only where one was. */
 export const owned = (
   type: "directory" | "file",

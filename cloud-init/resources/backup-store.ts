@@ -1,12 +1,15 @@
 // Where the backups of other hosts are kept. They come over ssh, each host as an account of its own that can do nothing else
 // (cloud-init/host/backup_store.py); what they are of is the host's `backup:`.
 import { type Infer, list, object, text } from "../../lib/schema.ts";
-import { fixedId, type Host, inside, isBelow, type Kind, kind, type Problem, pkg, type StepDraft } from "../kind.ts";
+import { clusterSection, repositoryConf } from "../backup/pgbackrest.ts";
+import { accountOf, keysOf, onlyThis, sshConfig } from "../backup/ssh.ts";
+import { fixedId, type Host, inside, isBelow, type Kind, kind, type Problem, pkg, renderedFile, type StepDraft } from "../kind.ts";
 import { reachProblems } from "../listener.ts";
 import { absolutePath } from "../names.ts";
 import type { Part } from "../plan.ts";
-import { backup, confOf, isElsewhere } from "./backup.ts";
+import { backup } from "./backup.ts";
 import { foldersAbove } from "./directory.ts";
+import { dataIn } from "./postgresql.ts";
 import { user } from "./user.ts";
 import { volume, volumeAt } from "./volume.ts";
 
@@ -19,48 +22,20 @@ const schema = object({
 });
 export type BackupStore = Infer<typeof schema>;
 
-/** The account of a host on the store's. */
-export const accountOf = (host: string): string => `backup-${host}`;
-/** Secrets of the two keys: by which the host comes to the store, and the store to the host's cluster. Public halves end in `.pub`. */
-export const keysOf = (host: string): { host: string; store: string } => ({
-  host: `${host}/backup-key`,
-  store: `${host}/backup-store-key`,
-});
-/** ssh of the one to the other: nobody is asked, and nobody else is believed. @param folder of its key and its known hosts */
-export const sshConfig = (folder: string): string =>
-  [
-    "BatchMode yes",
-    `IdentityFile ${folder}/key`,
-    "IdentitiesOnly yes",
-    `UserKnownHostsFile ${folder}/known_hosts`,
-    "GlobalKnownHostsFile /dev/null",
-    "StrictHostKeyChecking yes",
-    "ConnectTimeout 20",
-    "ServerAliveInterval 15",
-    "",
-  ].join("\n");
-/** What sshd lets an account do. */
-export const onlyThis = (match: string, keys: string, command: string): string =>
-  [
-    `Match ${match}`,
-    `    AuthorizedKeysFile ${keys}`,
-    "    AuthenticationMethods publickey",
-    `    ForceCommand ${command}`,
-    "    AcceptEnv INGOT_INSTANCE",
-    "    DisableForwarding yes",
-    "    PermitTTY no",
-    "    PermitUserRC no",
-    "",
-  ].join("\n");
-
 const folderOf = (host: string): string => `/etc/ingot/backup-store/${host}`;
 const addressIn = (host: Host, name: string): string => host.peers.find((p) => p.name === name)?.address ?? "";
-/** A file with secrets in it. */
-export const renderedFile = (part: string, file: { path: string; owner?: string | undefined; mode: string }, value: Part[]): StepDraft => ({
-  part,
-  action: "file",
-  args: { ...file, source: { render: { format: "text", value } } },
-});
+/** pgBackRest's for a cluster on another host. */
+const confOf = (place: string, kept: { password: string; keep: number }, { data, address }: { data: string; address: string }): Part[] =>
+  repositoryConf(
+    [`[global]\nrepo1-path=${place}/postgresql\n`],
+    kept,
+    `lock-path=${place}/lock
+cmd-ssh=/usr/lib/ingot/backup-ssh
+
+${clusterSection(data)}pg1-host=${address}
+pg1-host-user=postgres
+`,
+  );
 
 export const backupStore: Kind<BackupStore> = kind({
   kind: "backup-store",
@@ -91,7 +66,7 @@ export const backupStore: Kind<BackupStore> = kind({
       : []),
     ...value.of.flatMap((name, i): Problem[] => {
       const to = host.other(name)?.get(backup)?.value.to;
-      if (!host.peers.some((p) => p.name === name) || (to !== undefined && isElsewhere(to) && to.host === host.name)) return [];
+      if (!host.peers.some((p) => p.name === name) || (typeof to === "object" && "host" in to && to.host === host.name)) return [];
       return [
         {
           code: "ING1462",
@@ -172,7 +147,11 @@ export const backupStore: Kind<BackupStore> = kind({
               ? [
                   rendered(
                     "pgbackrest.conf",
-                    confOf(declared, client, { place: `${value.path}/${name}`, cluster: addressIn(host, name) }),
+                    confOf(
+                      `${value.path}/${name}`,
+                      { password: declared.password.secret, keep: declared.postgresql.keep },
+                      { data: dataIn(client), address: addressIn(host, name) },
+                    ),
                     "0400",
                     account,
                   ),

@@ -1,8 +1,9 @@
 // The backups of running machines, asked and made through their own program (cloud-init/host/backup.py). Called by `ingot backup`, `backups` and
 // the rebuild.
+
+import type { Bucket } from "../../cloud-init/backup/bucket.ts";
 import { isBelow } from "../../cloud-init/kind.ts";
 import type { HostPlan, VolumePlan } from "../../cloud-init/plan.ts";
-import type { Bucket } from "../../cloud-init/resources/backup.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Connection, Machine } from "../target.ts";
 

@@ -1,7 +1,8 @@
 // A host by hand: pages to print, for the day when Ingot itself is not there. Everything that its plan says, in the order in which it is done, as
 // commands of the tools beneath: what a person types on a plain machine of the same release. Data in, data out; scripts/runbook.ts writes it.
+
+import type { Bucket } from "../../cloud-init/backup/bucket.ts";
 import type { Arg, HostPlan, Part, StackPlan, Step } from "../../cloud-init/plan.ts";
-import type { Bucket } from "../../cloud-init/resources/backup.ts";
 import type { Manifest } from "../../images/image.ts";
 import { shell } from "../../lib/quote.ts";
 import { backupSettings, copiesOf } from "./backups.ts";
