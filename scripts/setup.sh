@@ -14,6 +14,16 @@ v2[0-9].* | v[3-9][0-9].*) ;;
 	;;
 esac
 
+# Machines and images are root's.
+root=()
+if [ "${1-}" != --no-system ] && [ "$(id -u)" != 0 ]; then
+	command -v sudo >/dev/null || {
+		echo "Ingot makes images and machines as root: run this as root, or get sudo (as root: apt-get install sudo)" >&2
+		exit 3
+	}
+	root=(sudo)
+fi
+
 # package, a file that is there when it is installed, what it is for
 packages=(
 	"mmdebstrap /usr/bin/mmdebstrap makes the image's root tree"
@@ -73,11 +83,6 @@ if [ ${#missing[@]} -gt 0 ]; then
 		echo "these packages are missing, and there is no apt here to install them: ${missing[*]}" >&2
 		exit 3
 	fi
-	root=()
-	if [ "$(id -u)" != 0 ]; then
-		command -v sudo >/dev/null || { echo "as root: apt-get install ${missing[*]}" >&2 && exit 3; }
-		root=(sudo)
-	fi
 	log=$(mktemp)
 	if ! {
 		"${root[@]}" apt-get update --quiet --quiet &&
@@ -112,7 +117,5 @@ if [ ! -e dist/ingot.js ] || [ -n "$(find package-lock.json lib images cloud-ini
 	node scripts/build.mjs
 fi
 
-# Machines and bakes need root: ask for the password now, once, rather than in the middle of something.
-if [ "${1-}" != --no-system ] && [ "$(id -u)" != 0 ]; then
-	sudo --validate
-fi
+# The password is asked for now, once, rather than in the middle of something.
+[ ${#root[@]} = 0 ] || sudo --validate
