@@ -24,6 +24,14 @@ if [ "${1-}" != --no-system ] && [ "$(id -u)" != 0 ]; then
 	root=(sudo)
 fi
 
+# Two at once would write over each other's node_modules/ and dist/.
+mkdir -p .ingot
+exec 9>.ingot/setup.lock
+if command -v flock >/dev/null && ! flock --nonblock 9; then
+	echo "another set-up of this folder is under way: waiting for it"
+	flock 9
+fi
+
 # package, a file that is there when it is installed, what it is for
 packages=(
 	"mmdebstrap /usr/bin/mmdebstrap makes the image's root tree"
