@@ -1,6 +1,6 @@
 // Runs the test files that the build put into dist/tests, each as a process of its own, and closes with `N passed, N failed`.
 // `--unit`: only those that need neither root nor a machine (all but *.e2e.test.js). Other arguments: parts of file names.
-// While the others run, the image of the end-to-end tests is baked; *.root.e2e.test.js run as root, by sudo when we are not.
+// End-to-end tests begin when their image is baked, and the others run beside them; *.root.e2e.test.js run as root, by sudo when we are not.
 import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -15,7 +15,28 @@ const files = readdirSync(folder, { recursive: true, encoding: "utf8" })
   .sort();
 const named = args.filter((a) => !a.startsWith("--"));
 const wanted = files.filter((f) => (named.length ? named.some((n) => f.includes(n)) : true));
-const endToEnd = wanted.filter((f) => f.endsWith(".e2e.test.js"));
+/** The longest first, in this order, so that none of them is left alone at the end. */
+const longest = [
+  "e2e/kano-konnect",
+  "e2e/inloop",
+  "e2e/live",
+  "e2e/patchwork",
+  "e2e/kinds",
+  "e2e/processes",
+  "e2e/deploy",
+  "e2e/docker",
+  "ec2/packer.root",
+  "images/bake",
+  "e2e/backup-store",
+  "e2e/failure",
+  "images/bake-layers",
+  "e2e/mail",
+];
+const rank = (file: string): number => {
+  const at = longest.indexOf(relative(folder, file).replace(/\.e2e\.test\.js$/, ""));
+  return at < 0 ? longest.length : at;
+};
+const endToEnd = wanted.filter((f) => f.endsWith(".e2e.test.js")).sort((a, b) => rank(a) - rank(b));
 const unit = wanted.filter((f) => !f.endsWith(".e2e.test.js"));
 
 interface Outcome {
@@ -64,11 +85,9 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 }
 
 const outcomes: Outcome[] = [];
-async function runFiles(queue: string[], atOnce: number): Promise<void> {
-  const worker = async () => {
-    for (let file = queue.shift(); file && !stopped; file = queue.shift()) outcomes.push(await runFile(file));
-  };
-  await Promise.all(Array.from({ length: atOnce }, worker));
+/** One file of the queue after the other; several may take from the same queue. */
+async function work(queue: string[]): Promise<void> {
+  for (let file = queue.shift(); file && !stopped; file = queue.shift()) outcomes.push(await runFile(file));
 }
 
 /** Whether debian-12 was baked, or is there. */
@@ -83,13 +102,16 @@ function bake(): Promise<boolean> {
   });
 }
 
-const baked = args.includes("--unit") || !endToEnd.length ? undefined : bake();
-await runFiles(unit, availableParallelism());
-if (baked && !stopped) {
-  // Machines wait more than they work: three files at a time keep two processors busy. More would be too many machines for the kernel's
-  // usual limit of 128 inotify instances.
-  if (await baked) await runFiles(endToEnd, Math.min(3, availableParallelism() + 1));
-  else outcomes.push({ passed: 0, failed: 1 });
+if (args.includes("--unit") || !endToEnd.length) await Promise.all(Array.from({ length: availableParallelism() }, () => work(unit)));
+else {
+  // Machines wait more than they work, and so do the tests of AWS's calls: four files at a time keep two processors busy. More would be too
+  // many machines for the kernel's usual limit of 128 inotify instances, of which each has seven or eight.
+  const baked = bake();
+  const machines = async () => {
+    if (await baked) await work(endToEnd);
+  };
+  await Promise.all([work(unit).then(machines), ...Array.from({ length: Math.min(3, availableParallelism() + 1) }, machines)]);
+  if (!(await baked) && !stopped) outcomes.push({ passed: 0, failed: 1 });
 }
 const passed = outcomes.reduce((n, o) => n + o.passed, 0);
 const failed = outcomes.reduce((n, o) => n + o.failed, 0);

@@ -36,7 +36,7 @@ export interface Outcome {
   stderr: string;
 }
 
-/** @param blocks of data, on a disk of 3 GiB */
+/** @param blocks of data, on a disk of 1 GiB */
 export function tinyProject(blocks: number): Tiny {
   const { project, remove } = temporaryProject({ small: smallRecipe });
   const made = bake(project, blocks, 0);
@@ -94,7 +94,7 @@ function bake(project: Project, blocks: number, mark: number): { digest: string;
   if (!image) throw new Error("it is baked");
   const disk = join(dirname(image.root), `disk-${diskKey(recipe, image, tools)}.raw`);
   const file = openSync(disk, "w");
-  ftruncateSync(file, 3 * 2 ** 30);
+  ftruncateSync(file, 2 ** 30);
   for (let i = 0; i < blocks; i++) writeSync(file, Uint8Array.of(i === 0 ? mark + 1 : 1, i & 255, i >> 8), 0, 3, i * blockBytes);
   closeSync(file);
   return { digest, disk };
