@@ -108,7 +108,7 @@ class Command:
             self.pid, self.terminal = pty.fork()
             if self.pid == 0:
                 try:
-                    os.chdir("/root")
+                    os.chdir(ENVIRONMENT["HOME"])
                     os.execvpe(argv[0], argv, environment)
                 except OSError as error:
                     os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
@@ -117,7 +117,7 @@ class Command:
             self.input, self.outputs = self.terminal, {self.terminal: b"O"}
         else:
             pipe = subprocess.PIPE
-            child = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd="/root", env=environment, start_new_session=True)
+            child = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=ENVIRONMENT["HOME"], env=environment, start_new_session=True)
             self.child, self.pid = child, child.pid
             self.input = os.dup(child.stdin.fileno())
             child.stdin.close()

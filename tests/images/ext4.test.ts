@@ -71,7 +71,20 @@ test.before(() => {
   }
   // mke2fs takes no nanoseconds, and of the root no time at all.
   for (const path of ["", ...readdirSync(tree, { recursive: true, encoding: "utf8" })]) lutimesSync(join(tree, path), date, date);
-  const options = ["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-d", tree, "-E", `offset=${offset}`];
+  const options = [
+    "-q",
+    "-F",
+    "-t",
+    "ext4",
+    "-b",
+    "4096",
+    "-I",
+    "256",
+    "-d",
+    tree,
+    "-E",
+    `offset=${offset},root_owner=${process.getuid?.()}:${process.getgid?.()}`,
+  ];
   execFileSync("/sbin/mke2fs", [...options, disk, "20000"], {
     stdio: "ignore",
     env: { ...process.env, E2FSPROGS_FAKE_TIME: String(date) },
