@@ -1,7 +1,7 @@
 // The one way to run other programs, on zx. Everything that must be root goes through asRoot().
 import { constants } from "node:os";
 import { StringDecoder } from "node:string_decoder";
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { cancelled, onCancel } from "./cancel.ts";
 import { MissingError } from "./diagnostics.ts";
 
