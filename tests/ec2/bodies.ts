@@ -19,6 +19,7 @@ import {
 import { toolFolder } from "../../lib/paths.ts";
 import { groupThings, inGroup, manager } from "../../stacks/local/cgroup.ts";
 import type { Containers } from "../../stacks/local/machine.ts";
+import { macOf } from "../../stacks/local/names.ts";
 import { nspawnArguments } from "../../stacks/local/nspawn.ts";
 import { clientAt, region } from "../aws.ts";
 import { type InstanceMetadata, startMetadata } from "./metadata.ts";
@@ -114,6 +115,7 @@ class Bodies {
       NAME: name,
       NETWORK: network,
       LINK: `link${this.#count++}`,
+      MAC: macOf(id),
       ADDRESS: `${address}/16`,
       FOLDER: folder,
       LOWER: join(store, digest, "root"),
