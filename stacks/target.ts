@@ -122,8 +122,8 @@ export interface Disks {
   health(host: HostPlan, volume: string): Promise<Health>;
   /** Where disks are in zones: health may be asked while machines use them, too. */
   readonly zones?: {
-    /** @throws RefusedError where no host of this stack can go into another zone */
-    mayMove(stack: StackPlan): void;
+    /** @throws RefusedError where this host of the stack cannot go into another zone */
+    mayMove(stack: StackPlan, host: HostPlan): void;
   };
   /** For people, who are to bring it back. */
   where(host: HostPlan, volume: string): string;

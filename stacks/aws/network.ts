@@ -8,6 +8,7 @@ import { RouteTableAssociation } from "@cdktf/provider-aws/lib/route-table-assoc
 import { Subnet } from "@cdktf/provider-aws/lib/subnet/index.js";
 import { Vpc } from "@cdktf/provider-aws/lib/vpc/index.js";
 import { Construct } from "constructs";
+import { RefusedError } from "../../lib/diagnostics.ts";
 import { addressOf, networkOf } from "../../lib/ipv4.ts";
 import type { AwsNetwork } from "./shape.ts";
 
@@ -28,7 +29,7 @@ export class Network extends Construct {
   constructor(scope: Construct, id: string, { network = { kind: "default" }, zones, name }: NetworkProps) {
     super(scope, id);
     if (network.kind === "own") {
-      [this.vpcId, this.#subnets] = own(this, network.cidr, zones, name);
+      [this.vpcId, this.#subnets] = own(this, network, zones, name);
     } else if (network.kind === "subnets") {
       const taken = (i: number) => zones.filter((_, z) => z % network.subnets.length === i);
       const given = network.subnets.map((subnetId, i) =>
@@ -68,7 +69,12 @@ export class Network extends Construct {
 }
 
 /** Every subnet is public: what may be reached is the security groups' matter, and a NAT gateway costs more than a small host. */
-function own(scope: Construct, cidr: string, zones: string[], name: string): [string, (zone: string) => string] {
+function own(
+  scope: Construct,
+  { cidr, zone: given }: Extract<AwsNetwork, { kind: "own" }>,
+  zones: string[],
+  name: string,
+): [string, (zone: string) => string] {
   const tags = { Name: name };
   const vpc = named(new Vpc(scope, "vpc", { cidrBlock: around(cidr), enableDnsHostnames: true, enableDnsSupport: true, tags }), "own");
   const gateway = named(new InternetGateway(scope, "gateway", { vpcId: vpc.id, tags }), "own");
@@ -76,12 +82,19 @@ function own(scope: Construct, cidr: string, zones: string[], name: string): [st
   // of the one version that it was made from.
   const routes = named(new RouteTable(scope, "routes", { vpcId: vpc.id, tags }), "own");
   named(new Route(scope, "out", { routeTableId: routes.id, destinationCidrBlock: "0.0.0.0/0", gatewayId: gateway.id }), "own");
+  const first = given ?? zones[0] ?? "";
+  const cidrs = new Map(zones.map((zone) => [zone, nth(cidr, letter(zone) - letter(first))]));
+  if (new Set(cidrs.values()).size < zones.length)
+    throw new RefusedError(
+      `${name}: ${cidr} is too large for subnets in ${zones.join(", ")}: the /16 that it lies in has not so many`,
+      "write a smaller network: one of 19 bits or more has room for the zones of every region",
+    );
   const subnets = new Map(
-    zones.map((zone, i) => {
+    zones.map((zone) => {
       const subnet = named(
         new Subnet(scope, zone, {
           vpcId: vpc.id,
-          cidrBlock: nth(cidr, i),
+          cidrBlock: cidrs.get(zone) ?? "",
           availabilityZone: zone,
           mapPublicIpOnLaunch: true,
           tags: { Name: `${name} ${zone}` },
@@ -106,9 +119,12 @@ const underscored = (zone: string): string => zone.replaceAll("-", "_");
 /** The /16 that a network lies in: room for the subnets of other zones. EC2's VPCs have 16 to 28 bits. */
 const around = (cidr: string): string => `${addressOf(Math.floor(networkOf(cidr).first / 65536) * 65536)}/16`;
 
-/** The network itself, the next one of its size, and so on round the /16. */
+const letter = (zone: string): number => zone.charCodeAt(zone.length - 1);
+
+/** The network itself, the next one of its size, and so on round the /16; below 0 those before it. */
 function nth(cidr: string, i: number): string {
   const { first, count, bits } = networkOf(cidr);
   const start = Math.floor(first / 65536) * 65536;
-  return `${addressOf(start + ((first - start + i * count) % 65536))}/${bits}`;
+  const place = (first - start + i * count) % 65536;
+  return `${addressOf(start + ((place + 65536) % 65536))}/${bits}`;
 }

@@ -94,10 +94,10 @@ async function rolesOf(aws: Aws, instances: Instance[]): Promise<string[]> {
 /** @param forget takes a volume, with its attachment, out of Terraform's state */
 export const awsDisks = (aws: Aws, progress: Progress, forget: (stack: string, host: string, volume: string) => Promise<void>): Disks => ({
   zones: {
-    mayMove(plan) {
-      if (networkKind(plan) !== "own") return;
+    mayMove(stack, { host, address }) {
+      if (networkKind(stack) !== "own" || address === undefined) return;
       throw new RefusedError(
-        `${plan.stack} has a VPC of its own, whose subnet is in the zone that its hosts were launched in: Ingot moves none of them`,
+        `${stack.stack}/${host} has the address ${address}, which is of the subnet in the zone that it was launched in: another zone has another subnet`,
         `write \`zone:\` as it was; or launch a stack of another name there: \`aws: { restore: { … } }\` names the snapshots. Nothing was changed`,
       );
     },

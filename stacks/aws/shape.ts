@@ -26,7 +26,9 @@ export type AwsNetwork =
   /** Subnets that are there; hosts take them in turn. */
   | { kind: "subnets"; subnets: string[] }
   /** A VPC of the stack's own; `cidr` is its first subnet: the stack's `network:` (10.1.1.0/24 when it gives none), or one bit wider. */
-  | { kind: "own"; cidr: string };
+  /** The subnet of `zone` (default: of the first there is) is the network itself; that of another zone lies beside it, where its letter says, whichever
+   * zones there are: a host that goes into another one leaves the others' where they are. */
+  | { kind: "own"; cidr: string; zone?: string };
 
 export interface AwsHost {
   host: string;
@@ -204,7 +206,7 @@ export function shapeOf(plan: StackPlan, resolved: Resolved): AwsStack {
     typeof aws.network === "object"
       ? { kind: "subnets", subnets: aws.network.subnets }
       : networkKind(plan) === "own"
-        ? { kind: "own", ...ownNetwork(plan) }
+        ? { kind: "own", ...ownNetwork(plan, resolved.region) }
         : { kind: "default" };
   const hidden = plan.hosts.find((h) => h.aws.address === "private");
   if (hidden && network.kind !== "subnets")
@@ -298,13 +300,21 @@ const usualNetwork = "10.1.1.0/24";
  * The subnet of a VPC of the stack's own. EC2 keeps the first four addresses of a subnet and its last one (Amazon VPC User Guide,
  * "Subnet CIDR blocks"); where a host is to have one of them, the subnet is made one bit wider, which frees those at one end.
  */
-function ownNetwork({ stack, network = usualNetwork, hosts }: StackPlan): { cidr: string } {
+function ownNetwork({ stack, network = usualNetwork, hosts }: StackPlan, region: string): { cidr: string; zone: string } {
   const [base, given] = network.split("/");
-  const fixed = hosts.flatMap((h) => (h.address === undefined ? [] : [h.address]));
+  const placed = hosts.filter((h) => h.address !== undefined);
+  const fixed = placed.flatMap((h) => h.address ?? []);
+  const zones = [...new Set(placed.map((h) => zoneOfHost(region, h)))];
+  if (zones.length > 1)
+    throw new RefusedError(
+      `${stack}: ${placed.map((h) => h.host).join(", ")} have addresses of ${network}, and are in ${zones.join(" and ")}: a subnet is in one zone`,
+      "write the same `zone:` for all hosts with an `address:`",
+    );
   for (const bits of [Number(given), Number(given) - 1]) {
     const { first, count } = networkOf(`${base}/${bits}`);
     const kept = (address: string) => numberOf(address) < first + 4 || numberOf(address) === first + count - 1;
-    if (bits >= 17 && bits <= 28 && !fixed.some(kept)) return { cidr: `${addressOf(first)}/${bits}` };
+    if (bits >= 17 && bits <= 28 && !fixed.some(kept))
+      return { cidr: `${addressOf(first)}/${bits}`, zone: zones[0] ?? zoneOf(region, "a") };
   }
   throw new RefusedError(
     `${stack}: EC2 keeps the first four addresses and the last one of a subnet for itself, and ${fixed.join(", ")} cannot all be had in ${network}`,

@@ -230,7 +230,7 @@ export async function mustBeMovable({ disks }: Target, stack: StackPlan, plan: H
           `the stack's file has ${host.host} in another zone as well: its volume ${volume.name} is in ${health.elsewhere}, and a rebuild of ${plan.host} leaves it there`,
           `one host after the other: write the \`zone:\` of ${host.host} as it was until ${plan.host} is back. Nothing was changed`,
         );
-      disks.zones.mayMove(stack);
+      disks.zones.mayMove(stack, plan);
     }
 }
 

@@ -262,7 +262,7 @@ one("a dry run says it and takes nothing", async () => {
   assert.match(scratch ?? "", /it would be new and empty: nothing of it is backed up$/);
 });
 
-one("another host whose zone was changed as well, and a host in a VPC of the stack's own, are refused before anything", async () => {
+one("another host whose zone was changed as well, and an address in a VPC of the stack's own, are refused before anything", async () => {
   const other = "  web:\n    image: inloop\n    aws: { zone: b }\n    volumes: { files: { mount: /srv/files, size: 1GiB } }\n";
   const two = planOfText(kept.replace("    image: inloop\n", "    image: inloop\n    aws: { zone: b }\n") + other);
   const it = await account(two);
@@ -272,7 +272,11 @@ one("another host whose zone was changed as well, and a host in a VPC of the sta
   );
   await mustBeMovable(it.target, plan, it.host);
   const own = { ...plan, network: "10.1.1.0/24" };
-  assert.match(await refused(mustBeMovable(it.target, own, it.host)), /has a VPC of its own.*moves none of them\nwrite `zone:` as it was/);
+  await mustBeMovable(it.target, own, it.host);
+  assert.match(
+    await refused(mustBeMovable(it.target, own, { ...it.host, address: "10.1.1.10" })),
+    /kept\/db has the address 10\.1\.1\.10, which is of the subnet in the zone that it was launched in.*\nwrite `zone:` as it was/,
+  );
 });
 
 test.run();

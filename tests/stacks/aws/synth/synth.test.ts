@@ -212,6 +212,32 @@ test("a fixed address that EC2 keeps for itself makes the subnet one bit wider, 
   assert.throws(() => subnetOf("10.1.0.0/24", "10.1.0.1"), /keeps the first four addresses/);
 });
 
+test("in a VPC of its own a zone's subnet is where its letter says, whichever other zones there are; those with addresses are in one zone", () => {
+  const own = (hosts: string, network = "10.1.1.0/24") =>
+    stackOfText(`stack: a\nnetwork: ${network}\nhosts:\n${hosts}`.replaceAll("{ ", "{ image: debian-12, "));
+  const subnets = (hosts: string, network?: string) =>
+    Object.values(jsonOf(own(hosts, network), "all").resource?.aws_subnet ?? {}).map((s) => [s.availability_zone, s.cidr_block]);
+  const [a, b, c] = [
+    ["eu-central-1a", "10.1.1.0/24"],
+    ["eu-central-1b", "10.1.2.0/24"],
+    ["eu-central-1c", "10.1.3.0/24"],
+  ];
+  assert.equal(subnets("  x: { aws: {} }\n"), [a]);
+  assert.equal(subnets("  x: { aws: {zone: b} }\n"), [b]);
+  assert.equal(subnets("  x: { aws: {} }\n  y: { aws: {zone: c} }\n"), [a, c]);
+  assert.equal(subnets("  x: { aws: {zone: b} }\n  y: { aws: {zone: c} }\n"), [b, c]);
+  // The network itself is where the addresses of it are.
+  assert.equal(subnets("  x: { address: 10.1.1.10, aws: {zone: b} }\n  y: { aws: {} }\n"), [
+    ["eu-central-1a", "10.1.0.0/24"],
+    ["eu-central-1b", "10.1.1.0/24"],
+  ]);
+  assert.throws(
+    () => own("  x: { address: 10.1.1.10, aws: {zone: b} }\n  y: { address: 10.1.1.11 }\n"),
+    /a: x, y have addresses of 10\.1\.1\.0\/24, and are in eu-central-1b and eu-central-1a: a subnet is in one zone/,
+  );
+  assert.throws(() => subnets("  x: { aws: {} }\n  y: { aws: {zone: c} }\n", "10.1.0.0/17"), /10\.1\.0\.0\/17 is too large for subnets in/);
+});
+
 test("a host that could reach nothing is refused; in subnets of one's own it may be private", () => {
   const text = (network: string) =>
     `stack: a\naws: { network: ${network} }\nhosts:\n  a: { image: debian-12, aws: { address: private } }\n`;
