@@ -51,8 +51,9 @@ export interface Bucket {
   bucket: string;
   prefix: string;
   region: string;
-  /** Where restic finds it. */
   url: string;
+  /** How restic comes to its repository there, but for `ca`. */
+  restic: { repository: string; options: string[] };
   /** A server in AWS's place: the bucket is in its paths, not in its name. */
   endpoint?: string;
   ca?: string;
@@ -83,13 +84,19 @@ export function bucketPlace(s3: S3, { host, password, cluster }: Kept): Place {
   };
 }
 
-function bucketOf({ bucket, prefix, region: declared, endpoint, ca, access_key, secret_key }: S3, { stack, name }: Host): Bucket {
-  const region = declared ?? "us-east-1"; // what servers in AWS's place take for theirs; at AWS one is declared (ING1463)
+function bucketOf({ bucket, endpoint, ca, access_key, secret_key, ...s3 }: S3, { stack, name }: Host): Bucket {
+  const region = s3.region ?? "us-east-1"; // what servers in AWS's place take for theirs; at AWS one is declared (ING1463)
+  const prefix = s3.prefix ?? `${stack}/${name}`;
+  const url = endpoint ?? `https://s3.${region}.amazonaws.com${region.startsWith("cn-") ? ".cn" : ""}`;
   return {
     bucket,
-    prefix: prefix ?? `${stack}/${name}`,
+    prefix,
     region,
-    url: endpoint ?? `https://s3.${region}.amazonaws.com${region.startsWith("cn-") ? ".cn" : ""}`,
+    url,
+    restic: {
+      repository: `s3:${url}/${bucket}/${prefix}/files`,
+      options: ["-o", `s3.region=${region}`, "-o", `s3.bucket-lookup=${endpoint === undefined ? "dns" : "path"}`],
+    },
     ...(endpoint !== undefined && { endpoint }),
     ...(ca !== undefined && { ca }),
     ...(access_key && secret_key && { access_key: access_key.secret, secret_key: secret_key.secret }),

@@ -9,6 +9,9 @@ import type { Bucket } from "./bucket.ts";
 
 /** Folder of what the host's programs need for its backups. */
 export const folder = "/etc/ingot/backup";
+export const settingsPath = `${folder}/settings.json`;
+/** What restic asks for; pgBackRest has it in its configuration. */
+export const passwordPath = `${folder}/password`;
 
 /** What is kept at a place. */
 export interface Kept {

@@ -1,5 +1,5 @@
 """Backups in a bucket of S3, or of a server that speaks as it does: what is there, which machine may write, and what restic is told. Called by backup.py
-with the `s3` of its settings (cloud-init/resources/backup.ts); pgBackRest has the same in a configuration of its own.
+with the `s3` of its settings (cloud-init/backup/bucket.ts); pgBackRest has the same in a configuration of its own.
 
 The bucket keeps `holder` as any other object and holds nobody to it: it is Ingot's programs on the machine that ask before they write (backup.py,
 pgbackrest-archive). Who ignores them and has keys is refused only once the keys are: on EC2 by the fence of a rebuild, elsewhere by whoever gave them.
@@ -112,7 +112,6 @@ def bring(s3, folder, to, names):
 def restic(s3):
     """restic's repository, options and environment. A role's keys it gets, and renews, by itself (IMDSv2, since 0.13). Raises AwsError."""
     keys = keys_of(s3)
-    options = ["-o", f"s3.region={s3['region']}", "-o", f"s3.bucket-lookup={'path' if 'endpoint' in s3 else 'dns'}"]
     ca = ["--cacert", s3["ca"]] if "ca" in s3 else []
     env = {"AWS_ACCESS_KEY_ID": keys[0], "AWS_SECRET_ACCESS_KEY": keys[1]} if keys else {}
-    return f"s3:{s3['url']}/{s3['bucket']}/{s3['prefix']}/files", [*options, *ca], env
+    return s3["restic"]["repository"], [*s3["restic"]["options"], *ca], env

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """What a host may do over ssh with the backups that another one keeps for it, and what that one may do here: the ForceCommand of sshd
-(cloud-init/resources/backup-store.ts and backup.ts). Whoever holds the key gets no shell, only these, as the account that he logged in to.
+(cloud-init/backup/ssh.ts). Whoever holds the key gets no shell, only these, as the account that he logged in to.
 backup.py uses what both need.
 
   backup_store.py serve HOST     on the host with the store, as backup-HOST: what backup.py of HOST asks for

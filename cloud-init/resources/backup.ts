@@ -6,7 +6,7 @@ import { choice, either, type Infer, integer, list, object, optional, ref, text,
 import { bucketPlace, bucketSchema } from "../backup/bucket.ts";
 import { folderPlace } from "../backup/folder.ts";
 import { pgbackrestConfig } from "../backup/pgbackrest.ts";
-import { folder, type Place } from "../backup/place.ts";
+import { type Place, passwordPath, settingsPath } from "../backup/place.ts";
 import { storePlace, storeSchema } from "../backup/store.ts";
 import { timerUnit } from "../cron.ts";
 import { type Host, inside, isBelow, type Kind, kind, type Problem, pkg, renderedFile, type State } from "../kind.ts";
@@ -109,9 +109,6 @@ const schema = object({
   ),
 });
 type Backup = Infer<typeof schema>;
-
-const settingsPath = `${folder}/settings.json`;
-const passwordPath = `${folder}/password`;
 
 /** Settings of PostgreSQL by which its log is archived. */
 export const archiveSettings = ({ postgresql: kept }: Partial<Backup> = {}): Record<string, string> =>

@@ -1,20 +1,15 @@
 // The backups of running machines, asked and made through their own program (cloud-init/host/backup.py). Called by `ingot backup`, `backups` and
 // the rebuild.
-
-import type { Bucket } from "../../cloud-init/backup/bucket.ts";
+import { type PlaceSettings, settingsPath } from "../../cloud-init/backup/place.ts";
 import { isBelow } from "../../cloud-init/kind.ts";
 import type { HostPlan, VolumePlan } from "../../cloud-init/plan.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Connection, Machine } from "../target.ts";
 
 /** What a host's `backup:` comes to (cloud-init/resources/backup.ts writes it). */
-export interface BackupSettings {
+export interface BackupSettings extends PlaceSettings {
   /** Folder of the repositories; of a bucket: s3://bucket/prefix. */
   to: string;
-  /** The bucket, where it is one. */
-  s3?: Bucket;
-  /** The host that has the folder, where it is another one. */
-  on?: { host: string; login: string };
   /** All paths that are copied; those among them that are held still meanwhile, or have commands around it. */
   directories: string[];
   held: { name: string; paths: string[]; before?: string; after?: string }[];
@@ -27,7 +22,7 @@ export interface BackupSettings {
 
 /** undefined: the host has no `backup:`. */
 export function backupSettings({ generation }: HostPlan): BackupSettings | undefined {
-  const file = generation.files.find((f) => f.path === "/etc/ingot/backup/settings.json");
+  const file = generation.files.find((f) => f.path === settingsPath);
   return file && (JSON.parse(file.content) as BackupSettings);
 }
 

@@ -1,11 +1,11 @@
 // A host by hand: pages to print, for the day when Ingot itself is not there. Everything that its plan says, in the order in which it is done, as
 // commands of the tools beneath: what a person types on a plain machine of the same release. Data in, data out; scripts/runbook.ts writes it.
-
-import type { Bucket } from "../../cloud-init/backup/bucket.ts";
+import { pgbackrestConfig, stanza } from "../../cloud-init/backup/pgbackrest.ts";
+import { passwordPath } from "../../cloud-init/backup/place.ts";
 import type { Arg, HostPlan, Part, StackPlan, Step } from "../../cloud-init/plan.ts";
 import type { Manifest } from "../../images/image.ts";
 import { shell } from "../../lib/quote.ts";
-import { backupSettings, copiesOf } from "./backups.ts";
+import { type BackupSettings, backupSettings, copiesOf } from "./backups.ts";
 
 /** What a page is made of; asMarkdown() and asHtml() write it down. */
 export type Block = { heading: string; level: 1 | 2 | 3 } | { text: string } | { code: string } | { rows: string[][] };
@@ -165,37 +165,54 @@ const commands: Record<string, Commands> = {
 function restoreCommands(plan: HostPlan): string[] {
   const settings = backupSettings(plan);
   if (!settings) return [];
-  const config = "/etc/ingot/backup/pgbackrest.conf";
+  const { bring, restic } = repositoriesOf(settings, plan.host);
   return [
-    ...(settings.on
-      ? [
-          `# the backups are on ${settings.on.host}: bring them here, with the configuration, which is less then by the lines pg1-host, lock-path and cmd-ssh`,
-          `rsync -a root@${settings.on.login.split("@").at(-1)}:${settings.to}/ ${settings.to}/ && chown -R postgres: ${settings.to}/postgresql`,
-          `ssh root@${settings.on.login.split("@").at(-1)} cat /etc/ingot/backup-store/${plan.host}/pgbackrest.conf | grep -Ev '^(pg1-host|lock-path|cmd-ssh)' >${config}`,
-        ]
-      : settings.s3
-        ? bucketCommands(settings.to, settings.s3)
-        : [`# the volume with the backups is mounted, and holds them: ls ${settings.to}`]),
+    ...bring,
     ...(settings.postgresql
       ? [
           `install -d -o postgres -g postgres -m 0700 ${shell(settings.postgresql.data)}`,
-          `runuser -u postgres -- pgbackrest --config=${config} --stanza=main info`,
-          `runuser -u postgres -- pgbackrest --config=${config} --stanza=main restore`,
-          `# to a time instead: restore --type=time --target='2026-11-24 10:29:00+00' --target-action=promote`,
+          pgbackrest("info"),
+          pgbackrest("restore"),
+          "# to a time instead: restore --type=time --target='2026-11-24 10:29:00+00' --target-action=promote",
         ]
       : []),
-    ...copiesOf(settings).map(
-      (name) =>
-        `RESTIC_REPOSITORY=${settings.s3 ? `s3:${settings.s3.url}/${settings.s3.bucket}/${settings.s3.prefix}` : settings.to}/files RESTIC_PASSWORD_FILE=/etc/ingot/backup/password restic ${settings.s3 ? resticOptions(settings.s3) : ""}restore latest --tag ${shell(name)} --target /`,
-    ),
+    ...copiesOf(settings).map((name) => `${restic} restore latest --tag ${shell(name)} --target /`),
   ];
 }
 
-const resticOptions = ({ region, endpoint, ca }: Bucket): string =>
-  `-o s3.region=${region} -o s3.bucket-lookup=${endpoint === undefined ? "dns" : "path"} ${ca === undefined ? "" : `--cacert ${shell(ca)} `}`;
+const pgbackrest = (words: string): string => `runuser -u postgres -- pgbackrest --config=${pgbackrestConfig} --stanza=${stanza} ${words}`;
+
+/** Where a host's repositories are, what brings them within its reach, and how a command of restic's begins there. */
+function repositoriesOf({ to, on, s3 }: BackupSettings, host: string): { where: string; bring: string[]; restic: string } {
+  const restic = (repository: string, options: string[] = []) =>
+    [`RESTIC_REPOSITORY=${repository} RESTIC_PASSWORD_FILE=${passwordPath} restic`, ...options.map(shell)].join(" ");
+  if (on) {
+    const keeper = `root@${on.login.split("@").at(-1)}`;
+    return {
+      where: `on ${on.host}, in ${to}`,
+      bring: [
+        `# the backups are on ${on.host}: bring them here, with the configuration, which is less then by the lines pg1-host, lock-path and cmd-ssh`,
+        `rsync -a ${keeper}:${to}/ ${to}/ && chown -R postgres: ${to}/postgresql`,
+        `ssh ${keeper} cat /etc/ingot/backup-store/${host}/pgbackrest.conf | grep -Ev '^(pg1-host|lock-path|cmd-ssh)' >${pgbackrestConfig}`,
+      ],
+      restic: restic(`${to}/files`),
+    };
+  }
+  if (s3)
+    return {
+      where: `in ${to}`,
+      bring: bucketCommands(to, s3),
+      restic: restic(s3.restic.repository, [...s3.restic.options, ...(s3.ca === undefined ? [] : ["--cacert", s3.ca])]),
+    };
+  return {
+    where: `on the volume mounted at ${to}`,
+    bring: [`# the volume with the backups is mounted, and holds them: ls ${to}`],
+    restic: restic(`${to}/files`),
+  };
+}
 
 /** What pgBackRest has in its configuration, restic takes from the environment. */
-const bucketCommands = (to: string, { access_key, secret_key, ca }: Bucket): string[] => [
+const bucketCommands = (to: string, { access_key, secret_key, ca }: NonNullable<BackupSettings["s3"]>): string[] => [
   `# the backups are in ${to}; whoever writes there still must be off`,
   ...(ca === undefined ? [] : [`test -r ${shell(ca)}   # by whom its server's certificate is signed`]),
   access_key === undefined || secret_key === undefined
@@ -273,7 +290,7 @@ function hostPages(stack: StackPlan, plan: HostPlan, image: ImageFacts | undefin
           ? [
               [
                 "backups",
-                `${settings.on ? `on ${settings.on.host}, in ${settings.to}` : settings.s3 ? `in ${settings.to}` : `on the volume mounted at ${settings.to}`}, encrypted with the secret ${plan.secrets.find((s) => s.resource === "backup")?.name}`,
+                `${repositoriesOf(settings, plan.host).where}, encrypted with the secret ${plan.secrets.find((s) => s.resource === "backup")?.name}`,
               ],
             ]
           : []),
@@ -304,7 +321,7 @@ function hostPages(stack: StackPlan, plan: HostPlan, image: ImageFacts | undefin
   if (settings?.postgresql)
     blocks.push(
       { text: "Then a full backup at once: the restored cluster has a timeline of its own, and no backup of it yet." },
-      { code: "runuser -u postgres -- pgbackrest --config=/etc/ingot/backup/pgbackrest.conf --stanza=main --type=full backup" },
+      { code: pgbackrest("--type=full backup") },
     );
   return blocks;
 }
