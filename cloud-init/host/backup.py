@@ -8,6 +8,7 @@ backup.sh and restore.sh, and by `ingot backup`, `backups` and `rebuild` through
   backup.py heartbeat                           writes a row every few seconds, for as long as it lives
   backup.py wake                                what a backup that was killed has left quiet goes on
   backup.py prepare                             makes the repositories that are not there, and the first backups
+  backup.py prepared                            exit code 0 where that would do nothing
   backup.py restore                             restores what facts.json asks for, where there is nothing yet; prints what it did as JSON
 
 One backup at a time: a second waits. Exit code 1: it failed, and why is on standard error.
@@ -43,6 +44,8 @@ LOCK = "/run/ingot/backup.lock"
 # What is to be run when a backup that makes something quiet has not come to do it.
 QUIET = "/run/ingot/backup-quiet"
 STANZA = "main"
+# A named point in the log of transactions, as strftime has it: rows are counted there.
+POINT = "ingot-%Y%m%dT%H%M%SZ"
 BEAT = 5
 # Its name among PostgreSQL's clients.
 HEARTBEAT = "ingot-heartbeat"
@@ -87,8 +90,14 @@ def settings():
         return json.load(file)
 
 
-def now():
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def utc(form, at=None):
+    """A time, seconds since 1970, in a form of strftime's; of now, where none is given."""
+    return time.strftime(form, time.gmtime(at))
+
+
+def stamp_of(at=None):
+    """ISO 8601."""
+    return utc("%Y-%m-%dT%H:%M:%SZ", at)
 
 
 def seconds_of(stamp):
@@ -103,16 +112,24 @@ def seconds_of(stamp):
 # --- PostgreSQL ---------------------------------------------------------------------------------------------------------------
 
 
-def psql_program(kept):
-    return f"/usr/lib/postgresql/{kept['version']}/bin/psql"
+def program(kept, name):
+    """One of PostgreSQL's own, of the cluster's version."""
+    return f"/usr/lib/postgresql/{kept['version']}/bin/{name}"
 
 
 def sql(kept, database, statements, host=None):
     where = ["-h", host] if host else []
-    argv = [psql_program(kept), *where, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database]
+    argv = [program(kept, "psql"), *where, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database]
     return run(argv, user="postgres", text=statements).strip()
 
 
+def control_of(kept):
+    """What the cluster's control file says, as pg_controldata prints it."""
+    return run([program(kept, "pg_controldata"), kept["data"]], user="postgres")
+
+
+# pgBackRest's words.
+TYPES = {"full": "full", "differential": "diff", "incremental": "incr"}
 # What pgBackRest does where the repository is, and there alone. `verify` from elsewhere ends with a segmentation fault of the other end (2.45).
 AT_REPOSITORY = ("backup", "stanza-create", "annotate", "expire", "verify")
 
@@ -144,7 +161,7 @@ def sums(table):
 
 def marked(kept):
     """A named point in the log of transactions, and what the declared tables hold just there: writers wait for as long as it takes to count."""
-    point = f"ingot-{datetime.datetime.now(datetime.timezone.utc).strftime('%Y%m%dT%H%M%SZ')}"
+    point = utc(POINT)
     by_database = {}
     for entry in kept["tables"]:
         by_database.setdefault(entry["database"], []).append(entry["table"])
@@ -173,7 +190,7 @@ def marked(kept):
 
 def run_postgresql(kind, kept):
     began = time.monotonic()
-    pgbackrest("backup", f"--type={ {'full': 'full', 'differential': 'diff', 'incremental': 'incr'}[kind] }")
+    pgbackrest("backup", f"--type={TYPES[kind]}")
     found = backups_of()
     note("postgresql", [{name: b[name] for name in ("label", "ended", "bytes", "wal")} for b in found])
     backup = found[-1]
@@ -272,7 +289,7 @@ def heartbeat(kept):
     os.close(writing)
     os.dup2(reading, 0)
     os.environ["PGAPPNAME"] = HEARTBEAT
-    os.execv(psql_program(kept), ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-o", "/dev/null"])
+    os.execv(program(kept, "psql"), ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-o", "/dev/null"])
 
 
 def note_beat(kept):
@@ -366,8 +383,11 @@ def copies(said):
 
 
 def copy(to, name, paths):
+    there = [path for path in paths if os.path.exists(path)]
+    if not there:
+        raise Failed(f"there is nothing to copy: {', '.join(paths)} {'is' if len(paths) == 1 else 'are'} not there")
     # What was being written while it was read is in the next one.
-    out = restic(to, "backup", "--json", "--tag=ingot", f"--tag={name}", "--one-file-system", *filter(os.path.exists, paths), okay=(0, 3))
+    out = restic(to, "backup", "--json", "--tag=ingot", f"--tag={name}", "--one-file-system", *there, okay=(0, 3))
     return next((line for line in map(json.loads, out.splitlines()) if line.get("message_type") == "summary"), {})
 
 
@@ -393,19 +413,6 @@ def copy_all(said):
         "bytes": sum(m.get("total_bytes_processed", 0) for m in made),
         "seconds": round(time.monotonic() - began, 1),
     }
-
-
-# --- Commands -----------------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def alone(waiting=0):
-    """One at a time: what another one has left quiet goes on first. With LOCK_NB, BlockingIOError where another one is at it."""
-    os.makedirs(os.path.dirname(LOCK), exist_ok=True)
-    with open(LOCK, "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | waiting)
-        wake()
-        yield
 
 
 # --- Where the repositories are -------------------------------------------------------------------------------------------------
@@ -488,9 +495,10 @@ def take(said):
 
 def reach(said):
     """Waits until the other host, which may be on its way up as this one is, answers. Raises Failed."""
-    on = said.get("on")
+    if not said.get("on"):
+        return
     end = time.monotonic() + REACH
-    while on:
+    while True:
         try:
             there_is(said)
             return
@@ -509,6 +517,19 @@ def mounted(said):
         path = os.path.dirname(path)
     if path == "/":
         raise Failed(f"{to} is not on a mounted volume")
+
+
+# --- Making them ------------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def alone(how=0):
+    """One at a time: what another one has left quiet goes on first. With LOCK_NB raises BlockingIOError where another one is at it."""
+    os.makedirs(os.path.dirname(LOCK), exist_ok=True)
+    with open(LOCK, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | how)
+        wake()
+        yield
 
 
 def run_one(what, said):
@@ -592,8 +613,7 @@ def first_of_directories(said):
 
 def is_ours(kept):
     """Whether the repository's last cluster is the one that this host has, by the number that initdb gave it."""
-    control = run([f"/usr/lib/postgresql/{kept['version']}/bin/pg_controldata", kept["data"]], user="postgres")
-    own = re.search(r"^Database system identifier: +(\d+)$", control, re.MULTILINE)
+    own = re.search(r"^Database system identifier: +(\d+)$", control_of(kept), re.MULTILINE)
     known = [d["system-id"] for s in json.loads(pgbackrest("info", "--output=json")) if s["name"] == STANZA for d in s["db"]]
     return bool(own and known and int(own[1]) == known[-1])
 
@@ -605,6 +625,9 @@ def prepared(said):
         return False
     full = not said.get("postgresql") or (there["full"] and is_ours(said["postgresql"]))
     return bool(full and (not said["directories"] or there["copies"]))
+
+
+# --- What there is, and what is late ------------------------------------------------------------------------------------------------
 
 
 def next_after(calendar_text, stamp):
@@ -719,13 +742,14 @@ def existing(path):
     return path
 
 
-def has_room(data, backup):
+def must_have_room(data, backup):
+    """Raises Failed."""
     place = existing(data)
     free = os.statvfs(place).f_bfree * os.statvfs(place).f_frsize
-    wanted = room_for(backup["bytes"], place)
-    if free < wanted:
+    needed = room_for(backup["bytes"], place)
+    if free < needed:
         raise Failed(
-            f"{place} has room for {free >> 20} MiB, and PostgreSQL of the backup {backup['label']} wants {wanted >> 20} MiB: "
+            f"{place} has room for {free >> 20} MiB, and PostgreSQL of the backup {backup['label']} wants {needed >> 20} MiB: "
             "give its volume a larger `size:`; nothing was changed"
         )
 
@@ -743,13 +767,13 @@ def restore_postgresql(said, request):
     named = "backup" in request
     backup = choose(backups_of(), lambda b: b["ended"], at, "PostgreSQL")
     if not begun:
-        has_room(data, backup)
+        must_have_room(data, backup)
     pieces = pieces_after(backup)
     # Of a named one no more of the log is wanted than belongs to it.
     gap = None if named else gap_in(pieces)
     if gap and (at is None or at > gap["until"]):
         # PostgreSQL would take it for the log's end, and say nothing.
-        until = datetime.datetime.fromtimestamp(gap["until"], datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        until = stamp_of(gap["until"])
         raise Failed(
             f"the log of transactions has a gap: its piece {gap['piece']} is not in the repository, and later ones are; "
             f"a restore is possible up to {until} (rebuild --at {until}); nothing was changed"
@@ -782,7 +806,7 @@ def restore_postgresql(said, request):
 
 
 def time_of(point):
-    return calendar.timegm(time.strptime(point, "ingot-%Y%m%dT%H%M%SZ"))
+    return calendar.timegm(time.strptime(point, POINT))
 
 
 def target_of(at):
@@ -790,7 +814,7 @@ def target_of(at):
 
 
 def target_text(at):
-    return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S+00")
+    return utc("%Y-%m-%d %H:%M:%S+00", at)
 
 
 def retarget(data, kept, at):
@@ -819,8 +843,7 @@ def held_against(kept, backup):
     os.makedirs(folder, mode=0o700, exist_ok=True)
     os.chown(folder, owner.pw_uid, owner.pw_gid)
     # A standby must be given as much as its primary had. pg_controldata says "xact" where the settings say "transaction".
-    control = run([f"/usr/lib/postgresql/{kept['version']}/bin/pg_controldata", data], user="postgres")
-    needs = dict(re.findall(r"^(max_\w+) setting: +(\d+)$", control, re.MULTILINE))
+    needs = dict(re.findall(r"^(max_\w+) setting: +(\d+)$", control_of(kept), re.MULTILINE))
     with open(f"{folder}/postgresql.conf", "w", encoding="utf-8") as file:
         file.write(
             f"data_directory = '{data}'\nhba_file = '{folder}/pg_hba.conf'\nident_file = '{folder}/pg_ident.conf'\n"
@@ -835,11 +858,10 @@ def held_against(kept, backup):
     for name in os.listdir(folder):
         if not name.startswith("."):
             os.chmod(f"{folder}/{name}", 0o644)
-    control_program = f"/usr/lib/postgresql/{kept['version']}/bin/pg_ctl"
     log = f"{folder}/log"
-    pg_ctl = [control_program, f"--pgdata={data}", f"--log={log}", "--wait", "--timeout=86400", "--silent"]
+    pg_ctl = [program(kept, "pg_ctl"), f"--pgdata={data}", "--wait", "--silent"]
     try:
-        run([*pg_ctl, f"--options=-c config_file={folder}/postgresql.conf", "start"], user="postgres")
+        run([*pg_ctl, f"--log={log}", "--timeout=86400", f"--options=-c config_file={folder}/postgresql.conf", "start"], user="postgres")
         wait_paused(kept, folder)
         wrong = []
         for name, then in backup["rows"].items():
@@ -856,7 +878,7 @@ def held_against(kept, backup):
                 tail = "".join(file.readlines()[-15:])
         raise Failed(f"{error}\n{tail}".strip()) from None
     finally:
-        run([control_program, f"--pgdata={data}", "--mode=fast", "--wait", "--silent", "stop"], user="postgres", okay=(0, 1))
+        run([*pg_ctl, "--mode=fast", "stop"], user="postgres", okay=(0, 1))
 
 
 def wait_paused(kept, folder):
@@ -911,12 +933,12 @@ def restore(said):
         backup_store.lay_over(said["to"], request["over"])
     reach(said)
     take(said)
-    done = {"began": now()}
+    done = {"began": stamp_of()}
     if said.get("postgresql"):
         done.update(restore_postgresql(said, request))
     if said["directories"]:
         done.update(restore_directories(said, request))
-    done["ended"] = now()
+    done["ended"] = stamp_of()
     facts.write(RESTORED, done, 0o644)
     return done
 
@@ -933,8 +955,10 @@ def main(words):
     if words == ["prepared"]:
         return None if prepared(said) else sys.exit(1)
     if words == ["wake"]:
+        # Where another backup is at it, that one has done so before it began.
         with contextlib.suppress(BlockingIOError), alone(fcntl.LOCK_NB):
-            return None
+            pass
+        return None
     if words == ["heartbeat"]:
         return heartbeat(said["postgresql"])
     if words[:1] == ["run"] and len(words) == 2 and words[1] in said["times"]:
