@@ -153,7 +153,10 @@ if __name__ == "__main__":
     except ValueError:
         refuse("it cannot be read")
     if sys.argv[1:2] == ["serve"] and len(sys.argv) == 3:
-        serve(sys.argv[2], asked)
+        try:
+            serve(sys.argv[2], asked)
+        except OSError as error:
+            refuse(f"{error.strerror or error}, on {os.uname().nodename}")
     elif sys.argv[1:2] == ["lay"] and len(sys.argv) == 3:
         lay_over(settings_of(sys.argv[2])["place"], facts.read()["restore"]["kept"][sys.argv[2]])
     elif sys.argv[1:] == ["cluster"]:
