@@ -234,6 +234,11 @@ export async function mustBeMovable({ disks }: Target, stack: StackPlan, plan: H
     }
 }
 
+interface Looked {
+  volume: VolumePlan;
+  health: Health;
+}
+
 /** A volume that is not to be attached. */
 interface Fresh {
   volume: VolumePlan;
@@ -256,46 +261,26 @@ export async function chooseSource(
 ): Promise<Source> {
   const { disks } = target;
   const settings = settingsFor(plan);
-  const repository = repositoryOf(plan, settings);
   const lostStore = settings.on && (await storeLost(target, stack, settings, settings.on.host));
-  if (lostStore !== undefined)
+  if (lostStore)
     throw new RefusedError(
       `the backups of ${plan.stack}/${plan.host} are on ${settings.on?.host}, and ${lostStore.because}`,
       lostStore.hint,
     );
-  const source: Source = { attached: [], restored: [], pictured: [], empty: [] };
-  const homeless = homelessOf(plan, settings);
-  if (homeless.length) source.restored.push({ volume: machinesOwn, because: `${homeless.join(", ")} went with it` });
-  const past = pastOf(rebuild);
-  const looked: { volume: VolumePlan; health: Health }[] = [];
+  const looked: Looked[] = [];
   for (const volume of plan.volumes)
     looked.push({ volume, health: await during(progress, `look at volume ${volume.name}`, () => disks.health(plan, volume.name)) });
-  const chosen = await Promise.all(
-    looked.map(async ({ volume, health }): Promise<Fresh | undefined> => {
-      const wanted = past !== undefined && volume.name !== repository?.name && heldOn(plan, settings, volume).length > 0;
-      if (health !== "healthy" && health !== "missing" && !("elsewhere" in health))
-        return { volume, because: `it is broken: ${health.broken}` };
-      if (wanted) return { volume, because: health === "missing" ? "there is nothing on it" : `as it was ${past}` };
-      if (health !== "missing") return health === "healthy" ? undefined : copied(disks, plan, volume, health, rebuild);
-      // One that this rebuild has put aside before, when another past was asked for.
-      const copy = await disks.copy?.(plan, volume.name, rebuild.began);
-      return copy && "id" in copy ? { volume, because: "it was in another zone", copy } : { volume, because: "there is nothing on it" };
-    }),
-  );
-  const fresh = chosen.flatMap((f) => f ?? []);
-  for (const { volume, health } of looked) {
-    const one = fresh.find((f) => f.volume.name === volume.name);
-    if (!one) source.attached.push(volume.name);
-    // A broken disk in the host's own zone may be mended by people, and then holds more than its last picture.
-    else if (volume.name === repository?.name && !one.copy && !(await mayBeOlder(disks, plan, volume, health)))
-      throw new RefusedError(
-        `the volume ${volume.name}, with the backups of ${plan.stack}/${plan.host}, is lost: ${one.because}`,
-        `bring ${disks.where(plan, volume.name)} back, or a copy of it; without backups \`ingot up ${plan.stack}\` begins with what the other volumes hold`,
-      );
-  }
+  const judged = await Promise.all(looked.map((one) => freshOf(disks, plan, one, rebuild)));
+  const fresh = judged.flatMap((f) => f ?? []);
+  const repository = repositoryOf(plan, settings);
+  for (const one of looked) if (one.volume.name === repository?.name) await mustHoldBackups(disks, plan, one, fresh);
   const cluster = settings.postgresql && nearest(plan, settings.postgresql.data);
   const restores = settings.postgresql !== undefined && (!cluster || fresh.some((f) => f.volume.name === cluster.name && !f.copy));
-  if (restores || past !== undefined) await mustBePossible(target, stack, plan, rebuild, cluster);
+  if (restores || pastOf(rebuild) !== undefined) await mustBePossible(target, stack, plan, rebuild, cluster);
+  const attached = plan.volumes.map((v) => v.name).filter((name) => !fresh.some((f) => f.volume.name === name));
+  const source: Source = { attached, restored: [], pictured: [], empty: [] };
+  const homeless = homelessOf(plan, settings);
+  if (homeless.length) source.restored.push({ volume: machinesOwn, because: `${homeless.join(", ")} went with it` });
   for (const { volume, because, copy } of fresh) {
     const one = { volume: volume.name, because };
     if (copy) source.pictured.push({ ...one, snapshot: copy.id, taken: copy.taken });
@@ -316,6 +301,31 @@ export async function chooseSource(
   return source;
 }
 
+/** undefined: the volume is attached as it is. */
+async function freshOf(disks: Disks, plan: HostPlan, { volume, health }: Looked, rebuild: Rebuild): Promise<Fresh | undefined> {
+  const settings = settingsFor(plan);
+  const past = pastOf(rebuild);
+  if (typeof health === "object" && !("elsewhere" in health)) return { volume, because: `it is broken: ${health.broken}` };
+  if (past !== undefined && volume.name !== repositoryOf(plan, settings)?.name && heldOn(plan, settings, volume).length)
+    return { volume, because: health === "missing" ? "there is nothing on it" : `as it was ${past}` };
+  if (health === "healthy") return undefined;
+  if (health !== "missing") return copied(disks, plan, volume, health, rebuild);
+  // One that this rebuild has put aside before, when another past was asked for.
+  const copy = await disks.copy?.(plan, volume.name, rebuild.began);
+  return copy && "id" in copy ? { volume, because: "it was in another zone", copy } : { volume, because: "there is nothing on it" };
+}
+
+/** Of the volume with the backups. @throws RefusedError when it is lost, and there is nothing to make it from */
+async function mustHoldBackups(disks: Disks, plan: HostPlan, { volume, health }: Looked, fresh: Fresh[]): Promise<void> {
+  const lost = fresh.find((f) => f.volume.name === volume.name && !f.copy);
+  // A broken disk in the host's own zone may be mended by people, and then holds more than its last picture.
+  if (!lost || (typeof health === "object" && "elsewhere" in health && (await disks.snapshot?.(plan, volume.name)) !== undefined)) return;
+  throw new RefusedError(
+    `the volume ${volume.name}, with the backups of ${plan.stack}/${plan.host}, is lost: ${lost.because}`,
+    `bring ${disks.where(plan, volume.name)} back, or a copy of it; without backups \`ingot up ${plan.stack}\` begins with what the other volumes hold`,
+  );
+}
+
 /** What of the machine is on no volume, among what is restored. */
 const machinesOwn = "the machine's own disk";
 
@@ -334,10 +344,6 @@ async function copied(
   if (copy && "id" in copy) return { volume, because: `it is in ${elsewhere}`, copy };
   return { volume, because: `it is in ${elsewhere}, and cannot be copied from there (${copy?.cannot ?? "this target knows no way"})` };
 }
-
-/** The backups' volume in another zone, of which there is an older picture. */
-const mayBeOlder = async (disks: Disks, plan: HostPlan, volume: VolumePlan, health: Health): Promise<boolean> =>
-  typeof health === "object" && "elsewhere" in health && (await disks.snapshot?.(plan, volume.name)) !== undefined;
 
 /** Puts what is not to be used again where nobody takes it for the host's; nothing is deleted. */
 export async function putAside(project: Project, { disks }: Target, plan: HostPlan, rebuild: Rebuild): Promise<void> {
@@ -377,25 +383,45 @@ const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`
 /** Bytes that a cluster of this size wants on such a volume, with its log while it is recovered (backup.py, room_for). */
 const roomFor = (size: number, volume: number): number => Math.round(size * 1.1) + logRoom(volume);
 
-/** What would become of a volume that is in another zone, in words. @param from what would, were it lost */
+/** What would become of a volume that is in another zone, in words. @param lost what would, could it not be copied */
 async function foreseenMove(
   disks: Disks,
   plan: HostPlan,
   volume: VolumePlan,
   { elsewhere, broken }: { elsewhere: string; broken?: string },
-  holds: boolean,
-  from: string,
+  lost: string,
 ): Promise<string> {
   const picture = heldOn(plan, settingsFor(plan), volume).length ? undefined : await disks.snapshot?.(plan, volume.name);
-  const lost = picture
+  const otherwise = picture
     ? `it would be made from ${picture.id}, taken ${picture.taken}: what was written to it in the ${age(since(picture))} since would be lost`
-    : holds
-      ? "the rebuild would be refused, since it holds the backups"
-      : `it ${from}`;
+    : lost;
   const there = `in ${elsewhere}, and the host is to be in another zone`;
   return broken === undefined
-    ? `${there}: a snapshot is taken once the machine is off, the new one is made from it, and the old one put aside; where none can be taken, ${lost}`
-    : `${there}, and broken (${broken}): ${lost}`;
+    ? `${there}: a snapshot is taken once the machine is off, the new one is made from it, and the old one put aside; where none can be taken, ${otherwise}`
+    : `${there}, and broken (${broken}): ${otherwise}`;
+}
+
+/** What would become of a volume, in words. @param off machines that would be powered off first */
+async function foreseenVolume(disks: Disks, plan: HostPlan, volume: VolumePlan, wanted: Restore, off: Machine[]): Promise<string> {
+  const settings = settingsFor(plan);
+  const past = pastOf(wanted);
+  const paths = heldOn(plan, settings, volume);
+  const holds = volume.name === repositoryOf(plan, settings)?.name;
+  const become = async (): Promise<string> => {
+    if (past !== undefined && paths.length && !holds) return `put aside, and restored as it was ${past}`;
+    const lost = holds
+      ? "the rebuild would be refused, since it holds the backups"
+      : paths.length
+        ? `it would be restored from the backups (${paths.join(", ")})`
+        : "it would be new and empty: nothing of it is backed up";
+    const stays = `${holds ? "holds the backups, and is" : "healthy, and"} attached`;
+    // One that a machine writes to cannot be looked at, but where it is.
+    const health = disks.zones || !off.length ? await disks.health(plan, volume.name) : undefined;
+    if (typeof health === "object" && "elsewhere" in health) return foreseenMove(disks, plan, volume, health, lost);
+    if (off.length) return holds ? stays : `looked at once the machine is off; where it is broken ${lost}`;
+    return health === "healthy" ? stays : `${health === "missing" ? "there is nothing on it" : "broken"}; ${lost}`;
+  };
+  return `volume ${volume.name}: ${await become()}`;
 }
 
 /** What a rebuild would do, in words, one line each. */
@@ -413,26 +439,9 @@ export async function foreseen(
   const resting = dependents.filter((one) => others.some((m) => m.host === one.host));
   const anew = others.length ? [] : stack.hosts.filter((h) => h.host !== plan.host).map((h) => h.host);
   const off = machines.filter((m) => m.state !== "stopped" && !others.some((o) => o.host === m.host));
-  const volumes = await Promise.all(
-    plan.volumes.map(async (volume) => {
-      const paths = heldOn(plan, settings, volume);
-      const from = paths.length
-        ? `would be restored from the backups (${paths.join(", ")})`
-        : "would be new and empty: nothing of it is backed up";
-      const holds = volume.name === repositoryOf(plan, settings)?.name;
-      if (past !== undefined && paths.length && !holds) return `volume ${volume.name}: put aside, and restored as it was ${past}`;
-      // One that a machine writes to cannot be looked at, but where it is.
-      const health = target.disks.zones || !(off.length || holds) ? await target.disks.health(plan, volume.name) : undefined;
-      if (typeof health === "object" && "elsewhere" in health)
-        return `volume ${volume.name}: ${await foreseenMove(target.disks, plan, volume, health, holds, from)}`;
-      if (holds) return `volume ${volume.name}: holds the backups, and is attached`;
-      if (off.length) return `volume ${volume.name}: looked at once the machine is off; where it is broken it ${from}`;
-      return health === "healthy"
-        ? `volume ${volume.name}: healthy, and attached`
-        : `volume ${volume.name}: ${health === "missing" ? "there is nothing on it" : "broken"}; it ${from}`;
-    }),
-  );
+  const volumes = await Promise.all(plan.volumes.map((volume) => foreseenVolume(target.disks, plan, volume, wanted, off)));
   const lostStore = settings.on && (await storeLost(target, stack, settings, settings.on.host));
+  const place = settings.on ? `on ${settings.on.host}` : settings.s3 && `in ${settings.to}`;
   const known = machines.find((m) => m.host === plan.host);
   const homeless = homelessOf(plan, settings);
   return [
@@ -446,12 +455,11 @@ export async function foreseen(
       : others.length
         ? `fence: it does not run; ${others.map((m) => m.host).join(", ")} would run on`
         : "fence: no machine of the stack runs",
-    ...(settings.on
-      ? [
-          `source: the backups on ${settings.on.host}${lostStore ? `, but ${lostStore.because}: it would be refused` : ", where the old machine's right to write ends"}`,
-        ]
-      : []),
-    ...(settings.s3 ? [`source: the backups in ${settings.to}, where the old machine's right to write ends`] : []),
+    ...(place === undefined
+      ? []
+      : [
+          `source: the backups ${place}, ${lostStore ? `but ${lostStore.because}: it would be refused` : "where the old machine's right to write ends"}`,
+        ]),
     ...volumes,
     ...(homeless.length
       ? [`${homeless.join(", ")}: on no volume, so it goes with the machine and would be restored from the backups`]

@@ -47,6 +47,8 @@ test.after(async () => {
 test("a host that was never launched: there is nothing to rebuild it from, and no rebuild is begun", async () => {
   const other = await testProject(["inloop"]);
   copyFileSync(join(toolFolder, "tests/e2e/kept.yaml"), join(other.folder, "stacks/kept.yaml"));
+  const dry = await other.ingot(["rebuild", "kept/db", "--dry-run"]);
+  assert.match(dry.stdout, /^volume backup: there is nothing on it; the rebuild would be refused, since it holds the backups$/m);
   const { code, stderr } = await other.ingot(["rebuild", "kept/db"]);
   assert.is(code, 1);
   assert.match(stderr, /the volume backup, with the backups of kept\/db, is lost: there is nothing on it/);
