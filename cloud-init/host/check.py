@@ -693,12 +693,18 @@ def postgresql_database(name, owner=None, encoding=None, collate=None):
     return seen
 
 
+def all_there(database, what, names, catalog, column):
+    """A database has all of these in a catalog of its own."""
+    question = f"\\connect :\"database\"\nselect 1 from {catalog} where {column} = :'name';"
+    lacking = [name for name in names if not sql(question, database=database, name=name)]
+    if lacking:
+        raise Wrong(f"database {database} lacks the {what} {', '.join(lacking)}", lacking)
+    return sorted(names)
+
+
 @check
 def postgresql_extensions(database, extensions):
-    lacking = [name for name in extensions if not sql("\\connect :\"database\"\nselect 1 from pg_extension where extname = :'name';", database=database, name=name)]
-    if lacking:
-        raise Wrong(f"database {database} lacks the extension {', '.join(lacking)}", lacking)
-    return sorted(extensions)
+    return all_there(database, "extension", extensions, "pg_extension", "extname")
 
 
 @check
@@ -752,10 +758,7 @@ def postgresql_login(host, port, database, role, secret, timeout=TIMEOUT):
 
 @check
 def postgresql_schemas(database, schemas):
-    lacking = [name for name in schemas if not sql("\\connect :\"database\"\nselect 1 from pg_namespace where nspname = :'name';", database=database, name=name)]
-    if lacking:
-        raise Wrong(f"database {database} lacks the schema {', '.join(lacking)}", lacking)
-    return sorted(schemas)
+    return all_there(database, "schema", schemas, "pg_namespace", "nspname")
 
 
 @check

@@ -195,6 +195,14 @@ hash_of() {
 	} | sha256sum
 }
 
+# hash_of_lines PATHS: the same of a list, a path a line.
+hash_of_lines() (
+	set -f
+	IFS=$newline
+	# shellcheck disable=SC2086 # one path a line
+	hash_of $1
+)
+
 service_hashes() { # unit; sets restart_hash and reload_hash, and files
 	set -f
 	old_ifs=$IFS

@@ -15,18 +15,6 @@ look() {
 	esac
 }
 
-wanted() {
-	set -f
-	old_ifs=$IFS
-	IFS=$newline
-	# shellcheck disable=SC2086 # one path a line
-	set -- $ARG_INPUTS
-	IFS=$old_ifs
-	set +f
-	hash=$(hash_of "$@")
-	hash=${hash%% *}${ARG_HASH:+"+$ARG_HASH"}
-}
-
 died() {
 	echo "$ARG_NAME $1 ($state); the end of its log:" >&2
 	tail -n 30 -- "$ARG_LOG" >&2 || true
@@ -34,7 +22,8 @@ died() {
 }
 
 look
-wanted
+hash=$(hash_of_lines "$ARG_INPUTS")
+hash=${hash%% *}${ARG_HASH:+"+$ARG_HASH"}
 was=
 [ ! -r "$record" ] || IFS= read -r was <"$record"
 case $verb in

@@ -35,18 +35,6 @@ is_listening() {
 	listening "$ARG_LISTENS"
 }
 
-wanted() {
-	set -f
-	old_ifs=$IFS
-	IFS=$newline
-	# shellcheck disable=SC2086 # one path a line
-	set -- $ARG_INPUTS
-	IFS=$old_ifs
-	set +f
-	start_hash=$(hash_of "$@")
-	start_hash=${start_hash%% *}
-}
-
 # until_true SECONDS COMMAND…
 until_true() {
 	read -r uptime _ </proc/uptime
@@ -86,7 +74,8 @@ died() {
 }
 
 look
-wanted
+start_hash=$(hash_of_lines "$ARG_INPUTS")
+start_hash=${start_hash%% *}
 was_start='' was_hash=''
 [ ! -r "$record" ] || {
 	IFS= read -r was_start
