@@ -8,7 +8,7 @@ import { toolFolder } from "../../lib/paths.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import type { Finding } from "../../stacks/recovery/doctor.ts";
 import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
-import { bringBack, putAside } from "./old-machine.ts";
+import { archivesNothing, bringBack, putAside } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("backups on another host");
@@ -119,6 +119,8 @@ long(
     await on("vault", "dd if=/dev/zero of=/srv/backups/big bs=1M status=none 2>/dev/null; sync");
     await sql("create table touched (); select pg_switch_wal()");
     const full = await found(isLate);
+    const take = await project.on("kept-store/db", "/usr/lib/ingot/backup-ssh backup-db@10.1.8.1 take 2>&1");
+    assert.match(take.stdout, /^refused: No space left on device, on vault$/m);
     assert.match(full[0]?.what ?? "", /^\/srv\/backups is (100|99) % full \(space\)$/);
     assert.is(full[0]?.host, "vault");
     const late = full.find(isLate);
@@ -175,32 +177,15 @@ long("the old machine comes back after another took its place: what it archives 
   const sums = () => on("vault", "cd /srv/backups/db && find . -type f ! -path './lock/*' -exec sha256sum {} + | sort | sha256sum");
   const before = await sums();
   await project.ingot(["start", "kept-store"]);
-  await sql("insert into orders select max(id)+1 from orders; select pg_switch_wal()");
-  let refused = "";
-  for (let i = 0; i < 60 && !/[1-9]/.test(refused); i++) {
-    await wait(1000);
-    refused = await sql("select failed_count from pg_stat_archiver where last_archived_wal is null");
-  }
-  assert.match(refused, /^[1-9]/);
-  const pushed = await project.on(
-    "kept-store/db",
-    "cd /srv/data/postgresql/15/main && runuser -u postgres -- /usr/lib/ingot/pgbackrest-archive pg_wal/$(ls pg_wal | grep -m1 -E '^[0-9A-F]{24}$') 2>&1",
-  );
-  assert.is.not(pushed.code, 0, pushed.stdout);
+  await archivesNothing(project, "kept-store/db");
   const asked = await project.on("kept-store/db", "/usr/lib/ingot/backup-ssh backup-db@10.1.8.1 'run backup --type=full' 2>&1");
   assert.match(
     asked.stdout,
     /^refused: kept-store-db-\w+ has taken the place of kept-store-db-\w+, whose right to write here is withdrawn/,
   );
-  const backup = await project.ingot(["backup", "kept-store/db", "--full"]);
-  assert.is(backup.code, 1);
-  assert.match(backup.stderr, /has taken the place of this machine/);
   const listed = await project.ingot(["backups", "kept-store"]);
   assert.is(listed.code, 1);
   assert.match(listed.stdout, /LATE kept-store\/db: kept-store-db-\w+ has taken the place of this machine, kept-store-db-\w+, whose right/);
-  assert.is(await sums(), before);
-  // Applying does not give the right back either.
-  assert.is((await project.ingot(["apply", "kept-store/db"])).code, 1);
   assert.is(await sums(), before);
   rmSync(join(old, "new.img"));
 });

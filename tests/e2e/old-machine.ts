@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import * as assert from "uvu/assert";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { asRoot, run } from "../../lib/run.ts";
 import { groupThings, inGroup, manager } from "../../stacks/local/cgroup.ts";
@@ -35,6 +36,29 @@ export async function bringBack(project: TestProject, machine: string, old: stri
     machine,
     `umount root && rm -rf upper work facts seed && mv "${old}"/upper "${old}"/facts "${old}"/seed "${old}"/machine.json . && mkdir work && ${detach(disk)} && mv "${disk}" "${old}/new.img" && mv "${old}/data.img" "${disk}" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,volatile ingot root`,
   );
+}
+
+/** Up again in its successor's place: what is written to it is not archived, it makes no backup, and an apply does not give it the right back.
+ * @returns what its archive_command says of a piece of the log */
+export async function archivesNothing(project: TestProject, machine: string): Promise<string> {
+  const sql = (text: string) => project.sql(machine, "shop", text);
+  await sql("insert into orders select max(id)+1 from orders; select pg_switch_wal()");
+  let failed = "";
+  for (let i = 0; i < 60 && !/[1-9]/.test(failed); i++) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    failed = await sql("select failed_count from pg_stat_archiver where last_archived_wal is null");
+  }
+  assert.match(failed, /^[1-9]/);
+  const pushed = await project.on(
+    machine,
+    "cd /srv/data/postgresql/15/main && runuser -u postgres -- /usr/lib/ingot/pgbackrest-archive pg_wal/$(ls pg_wal | grep -m1 -E '^[0-9A-F]{24}$') 2>&1",
+  );
+  assert.is.not(pushed.code, 0, pushed.stdout);
+  const backup = await project.ingot(["backup", machine, "--full"]);
+  assert.is(backup.code, 1);
+  assert.match(backup.stderr, /has taken the place of this machine/);
+  assert.is((await project.ingot(["apply", machine])).code, 1);
+  return pushed.stdout;
 }
 
 /** Switches it on beside its successor, at a cable of its own into the stack's network; the address was the old cable's, which is gone.
