@@ -134,7 +134,8 @@ long(
     // What it says to type helps; what waited is archived.
     assert.is((await project.ingot(["start", "kept-store"])).code, 0);
     for (let i = 0; i < 30 && (await project.ingot(["doctor", "kept-store"])).code !== 0; i++) await wait(2000);
-    assert.match((await project.ingot(["doctor", "kept-store"])).stdout, /kept-store: nothing is wrong/);
+    const { stdout } = await project.ingot(["doctor", "kept-store"]);
+    assert.match(stdout, /kept-store: nothing is wrong/, stdout);
   },
 );
 
