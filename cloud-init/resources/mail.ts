@@ -1,6 +1,6 @@
 // The mail server of the host: what it sends goes to a relay, what it takes goes to programs.
 import { choice, either, flag, type Infer, integer, list, map, object, optional, ref, text, withDefault } from "../../lib/schema.ts";
-import { type Host, inside, type Kind, kind, onlyOne, type Problem, pkg, standingStill, stranger } from "../kind.ts";
+import { type Host, inside, type Kind, kind, onlyOne, type Problem, pkg, renderedFile, standingStill, stranger } from "../kind.ts";
 import { privateProblems, reachableAt } from "../listener.ts";
 import { serverAndPort } from "../names.ts";
 import { secretRef } from "../value.ts";
@@ -241,20 +241,11 @@ export const mail: Kind<Mail> = kind({
       steps: [
         ...(value.relay && value.username && value.password
           ? [
-              {
-                part: "password",
-                action: "file",
-                args: {
-                  path: passwordPath,
-                  mode: "0600",
-                  source: {
-                    render: {
-                      format: "text" as const,
-                      value: [`${relayOf(value.relay)} ${value.username}:`, { secret: value.password.secret }, "\n"],
-                    },
-                  },
-                },
-              },
+              renderedFile("password", { path: passwordPath, mode: "0600" }, [
+                `${relayOf(value.relay)} ${value.username}:`,
+                { secret: value.password.secret },
+                "\n",
+              ]),
             ]
           : []),
         {

@@ -1,7 +1,7 @@
 // The Redis server of the host.
 import { shell } from "../../lib/quote.ts";
 import { choice, type Infer, integer, map, object, optional, text, withDefault } from "../../lib/schema.ts";
-import { type Host, inside, type Kind, kind, type Problem, pkg, stranger } from "../kind.ts";
+import { type Host, inside, type Kind, kind, type Problem, pkg, renderedFile, stranger } from "../kind.ts";
 import { allowHosts, privateAwaited, privatePorts, privateProblems } from "../listener.ts";
 import { secretRef } from "../value.ts";
 import { backup } from "./backup.ts";
@@ -121,22 +121,12 @@ export const redis: Kind<Redis> = kind({
         ...(password === undefined
           ? []
           : [
-              {
-                part: "password",
-                action: "file",
-                args: {
-                  path: usersPath,
-                  owner: "redis",
-                  mode: "0600",
-                  // Of its hash, so that it needs no quoting and stands nowhere else.
-                  source: {
-                    render: {
-                      format: "text" as const,
-                      value: ["user default on #", { secret: password, encode: "sha256" as const }, " ~* &* +@all\n"],
-                    },
-                  },
-                },
-              },
+              // Of its hash, so that it needs no quoting and stands nowhere else.
+              renderedFile("password", { path: usersPath, owner: "redis", mode: "0600" }, [
+                "user default on #",
+                { secret: password, encode: "sha256" },
+                " ~* &* +@all\n",
+              ]),
             ]),
         { action: "service", args: { unit: "redis-server.service", inputs, listens: `127.0.0.1:${port}` } },
       ],
