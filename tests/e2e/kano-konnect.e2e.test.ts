@@ -59,11 +59,7 @@ async function stage(name: string): Promise<{ code: number; said: string }> {
   return { code: 0, said };
 }
 const verified = async () => {
-  let verify = await project.ingot(["verify", "kano-konnect"]);
-  for (let tries = 0; tries < 30 && verify.code !== 0; tries++) {
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-    verify = await project.ingot(["verify", "kano-konnect"]);
-  }
+  const verify = await project.ingot(["verify", "kano-konnect", "--within", "60"]);
   assert.is(verify.code, 0, verify.stderr + verify.stdout);
 };
 

@@ -61,11 +61,7 @@ export async function patchwork(stack: string, edit: (text: string) => string = 
     ingot,
     until: (host, script, like) => until((s) => on(host, s), script, like),
     async verified() {
-      let verify = await run("verify", stack);
-      for (let tries = 0; tries < 30 && verify.code !== 0; tries++) {
-        await new Promise((resolve) => setTimeout(resolve, 1000));
-        verify = await run("verify", stack);
-      }
+      const verify = await run("verify", stack, "--within", "60");
       assert.is(verify.code, 0, verify.stderr + verify.stdout);
     },
     async up() {

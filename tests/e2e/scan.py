@@ -7,10 +7,11 @@ import socket
 import sys
 import time
 
-BATCH = 8000  # below the file descriptors that a process may have
 PATIENCE = 2  # seconds for the answers to a batch; a firewall that drops gives none
 
-resource.setrlimit(resource.RLIMIT_NOFILE, (BATCH + 100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+_, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+BATCH = min(limit - 100, 16384)  # as many as may be waited for at once
+resource.setrlimit(resource.RLIMIT_NOFILE, (BATCH + 100, limit))
 
 
 def open_ports(address, ports):
