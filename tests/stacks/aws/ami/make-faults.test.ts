@@ -101,7 +101,7 @@ const refusals = ["throttled", "broken", "denied"] as const;
 const rounds: [name: string, faultAt: (call: number) => Fault][] = [
   ...(process.env.INGOT_TEST_LONG
     ? refusals.map((fault): [string, () => Fault] => [fault, () => fault])
-    : [["refused", (call: number) => refusals[call % 3] ?? "denied"] as [string, (call: number) => Fault]]),
+    : [["refused", (call: number) => refusals[Math.ceil(call / step) % 3] ?? "denied"] as [string, (call: number) => Fault]]),
   ["silent", () => "silent"],
   ["lost", () => "lost"],
 ];
