@@ -99,7 +99,7 @@ test("a failed step stops its dependents and nothing else; its log is in the rep
   assert.is(activation.code, 1);
   assert.is(activation.end.outcome, "failed");
   assert.is(activation.steps["command/bad"]?.outcome, "failed");
-  assert.is(activation.steps["command/bad"]?.log, "one\ntwo");
+  assert.is(activation.steps["command/bad"]?.log, "one\ntwo\n(exit code 7)");
   assert.equal(outcomes(activation, "not-run"), ["directory//srv/after", "directory//srv/after/that"]);
   assert.equal(outcomes(activation, "changed"), ["directory//srv/beside"]);
   assert.match(await machine.sh("cat /var/lib/ingot/next; readlink /var/lib/ingot/current"), new RegExp(`^${activation.end.generation}\n`));
