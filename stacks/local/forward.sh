@@ -4,6 +4,8 @@
 # nsenter and setpriv only execute, so that LISTEN_PID stays right. MANAGER as in start.sh.
 set -eu
 network=$1
+# As a unit has it (systemd.exec(5), IgnoreSIGPIPE=): one connection that ends early would end the proxy, and with it the port.
+trap '' PIPE
 
 launch() { # port, command…
 	port=$1
