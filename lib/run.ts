@@ -18,10 +18,10 @@ export interface RunOptions {
   /** Clean-up work goes on although the user has cancelled. */
   evenWhenCancelled?: true;
   /**
-   * Standard input stays open until we stop or die, and its end is how the program hears of it: for a program of root's that
-   * ends itself then, because we may not signal it.
+   * Standard input stays open until we stop or die, or until the signal comes, and its end is how the program hears of it: for a program of
+   * root's that ends itself then, because we may not signal it.
    */
-  leash?: true;
+  leash?: true | AbortSignal;
   /**
    * A program that ends in order when it is asked once, however long that takes: it gets one SIGINT, alone and in a process group of its
    * own, so that a terminal's Ctrl-C does not reach it as well, and is never killed.
@@ -83,6 +83,7 @@ export async function tryRun(argv: string[], options: RunOptions = {}): Promise<
     killing = setTimeout(() => void child.kill("SIGKILL").catch(() => {}), 5000);
   };
   const forget = options.evenWhenCancelled ? () => {} : onCancel(stop);
+  if (options.leash instanceof AbortSignal) options.leash.addEventListener("abort", stop, { once: true });
   let late = false;
   const timeUp = () => {
     late = true;

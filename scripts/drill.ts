@@ -16,13 +16,18 @@ import {
   askDrill,
   beginDrill,
   besideInput,
+  bucketsOf,
   type Drill,
   type DrilledHost,
   type DrillPhase,
   endDrill,
+  type Gates,
+  holdExpiry,
   type Mounted,
   missed,
   mountRepositories,
+  mustHaveRoom,
+  openGates,
   type Proof,
   type Repository,
   remember,
@@ -39,7 +44,7 @@ import { activated, machineOf, targetOf, verifyAll } from "./machines.ts";
 import { load, only } from "./stack.ts";
 
 export const help = `Makes a stack anew from its backups alone, beside itself: from the same file, image and secrets, in a network that nothing leaves, reading
-production's repositories, which nobody can write to. It is proven (timeline, every page and index, rows as they were counted, repositories, every
+production's repositories, which nobody can write to, or its buckets. It is proven (timeline, every page and index, rows as they were counted, repositories, every
 check of the stack), written to, backed up to a disk of its own, timed, and taken away again. Production goes on meanwhile.
 
   ingot drill <stack> [--max-rto <duration>] [--max-rpo <duration>]
@@ -68,6 +73,7 @@ export async function main(args: string[], io: Io): Promise<number> {
       `${plan.stack} has no \`backup:\`, so there is nothing to make it from`,
       "docs/resources/backup.md says what to write",
     );
+  bucketsOf(plan);
   const production = await targetOf(io, given);
   // Whoever rebuilds looks after the disks that a drill reads.
   const lease = await lock(`rebuild ${io.project.folder} ${plan.stack}`, `drill ${plan.stack}`);
@@ -78,6 +84,7 @@ export async function main(args: string[], io: Io): Promise<number> {
         `a rebuild of ${plan.stack}/${begun.host} was begun and has not ended`,
         `ingot rebuild ${plan.stack}/${begun.host}`,
       );
+    await mustHaveRoom(io.project, production, plan);
     const drill = await drilled(given, plan, production, io);
     drill.wrong.push(...(drill.ok ? missed(drill, max) : []));
     drill.ok = !drill.wrong.length;
@@ -108,7 +115,10 @@ async function drilled(given: string, { stack }: StackPlan, production: Target, 
     wrong: [],
   };
   const beside: Io = { ...io, project: besideOf(project, stack) };
-  const target: Target = { ...containerTarget(beside.project, progress), secrets: secretsToRead(production.secrets) };
+  const { plan: foreseen } = load(given, io);
+  const buckets = bucketsOf(foreseen);
+  const keys = new Set(buckets.flatMap(({ bucket }) => [bucket.access_key, bucket.secret_key].flatMap((name) => name ?? [])));
+  const target: Target = { ...containerTarget(beside.project, progress), secrets: secretsToRead(production.secrets, keys) };
   const phase = async <T>(name: DrillPhase, work: () => Promise<T>): Promise<T> => {
     const began = performance.now();
     const result = await work();
@@ -116,12 +126,15 @@ async function drilled(given: string, { stack }: StackPlan, production: Target, 
     return result;
   };
   const entry = beginDrill(project, stack);
+  let gates: Gates | undefined;
+  let letExpire = async (): Promise<void> => {};
   try {
     let mounted: Mounted[] = [];
-    const { plan: foreseen } = load(given, io);
     await phase("repository", () =>
       during(progress, "look into production's repositories", async () => {
-        mounted = await mountRepositories(project, foreseen);
+        letExpire = await holdExpiry(project, foreseen);
+        gates = await openGates(project, production, buckets, stack);
+        mounted = [...(await mountRepositories(project, foreseen)), ...gates.mounted];
         for (const { host, how } of mounted) drill.repository[host] = how;
       }),
     );
@@ -161,7 +174,7 @@ async function drilled(given: string, { stack }: StackPlan, production: Target, 
         );
       throw new Failed();
     }
-    await onHosts(drill, plan, target, beside, phase);
+    await onHosts(drill, plan, target, beside, phase, gates);
     await phase("checks", async () => {
       const results = await verifyAll(plan, target, beside, 60);
       const failed = results.filter((r) => !r.ok);
@@ -173,7 +186,11 @@ async function drilled(given: string, { stack }: StackPlan, production: Target, 
     if (!(error instanceof Failed))
       drill.wrong.push(error instanceof RefusedError && error.hint ? `${error.message} (${error.hint})` : error.message);
   } finally {
-    await phase("end", () => during(progress, `take away the drill of ${stack}`, () => endDrill(project, entry, stack)));
+    await phase("end", () =>
+      during(progress, `take away the drill of ${stack}`, () =>
+        endDrill(project, entry, stack).finally(() => Promise.all([letExpire(), gates?.close()])),
+      ),
+    );
   }
   drill.rto_seconds = rtoOf(drill);
   drill.rpo_seconds = rpoOf(drill.hosts);
@@ -184,16 +201,14 @@ async function drilled(given: string, { stack }: StackPlan, production: Target, 
 type Phase = <T>(name: DrillPhase, work: () => Promise<T>) => Promise<T>;
 
 /** Proves what was restored, writes to it, and backs it up to the drill's own disk. */
-async function onHosts(drill: Drill, plan: StackPlan, target: Target, io: Io, phase: Phase): Promise<void> {
-  const hosts: { own: DrilledHost; machine: Machine; keeper: Machine; repository: Repository; times: string[] }[] = [];
+async function onHosts(drill: Drill, plan: StackPlan, target: Target, io: Io, phase: Phase, gates: Gates | undefined): Promise<void> {
+  const hosts: { own: DrilledHost; machine: Machine; repository: Repository | undefined; times: string[] }[] = [];
   for (const host of plan.hosts) {
     const settings = backupSettings(host);
-    const repository = repositoryFor(plan, host);
     const own = drill.hosts.find((h) => h.host === host.host);
-    if (!settings || !repository || !own) continue;
+    if (!settings || !own) continue;
     const machine = await machineOf(io, target, plan.stack, host.host);
-    const keeper = await machineOf(io, target, plan.stack, repository.keeper.host);
-    hosts.push({ own, machine, keeper, repository, times: wholeOnes(settings) });
+    hosts.push({ own, machine, repository: repositoryFor(plan, host), times: wholeOnes(settings) });
   }
   const each = (title: string, work: (host: (typeof hosts)[number]) => Promise<string[]>) =>
     during(io.progress, title, async () => {
@@ -209,12 +224,14 @@ async function onHosts(drill: Drill, plan: StackPlan, target: Target, io: Io, ph
   );
   await phase("write", () => each("write", async ({ machine }) => (await ask<{ wrong: string[] }>(machine, "write")).wrong));
   await phase("backup", () =>
-    each("back up to a disk of the drill's own", async ({ own, machine, keeper, repository, times }) => {
+    each("back up to a disk of the drill's own", async ({ own, machine, repository, times }) => {
       for (const what of times) {
         const { label, id } = await backUp(machine, target.connect(machine), what);
         own.backups[what] = label ?? id ?? "";
       }
       const labels = Object.values(own.backups).flatMap((l) => l.split(", "));
+      if (!repository) return (await gates?.misplaced(own.host, labels)) ?? [];
+      const keeper = await machineOf(io, target, plan.stack, repository.keeper.host);
       return (await ask<{ wrong: string[] }>(keeper, "scratch", repository.to, repository.over, ...labels)).wrong;
     }),
   );

@@ -149,6 +149,13 @@ export interface Hold {
   release(): void | Promise<void>;
 }
 
+/** A way from this computer into a stack's network. */
+export interface Way {
+  /** A socket of the file system: who connects to it is at the address there. */
+  socket: string;
+  close(): Promise<void>;
+}
+
 export interface Target {
   readonly name: "container" | "vm" | "aws";
   /** Where this target keeps secrets, outside every host. */
@@ -172,6 +179,8 @@ export interface Target {
   /** Machines that are there, running or not; of one stack or of all. */
   find(stack?: string): Promise<Machine[]>;
   connect(machine: Machine): Connection;
+  /** To where the machines of a stack get, and this computer does not; undefined: the stack has no network now. @param place "10.1.9.254:9000" */
+  wayInto?(stack: string, place: string): Promise<Way | undefined>;
   /** One change of a stack's machines at a time: waits for whoever is at it, a launch or another apply, and says so. `refresh` is for its holder. */
   hold(stack: string, what: string): Promise<Hold>;
   /** Makes new secrets and artifacts visible to running machines before `apply`. */

@@ -147,9 +147,10 @@ def explain(status, body, what):
 
 class Client:
     """The calls that a host makes, with the credentials of its role, or with `keys` that somebody declared; at AWS, or at an `endpoint` of its own, whose
-    certificate is signed by the one in the file `ca`, or by whom this host knows."""
+    certificate is signed by the one in the file `ca`, or by whom this host knows. A request is tried so many times, each for so many seconds."""
 
-    def __init__(self, metadata=None, region=None, endpoint=None, ca=None, keys=None):
+    def __init__(self, metadata=None, region=None, endpoint=None, ca=None, keys=None, tries=TRIES, seconds=60):
+        self.tries, self.seconds = tries, seconds
         self.metadata = metadata or Metadata()
         self.declared, self.keys = keys, None
         self.endpoint = endpoint or setting("AWS_ENDPOINT_URL")
@@ -180,7 +181,7 @@ class Client:
             base, path = self.endpoint.rstrip("/"), f"/{bucket}{path}" if bucket else path
         else:
             base = f"https://{bucket + '.' if bucket else ''}{service}.{self.region}.{suffix}"
-        for attempt in range(TRIES):
+        for attempt in range(self.tries):
             keys = self.credentials()
             payload_hash = hashlib.sha256(body).hexdigest()
             signed = {
@@ -193,9 +194,9 @@ class Client:
             signed["Authorization"] = authorization(keys, self.region, service, method, path, query, signed, payload_hash)
             asked = f"?{urllib.parse.urlencode(query, quote_via=urllib.parse.quote, safe='-_.~')}" if query else ""
             request = urllib.request.Request(base + path + asked, data=body if method != "GET" else None, method=method, headers=signed)
-            last = attempt == TRIES - 1
+            last = attempt == self.tries - 1
             try:
-                with self.opener.open(request, timeout=60) as answer:
+                with self.opener.open(request, timeout=self.seconds) as answer:
                     if sink is None:
                         return answer.read()
                     sink(answer)

@@ -55,6 +55,11 @@ REACH = 900
 RESTORING = ".ingot-restoring"
 # What restore() did.
 RESTORED = "/var/lib/ingot/restored.json"
+# Held by whoever reads what would be too old soon (stacks/recovery/drill.ts).
+READING = "/run/ingot/backup-reading.lock"
+# In a drill of a host whose backups are in a bucket: the certificate of who stands in the bucket's place, who reads there and writes elsewhere
+# (stacks/recovery/gate.ts). pgbackrest-archive looks for it as well.
+GATE = "/run/ingot/repository/.bucket/authority.crt"
 # Seconds by which a backup may be later than its time before it is called late.
 GRACE = 3600
 
@@ -87,7 +92,10 @@ def run(argv, user=None, text=None, env=None, okay=(0,)):
 @functools.cache
 def settings():
     with open(SETTINGS, encoding="utf-8") as file:
-        return json.load(file)
+        said = json.load(file)
+    if "s3" in said and os.path.exists(GATE):
+        said["s3"]["ca"] = GATE
+    return said
 
 
 def utc(form, at=None):
@@ -138,7 +146,9 @@ def pgbackrest(*words):
     on = settings().get("on")
     if on and words[0] in AT_REPOSITORY:
         return elsewhere(on, "run", *words)
-    return run(["pgbackrest", f"--config={CONFIG}", f"--stanza={STANZA}", *words], user="postgres")
+    # Said here, a restore has it in the command by which PostgreSQL gets its log.
+    trust = [f"--repo1-storage-ca-file={GATE}"] if os.path.exists(GATE) else []
+    return run(["pgbackrest", f"--config={CONFIG}", f"--stanza={STANZA}", *trust, *words], user="postgres")
 
 
 def quoted(name):
@@ -190,14 +200,16 @@ def marked(kept):
 
 def run_postgresql(kind, kept):
     began = time.monotonic()
-    pgbackrest("backup", f"--type={TYPES[kind]}")
-    found = backups_of()
-    note("postgresql", [{name: b[name] for name in ("label", "ended", "bytes", "wal")} for b in found])
-    backup = found[-1]
+    pgbackrest("backup", f"--type={TYPES[kind]}", "--no-expire-auto")
+    backup = backups_of()[-1]
     point, rows = marked(kept)
     # What is not in the repository is in no backup: the point's own piece of the log, too.
     pgbackrest("check")
     pgbackrest("annotate", f"--set={backup['label']}", f"--annotation=point={point}", f"--annotation=rows={json.dumps(rows, separators=(',', ':'))}")
+    with expiring() as may:
+        if may:
+            pgbackrest("expire")
+    note("postgresql", [{name: b[name] for name in ("label", "ended", "bytes", "stored", "wal")} for b in backups_of()])
     return {"what": kind, "label": backup["label"], "point": point, "rows": rows, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -268,6 +280,15 @@ def archive_of(kept):
         # A server that was off, or that nobody has written to since, has archived nothing meanwhile, and lost nothing by it.
         "late_seconds": round(min(said["beats"], said["now"] - (archived or 0)), 1),
     }
+
+
+def cost_of(said):
+    """What a lost disk would cost of PostgreSQL, in words; empty where nobody can say."""
+    with contextlib.suppress(Failed):
+        archive = archive_of(said["postgresql"]) if said.get("postgresql") else None
+        if archive and archive["archived"]:
+            return f"\nPostgreSQL's log was last archived {round(archive['rpo_seconds'])} s ago: a lost disk would cost what was committed since"
+    return ""
 
 
 def heartbeat(kept):
@@ -394,9 +415,16 @@ def copy(to, name, paths):
 def run_directories(said):
     done = copy_all(said)
     began = time.monotonic()
-    restic(said["to"], "forget", "--tag=ingot", "--group-by=tags", f"--keep-last={said['keep']}", "--prune")
-    note("directories", [{name: s[name] for name in ("id", "of", "at")} for s in snapshots_of(said)])
+    with expiring() as may:
+        if may:
+            restic(said["to"], "forget", "--tag=ingot", "--group-by=tags", f"--keep-last={said['keep']}", "--prune")
+    note("directories", [{**{name: s[name] for name in ("id", "of", "at")}, **sized(done, s["id"])} for s in snapshots_of(said)])
     return {**done, "seconds": round(done["seconds"] + time.monotonic() - began, 1)}
+
+
+def sized(done, snapshot):
+    """Bytes of a copy that was just made."""
+    return {"bytes": done["sizes"][snapshot]} if snapshot in done["sizes"] else {}
 
 
 def copy_all(said):
@@ -409,6 +437,7 @@ def copy_all(said):
     return {
         "what": "directories",
         "id": ", ".join(m.get("snapshot_id", "")[:8] for m in made),
+        "sizes": {m["snapshot_id"][:8]: m.get("total_bytes_processed", 0) for m in made if "snapshot_id" in m},
         "files": sum(m.get("total_files_processed", 0) for m in made),
         "bytes": sum(m.get("total_bytes_processed", 0) for m in made),
         "seconds": round(time.monotonic() - began, 1),
@@ -446,7 +475,9 @@ def note(what, entries):
     said = settings()
     if said.get("on"):
         elsewhere(said["on"], "note", what, text=json.dumps(entries))
-    elif is_here(said):
+    elif said.get("s3"):
+        in_bucket("note", said["s3"], what, entries)
+    else:
         backup_store.note(said["to"], what, entries)
 
 
@@ -532,6 +563,18 @@ def alone(how=0):
         yield
 
 
+@contextlib.contextmanager
+def expiring():
+    """Whether what is too old may go now: nobody reads it. What stays goes the next time."""
+    with open(READING, "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            may = True
+        except BlockingIOError:
+            may = False
+        yield may
+
+
 def run_one(what, said):
     mounted(said)
     held_by_us(said)
@@ -607,7 +650,7 @@ def first_of_directories(said):
     at = round(time.time())
     done = copy_all(said)
     # What restic would say of them, without half a second of its own.
-    note("directories", [{"id": made, "of": name, "at": at} for name, made in zip(copies(said), done["id"].split(", "))])
+    note("directories", [{"id": made, "of": name, "at": at, **sized(done, made)} for name, made in zip(copies(said), done["id"].split(", "))])
     return done
 
 
@@ -685,10 +728,14 @@ def late_of(said, found, archive):
 
 
 def list_all(said):
-    why = withdrawn(said, there_is(said)["holder"])
-    if why:
-        return {"postgresql": [], "directories": [], "gap": None, "archive": None, "late": [why]}
-    found = listed(said)
+    try:
+        why = withdrawn(said, there_is(said)["holder"])
+        if why:
+            return {"postgresql": [], "directories": [], "gap": None, "archive": None, "late": [why]}
+        found = listed(said)
+    except Failed as error:
+        # What a lost disk would cost is known here, whoever does not answer elsewhere.
+        raise Failed(f"{error}{cost_of(said)}") from None
     archive = archive_of(said["postgresql"]) if said.get("postgresql") else None
     return {**found, "archive": archive, "late": late_of(said, found, archive)}
 
@@ -916,7 +963,7 @@ def restore_directories(said, request):
         # An interrupted restore is not taken for a whole one.
         with open(f"{path}/{RESTORING}", "w", encoding="utf-8"):
             pass
-        restic(said["to"], "restore", snapshot, "--target=/", f"--include={path}", *(["--verify"] if "over" in request else []))
+        restic(said["to"], "restore", snapshot, "--target=/", f"--include={path}", *(["--verify"] if "over" in request or os.path.exists(GATE) else []))
         os.sync()
         os.unlink(f"{path}/{RESTORING}")
     lacking = [p for p in paths if p not in there]

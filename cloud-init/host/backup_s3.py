@@ -5,6 +5,7 @@ The bucket keeps `holder` as any other object and holds nobody to it: it is Ingo
 pgbackrest-archive). Who ignores them and has keys is refused only once the keys are: on EC2 by the fence of a rebuild, elsewhere by whoever gave them.
 """
 import contextlib
+import json
 import re
 import urllib.parse
 import xml.etree.ElementTree
@@ -33,7 +34,8 @@ def place(s3):
 def client(s3):
     keys = keys_of(s3)
     declared = keys and {"AccessKeyId": keys[0], "SecretAccessKey": keys[1]}
-    return aws.Client(region=s3["region"], endpoint=s3.get("endpoint"), ca=s3.get("ca"), keys=declared)
+    # Small things are asked for, by people among others: that a server is gone without a word is said after a minute.
+    return aws.Client(region=s3["region"], endpoint=s3.get("endpoint"), ca=s3.get("ca"), keys=declared, tries=4, seconds=15)
 
 
 @contextlib.contextmanager
@@ -97,6 +99,14 @@ def take(s3, instance):
     with in_words(s3):
         what, headers = f"s3:PutObject of {place(s3)}/holder", {"Content-Type": "text/plain"}
         client(s3).send("s3", "PUT", what, key(s3, "holder"), headers, f"{instance}\n".encode(), s3["bucket"])
+
+
+def note(s3, what, entries):
+    """As backup_store.note(). Raises AwsError."""
+    with in_words(s3):
+        name, headers = f"backups.{what}.json", {"Content-Type": "application/json"}
+        body = f"{json.dumps(entries)}\n".encode()
+        client(s3).send("s3", "PUT", f"s3:PutObject of {place(s3)}/{name}", key(s3, name), headers, body, s3["bucket"])
 
 
 def bring(s3, folder, to, names):

@@ -33,7 +33,7 @@ REMOTE = re.compile(
     r"|process=\d+|remote-type=(pg|repo)|repo=1|stanza=main|buffer-size=\w+|compress-level-network=\d+|io-timeout=[\w.]+"
     r"|protocol-timeout=[\w.]+|db-timeout=[\w.]+|neutral-umask|no-neutral-umask|lock-path=[\w/.-]+|set=[\w-]+)"
 )
-RUN = re.compile(r"--(type=(full|incr|diff)|output=text|verbose|set=[\dFDI_-]+|annotation=(point|rows)=.*)", re.DOTALL)
+RUN = re.compile(r"--(type=(full|incr|diff)|no-expire-auto|output=text|verbose|set=[\dFDI_-]+|annotation=(point|rows)=.*)", re.DOTALL)
 
 
 def refuse(why):

@@ -9,14 +9,15 @@ export interface AddressPlan {
   machines: Map<string, string>;
 }
 
-const usual = "10.83.0.0/24";
+/** Of stacks that declare none. */
+export const usualNetwork = "10.83.0.0/24";
 
 /**
  * Hosts with an address of their own have that one; the others have the next free ones from the tenth on, in the order of the plan.
  * The operator has the network's last one, or its first where nobody else has it.
  * @param network "10.83.0.0/24"
  */
-export function addressPlan(hosts: { host: string; address?: string }[], network: string = usual): AddressPlan {
+export function addressPlan(hosts: { host: string; address?: string }[], network: string = usualNetwork): AddressPlan {
   const { first, count, bits } = networkOf(network);
   const fixed = new Set(hosts.flatMap((h) => (h.address === undefined ? [] : [h.address])));
   const operator = [1, count - 2].map((n) => addressOf(first + n)).find((a) => !fixed.has(a));

@@ -51,6 +51,7 @@ import {
   startedText,
 } from "./stack.ts";
 import { ensureShared, ensureVolume, localDisks, volumeFile } from "./volume.ts";
+import { wayInto } from "./way.ts";
 
 export interface ContainerOptions {
   /** Seconds from its start within which a machine must have begun to activate. @default 180 */
@@ -98,6 +99,8 @@ export function containerTarget(project: Project, progress: Progress, options: C
     find: async (stack) => own(stack).map(({ folder, record }) => machineOf(ledger, folder, record)),
 
     connect: (machine) => connectTo(project, machine),
+
+    wayInto: (stack, place) => wayInto(project, stack, place),
 
     async abandon(stack) {
       await this.down(stack);

@@ -98,6 +98,9 @@ export const backupsOn = (machine: Machine, connection: Connection, within?: num
 export const backUp = (machine: Machine, connection: Connection, what: string): Promise<Made> =>
   ask(machine, connection, ["run", what], `the ${what} backup failed`);
 
+/** Sizes, for people. */
+export const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
+
 /** How old, for people: "3 min", "5 h", "2 days". */
 export function age(seconds: number): string {
   if (seconds < 120) return `${Math.round(seconds)} s`;

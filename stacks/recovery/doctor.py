@@ -21,6 +21,8 @@ LOGS = [
     "/var/log/mail.err",
 ]
 DAY = 86400
+# Seconds for which the backups are asked for: who keeps them may be gone without a word.
+PATIENCE = 60
 MARKS = ("error", "crit", "fatal", "alert", "emerg", "traceback", "denied", "panic", "no space")
 
 
@@ -132,8 +134,13 @@ def backups():
     program = "/usr/lib/ingot/backup.py"
     if not os.path.exists("/etc/ingot/backup/settings.json") or not os.path.exists(program):
         return []
-    result = subprocess.run([program, "in-time"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return [] if result.returncode == 0 else [line for line in result.stderr.strip().split("; ") if line]
+    try:
+        result = subprocess.run([program, "list"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        return [f"what there is of backups was not known within {PATIENCE} s"]
+    if result.returncode == 0:
+        return json.loads(result.stdout)["late"]
+    return [result.stderr.strip() or f"{program} ended with exit code {result.returncode}"]
 
 
 print(

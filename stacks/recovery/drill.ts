@@ -1,21 +1,30 @@
 // A drill: a stack made anew beside its production from the backups alone, proven, timed, and taken away again. On this computer's container
 // target; scripts/drill.ts leads through it. Everything of it is below `.ingot/drills/<stack>/` (lib/paths.ts, besideOf) and in a network that
-// nothing leaves; production's repositories are mounted so that nobody can write to them (stacks/local/repository.sh). Which drills there were
-// is kept in `.ingot/recovery/drills/<stack>.jsonl`.
-import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+// nothing leaves; production's repositories are mounted so that nobody can write to them (stacks/local/repository.sh), its buckets read through a gate
+// that cannot write (gate.ts). Which drills there were is kept in `.ingot/recovery/drills/<stack>.jsonl`.
+import { appendFileSync, existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import type { Bucket } from "../../cloud-init/backup/bucket.ts";
 import type { HostPlan, StackPlan, VolumePlan } from "../../cloud-init/plan.ts";
+import { logRoom } from "../../cloud-init/resources/postgresql.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
+import { networkOf, numberOf } from "../../lib/ipv4.ts";
 import { type Entry, ledgerAt } from "../../lib/ledger.ts";
 import { besideOf, type Project, toolFolder } from "../../lib/paths.ts";
-import { asRoot, run } from "../../lib/run.ts";
-import { holderOf, leaderOf, machineFolder, records } from "../local/machine.ts";
+import { asRoot, run, tryRun } from "../../lib/run.ts";
+import { addressPlan, usualNetwork } from "../local/address.ts";
+import { enter } from "../local/connection.ts";
+import { holderOf, type Leader, leaderOf, machineFolder, records } from "../local/machine.ts";
 import { repositoryThere } from "../local/nspawn.ts";
 import { drillId, mark, undoDrill } from "../local/stack.ts";
 import { volumeFile } from "../local/volume.ts";
+import { wayOut } from "../local/way.ts";
 import type { SecretStore } from "../secrets.ts";
-import type { Connection, HostInput, Machine } from "../target.ts";
-import { age, type BackupSettings, backupSettings, nearest } from "./backups.ts";
+import type { Connection, HostInput, Machine, Target } from "../target.ts";
+import { age, type BackupSettings, backupSettings, mebibytes, nearest } from "./backups.ts";
+import { inWords, openBucket, placeOf } from "./bucket.ts";
+import { type Layer, layerOver, misplaced, serve } from "./gate.ts";
+import { type Sizes, sizesOf } from "./past.ts";
 
 /** In their order. Those of `rto` a rebuild needs, too, until the host is back; the others prove it, or clean up. */
 export const drillPhases = ["repository", "image", "launch", "prove", "write", "backup", "checks", "end"] as const;
@@ -64,7 +73,7 @@ export interface Drill {
   /** Seconds of work that would be lost: of PostgreSQL's commits, where there is none of directories. The worst host's. */
   rpo_seconds: number | null;
   /** How the repositories were read, by the host with the disk: beside a machine that writes (`shared`), from a disk that nobody has
-   * (`read-only`), or from a `copy` of it. */
+   * (`read-only`), or from a `copy` of it; by the host whose they are: from its `bucket`. */
   repository: Record<string, string>;
   hosts: DrilledHost[];
   checks: { passed: number; failed: string[] };
@@ -120,9 +129,13 @@ export function drillText(drills: Drill[], now: number = Date.now() / 1000): str
   return `drilled ${ago} ago${last.rto_seconds === null ? "" : `: RTO ${age(last.rto_seconds)}`}${last.rpo_seconds === null ? "" : `, RPO ${age(last.rpo_seconds)}`}`;
 }
 
-/** The secrets of production; none is made, because what is restored was encrypted with the one that is missing. */
-export const secretsToRead = (store: SecretStore): SecretStore => ({
+/**
+ * The secrets of production; none is made, because what is restored was encrypted with the one that is missing.
+ * @param withheld those that the drill's machines are not given, but something in their place
+ */
+export const secretsToRead = (store: SecretStore, withheld: Set<string>): SecretStore => ({
   ...store,
+  get: async (stack, name) => (withheld.has(name) ? "none-in-a-drill" : store.get(stack, name)),
   async create(stack, name) {
     throw new RefusedError(`${stack} has no secret ${name}, so it cannot be made again`, `bring it back to ${store.placeOf(stack, name)}`);
   },
@@ -141,6 +154,70 @@ export function beginDrill(project: Project, stack: string): Entry {
 export const endDrill = (project: Project, entry: Entry, stack: string): Promise<void> =>
   undoDrill(project, ledgerAt(project.ledger), entry, stack);
 
+/** @throws RefusedError where what a drill would restore, and back up anew, is known not to fit beside production's */
+export async function mustHaveRoom(project: Project, production: Target, stack: StackPlan): Promise<void> {
+  const { bavail, bsize } = statfsSync(project.state);
+  const wanted: string[] = [];
+  let sum = 0;
+  for (const plan of stack.hosts) {
+    const settings = backupSettings(plan);
+    if (!settings) continue;
+    // Where they are kept nobody may be let in: then the drill says it.
+    const sizes = await sizesOf(production, stack, plan, settings).catch((error: unknown) => {
+      if (error instanceof RefusedError) return { postgresql: 0, directories: 0, backup: 0 };
+      throw error;
+    });
+    const cluster = settings.postgresql && nearest(plan, settings.postgresql.data);
+    const all = { ...sizes, log: sizes.postgresql ? logRoom(cluster?.size ?? Number.POSITIVE_INFINITY) : 0 };
+    wanted.push(roomText(plan.host, all));
+    sum += all.postgresql + all.log + all.directories + all.backup;
+  }
+  if (sum > bavail * bsize)
+    throw new RefusedError(
+      `a drill of ${stack.stack} wants ${mebibytes(sum)} beside production (${wanted.join("; ")}), and there are ${mebibytes(bavail * bsize)} below ${project.state}`,
+      "make room there; nothing was made",
+    );
+}
+
+const roomText = (host: string, { postgresql, log, directories, backup }: Sizes & { log: number }): string => {
+  const parts = { PostgreSQL: postgresql, "its log": log, directories, "a new backup": backup };
+  return `${host}: ${Object.entries(parts)
+    .flatMap(([what, bytes]) => (bytes ? [`${what} ${mebibytes(bytes)}`] : []))
+    .join(", ")}`;
+};
+
+/** What a drill reads is not taken away meanwhile: production's backups go on, and expire nothing (backup.py, READING). The function given lets go; so
+ * does our death. */
+export async function holdExpiry(project: Project, stack: StackPlan): Promise<() => Promise<void>> {
+  const leash = new AbortController();
+  const holders = stack.hosts.flatMap((plan) => {
+    const leader = backupSettings(plan) && leaderOf(machineFolder(project, plan.stack, plan.host));
+    return leader ? [held(leader, leash.signal)] : [];
+  });
+  const letGo = async () => {
+    leash.abort();
+    await Promise.all(holders.map((h) => h.ended));
+  };
+  try {
+    await Promise.all(holders.map((h) => h.begun));
+  } catch (error) {
+    await letGo();
+    throw error;
+  }
+  return letGo;
+}
+
+function held(leader: Leader, signal: AbortSignal): { begun: Promise<void>; ended: Promise<unknown> } {
+  const argv = enter(leader, ["flock", "--shared", "/run/ingot/backup-reading.lock", "sh", "-c", "echo held && exec cat"]);
+  let onLine = (_: string): void => {};
+  const first = new Promise<void>((resolve) => {
+    onLine = () => resolve();
+  });
+  const ended = tryRun(asRoot(argv), { leash: signal, evenWhenCancelled: true, onLine });
+  // A machine that ends meanwhile expires nothing.
+  return { begun: Promise.race([first, ended.then(() => {})]), ended };
+}
+
 /** Where production has the repositories of a host. */
 export interface Repository {
   /** Whose machine they are on: the host itself, or the one that keeps them. */
@@ -152,20 +229,55 @@ export interface Repository {
   over: string;
 }
 
-/** undefined: the host has no backups. The kinds have seen to it that there is a volume (ING1461). @throws RefusedError where they are in a bucket */
+/** undefined: the host has no backups on a disk. The kinds have seen to it that there is a volume (ING1461). */
 export function repositoryFor({ hosts }: StackPlan, plan: HostPlan): Repository | undefined {
   const settings = backupSettings(plan);
-  if (!settings) return undefined;
-  const { to, on, s3 } = settings;
-  if (s3)
-    throw new RefusedError(
-      `the backups of ${plan.stack}/${plan.host} are in ${to}, and a drill reads no bucket: nothing leaves its network`,
-      "`ingot backups` says what is there and what is late, `ingot rebuild --dry-run` what a rebuild would do",
-    );
+  if (!settings || settings.s3) return undefined;
+  const { to, on } = settings;
   const keeper = on ? hosts.find((h) => h.host === on.host) : plan;
   const volume = keeper && nearest(keeper, to);
   if (!volume) throw new Error(`${to} is on no volume`);
   return { keeper, volume, to, over: `${repositoryThere(volume.name)}${to.slice(volume.mount.length)}` };
+}
+
+/** A host of production whose backups are in a bucket. */
+interface InBucket {
+  plan: HostPlan;
+  bucket: Bucket;
+  to: string;
+  /** Where its machines find the bucket: "10.1.9.254:9000". */
+  place: string;
+}
+
+/** @throws RefusedError where a drill's machine would not find its bucket */
+export function bucketsOf({ hosts, network }: StackPlan): InBucket[] {
+  const addresses = addressPlan(hosts, network);
+  return hosts.flatMap((plan) => {
+    const { s3: bucket, to = "" } = backupSettings(plan) ?? {};
+    if (!bucket) return [];
+    const refuse = (why: string, hint: string): never => {
+      throw new RefusedError(`the backups of ${plan.stack}/${plan.host} are in ${to}, ${why}`, `${hint}; docs/drill.md`);
+    };
+    if (bucket.access_key === undefined)
+      return refuse("which its machine opens by its role, and only on EC2 has it one", "a drill reads a bucket whose keys are declared");
+    if (bucket.endpoint === undefined)
+      return refuse("at AWS itself, and nothing leads there from the network of a drill", "a drill reads a bucket with an `endpoint:`");
+    const { hostname } = new URL(bucket.url);
+    const place = placeOf(plan, bucket);
+    if (place === undefined)
+      return refuse(
+        `and a drill's machine has nobody to ask where ${hostname} is`,
+        `write its address into \`etc_hosts:\` of ${plan.host}`,
+      );
+    const address = place.split(":")[0] ?? "";
+    const { first, count } = networkOf(network ?? usualNetwork);
+    const host = [...addresses.machines].find(([, a]) => a === address)?.[0];
+    if (host !== undefined)
+      return refuse(`which the stack's own host ${host} serves, and a drill makes that one anew`, "keep backups outside of the stack");
+    if (numberOf(address) < first || numberOf(address) >= first + count)
+      return refuse(`at ${address}, and no way leads there from the network of its machines`, "give it an address of the stack's network");
+    return [{ plan, bucket, to, place }];
+  });
 }
 
 /** One of production's disks with repositories, mounted to be read. */
@@ -175,6 +287,61 @@ export interface Mounted {
   place: string;
   how: string;
 }
+
+/** Production's buckets, as a drill has them. */
+export interface Gates {
+  /** What the machines see of them. */
+  mounted: Mounted[];
+  /** What is wrong about where the backups are that the drill's machine of a host has made; undefined: it has no bucket. */
+  misplaced(host: string, labels: string[]): Promise<string[] | undefined>;
+  close(): Promise<void>;
+}
+
+/** Stands in for production's buckets in the drill's network, once that is there. @throws RefusedError when one cannot be read */
+export async function openGates(project: Project, production: Target, hosts: InBucket[], stack: string): Promise<Gates> {
+  const beside = besideOf(project, stack);
+  const folder = dirname(beside.machines);
+  const [mounted, layers, open]: [Mounted[], Map<string, Layer>, (() => Promise<void>)[]] = [[], new Map(), []];
+  const close = async () => {
+    for (const one of open.reverse()) await one();
+  };
+  try {
+    for (const { plan, bucket, to } of hosts) {
+      const below = await openBucket(production, plan, bucket);
+      open.push(() => below.close());
+      const holder = await below.read(`${bucket.prefix}/holder`).catch((error: unknown) => {
+        throw new RefusedError(`${stack}/${plan.host}: ${inWords(error, bucket)}`, `ingot doctor ${stack}`);
+      });
+      if (!holder) throw new RefusedError(`there are no backups of ${stack}/${plan.host} in ${to}`, `ingot backups ${stack}`);
+      holder.body.destroy();
+      layers.set(plan.host, layerOver(bucket.bucket, bucket.prefix, below, join(folder, "buckets", plan.host)));
+    }
+    const places = [...new Set(hosts.map((h) => h.place))];
+    for (const place of places) {
+      const here = hosts.filter((h) => h.place === place);
+      const seen = join(folder, "gates", place);
+      const names = [...new Set(here.map((h) => new URL(h.bucket.url).hostname))];
+      const served = here.flatMap((h) => layers.get(h.plan.host) ?? []);
+      const way = await wayOut(beside, stack, place, async (socket) => void open.push(await serve(served, names, seen, socket)));
+      open.push(() => way.close());
+      for (const { plan } of here) mounted.push({ host: plan.host, volume: gate, place: seen, how: "bucket" });
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    mounted,
+    async misplaced(host, labels) {
+      const layer = layers.get(host);
+      return layer && misplaced(layer, labels);
+    },
+    close,
+  };
+}
+
+/** Beside the volumes' names, of which none is like it (backup.py, GATE). */
+const gate = ".bucket";
 
 /** Mounts the disks that production's repositories are on, each once. @throws as mountRepository() */
 export async function mountRepositories(project: Project, stack: StackPlan): Promise<Mounted[]> {
@@ -217,7 +384,9 @@ export function besideInput(input: HostInput, stack: StackPlan, mounted: Mounted
     ...input,
     plan,
     ...(disks.length && { repositories: Object.fromEntries(disks.map((m) => [m.volume, m.place])) }),
-    ...((own || kept.length) && { restore: { ...(own && { over: own.over }), ...(kept.length && { kept: Object.fromEntries(kept) }) } }),
+    ...((own || kept.length || disks.some((m) => m.volume === gate)) && {
+      restore: { ...(own && { over: own.over }), ...(kept.length && { kept: Object.fromEntries(kept) }) },
+    }),
   };
 }
 

@@ -1,10 +1,14 @@
 // The past that a rebuild brings back, looked for before anything is changed: which backups there are, and whether the log goes on from there. Told
 // by the host itself where it runs; else by what lies beside its repositories (cloud-init/host/backup.py, note) and by the names of the log's
-// pieces, on the host that keeps them or on a disk that no machine uses. Where none of these can be asked, the new machine says it.
+// pieces, on the host that keeps them, on a disk that no machine uses, or in a bucket. Where none of these can be asked, the new machine says it.
+import { basename } from "node:path";
+import { text } from "node:stream/consumers";
+import type { Bucket } from "../../cloud-init/backup/bucket.ts";
 import type { HostPlan, Restore, StackPlan } from "../../cloud-init/plan.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
-import type { Target } from "../target.ts";
+import type { Machine, Target } from "../target.ts";
 import { type BackupSettings, type Backups, backupsOn, copiesOf, nearest } from "./backups.ts";
+import { inWords, isAnswer, openBucket } from "./bucket.ts";
 
 /** Times in seconds since 1970; the oldest first. */
 export interface Known {
@@ -35,25 +39,71 @@ export async function knownBackups(
     });
     if (said && said.postgresql.length + said.directories.length > 0) return said;
   }
-  // Of a bucket the new machine says it.
-  if (settings.s3) return undefined;
-  const keeper = stack.hosts.find((h) => h.host === (settings.on?.host ?? plan.host));
-  if (!keeper) return undefined;
-  const machine = machines.find((m) => m.host === keeper.host);
-  const place = machine ? onMachine(target, machine, settings.to) : await onDisk(target, keeper, settings.to);
-  const noted = async <T>(what: string): Promise<T[] | undefined> => {
-    const text = await place?.read(`backups.${what}.json`);
-    return text?.startsWith("[") ? (JSON.parse(text) as T[]) : undefined;
+  const place = await placeFor(target, stack, plan, settings, machines);
+  try {
+    const noted = place && (await notedIn(place));
+    // By which of them a past is chosen.
+    if (!place || !noted || !(settings.postgresql ? noted.postgresql : noted.directories)) return undefined;
+    const known: Known = { postgresql: noted.postgresql ?? [], directories: noted.directories ?? [] };
+    const chosen = chosenOf(known, past);
+    return { ...known, ...(chosen && { gap: await gapSince(place, chosen.wal) }) };
+  } finally {
+    await place?.close?.();
+  }
+}
+
+/** Bytes that what is restored wants, and a new full backup: as they were noted with the last backups. What nobody knows is none. */
+export async function sizesOf(target: Target, stack: StackPlan, plan: HostPlan, settings: BackupSettings): Promise<Sizes> {
+  const machines = (await target.find(plan.stack)).filter((m) => m.state !== "stopped");
+  const place = await placeFor(target, stack, plan, settings, machines);
+  try {
+    const { postgresql = [], directories = [] } = place ? await notedIn(place) : {};
+    const last = new Map(directories.map((d) => [d.of, d.bytes ?? 0]));
+    return {
+      postgresql: postgresql.at(-1)?.bytes ?? 0,
+      directories: [...last.values()].reduce((sum, bytes) => sum + bytes, 0),
+      backup: Math.max(0, ...postgresql.map((b) => b.stored ?? 0)),
+    };
+  } finally {
+    await place?.close?.();
+  }
+}
+
+export interface Sizes {
+  postgresql: number;
+  directories: number;
+  /** Of the largest that there is. */
+  backup: number;
+}
+
+/** As backup.py's note() writes it. */
+interface Noted {
+  postgresql?: (Known["postgresql"][number] & { stored?: number })[];
+  directories?: (Known["directories"][number] & { bytes?: number })[];
+}
+
+async function notedIn(place: Place): Promise<Noted> {
+  const noted = async <T>(what: string): Promise<T | undefined> => {
+    const text = await place.read(`backups.${what}.json`);
+    return text?.startsWith("[") ? (JSON.parse(text) as T) : undefined;
   };
-  const [postgresql, directories] = [
-    await noted<Known["postgresql"][number]>("postgresql"),
-    await noted<Known["directories"][number]>("directories"),
-  ];
-  // By which of them a past is chosen.
-  if (!place || !(settings.postgresql ? postgresql : directories)) return undefined;
-  const known: Known = { postgresql: postgresql ?? [], directories: directories ?? [] };
-  const chosen = chosenOf(known, past);
-  return { ...known, ...(chosen && { gap: await gapSince(place, chosen.wal) }) };
+  const postgresql = await noted<NonNullable<Noted["postgresql"]>>("postgresql");
+  const directories = await noted<NonNullable<Noted["directories"]>>("directories");
+  return { ...(postgresql && { postgresql }), ...(directories && { directories }) };
+}
+
+/** Where the repositories are; undefined: nobody gets there now. @param machines of the stack, that run @throws RefusedError where a bucket refuses */
+async function placeFor(
+  target: Target,
+  stack: StackPlan,
+  plan: HostPlan,
+  settings: BackupSettings,
+  machines: Machine[],
+): Promise<Place | undefined> {
+  if (settings.s3) return inBucket(target, plan, settings.s3);
+  const keeper = stack.hosts.find((h) => h.host === (settings.on?.host ?? plan.host));
+  const machine = keeper && machines.find((m) => m.host === keeper.host);
+  return machine ? onMachine(target, machine, settings.to) : keeper && onDisk(target, keeper, settings.to);
 }
 
 /** The folder with the repositories, wherever it is. */
@@ -63,9 +113,40 @@ interface Place {
   list(path: string): Promise<string[]>;
   /** When a file was written. */
   written(path: string): Promise<number | undefined>;
+  close?(): Promise<void>;
 }
 
-function onMachine(target: Target, machine: Parameters<Target["connect"]>[0], to: string): Place {
+/** undefined: it does not answer here, or not to us. */
+async function inBucket(target: Target, plan: HostPlan, bucket: Bucket): Promise<Place | undefined> {
+  const reader = await openBucket(target, plan, bucket);
+  const key = (path: string) => `${bucket.prefix}/${path}`;
+  try {
+    await reader.list(key(""), "/");
+  } catch (error) {
+    await reader.close();
+    // The new machine would come with the same keys.
+    if (bucket.access_key !== undefined && isAnswer(error))
+      throw new RefusedError(
+        `${plan.stack}/${plan.host}: ${inWords(error, bucket)}`,
+        `the right ones into the secrets' store (${target.secrets.placeOf(plan.stack, bucket.access_key)}), then the same again. Nothing was changed`,
+      );
+    return undefined;
+  }
+  return {
+    read: async (path) => {
+      const found = await reader.read(key(path));
+      return found && text(found.body);
+    },
+    list: async (path) => {
+      const { objects, folders } = await reader.list(`${key(path)}/`, "/");
+      return [...objects.keys(), ...folders].map((name) => basename(name));
+    },
+    written: async (path) => (await reader.look(key(path)))?.written,
+    close: () => reader.close(),
+  };
+}
+
+function onMachine(target: Target, machine: Machine, to: string): Place {
   const { exec } = target.connect(machine);
   const ask = async (...argv: string[]) => {
     const { code, stdout } = await exec([...argv], { timeoutSeconds: patience });

@@ -17,7 +17,7 @@ import { RefusedError } from "../../lib/diagnostics.ts";
 import type { Project } from "../../lib/paths.ts";
 import { during, type Progress } from "../../lib/progress.ts";
 import type { Disks, Health, Machine, OneHost, Picture, Target } from "../target.ts";
-import { age, type BackupSettings, backupSettings, nearest } from "./backups.ts";
+import { age, type BackupSettings, backupSettings, mebibytes, nearest } from "./backups.ts";
 import { type Dependents, holdBack, letFollow, running } from "./dependents.ts";
 import { chosenOf, knownBackups, notThere } from "./past.ts";
 
@@ -377,8 +377,6 @@ async function mustBePossible(
       "give it a larger `size:`, then go on by the same command; nothing was put aside",
     );
 }
-
-const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
 
 /** Bytes that a cluster of this size wants on such a volume, with its log while it is recovered (backup.py, room_for). */
 const roomFor = (size: number, volume: number): number => Math.round(size * 1.1) + logRoom(volume);

@@ -187,6 +187,35 @@ test("a drill while a client commits: proven and timed; production is untouched,
   assert.is(await sql("select timeline_id from pg_control_checkpoint()"), "1");
 });
 
+test("what would not fit is refused with its sizes, before anything is made", async () => {
+  const note = "/srv/backup/backups.postgresql.json";
+  await on(`cp -a ${note} /root/note && python3 - <<'END'
+import json
+found = json.load(open("${note}"))
+found[-1]["bytes"] = 1 << 50
+json.dump(found, open("${note}", "w"))
+END`);
+  const { code, stderr } = await project.ingot(["drill", "kept"]);
+  await on(`mv /root/note ${note}`);
+  assert.is(code, 1);
+  assert.match(
+    stderr,
+    /a drill of kept wants \d+ MiB beside production \(db: PostgreSQL 1073741824 MiB, its log \d+ MiB, directories \d+ MiB, a new backup \d+ MiB\), and there are \d+ MiB below /,
+  );
+  assert.not.ok(existsSync(drills.state("drills")));
+});
+
+long("what is too old stays while somebody reads it, and goes with the first backup after that", async () => {
+  const fulls = async () => ((await backups()).postgresql ?? []).filter((b) => b.type === "full").length;
+  const full = async () => assert.is((await project.ingot(["backup", "kept/db", "--full"])).code, 0);
+  await on("systemd-run --quiet --unit=reader flock --shared /run/ingot/backup-reading.lock sleep infinity");
+  for (let n = 0; n < 3; n++) await full();
+  assert.ok((await fulls()) >= 4);
+  await on("systemctl stop reader");
+  await full();
+  assert.is(await fulls(), 2);
+});
+
 test("the last drill is shown, and late once it is older than it may be", async () => {
   const fresh = await backups();
   assert.equal([fresh.code, fresh.late], [0, []]);

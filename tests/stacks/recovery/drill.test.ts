@@ -11,6 +11,7 @@ import { machineName, networkName } from "../../../stacks/local/names.ts";
 import { nspawnArguments } from "../../../stacks/local/nspawn.ts";
 import type { BackupSettings } from "../../../stacks/recovery/backups.ts";
 import {
+  bucketsOf,
   type Drill,
   type DrilledHost,
   drillsOf,
@@ -22,6 +23,8 @@ import {
   rtoOf,
   secretsToRead,
 } from "../../../stacks/recovery/drill.ts";
+
+import { planOfText } from "../aws/synth/fixtures.ts";
 
 const test = suite("drills");
 const host: DrilledHost = {
@@ -145,13 +148,45 @@ test("its machine has production's host name, and what it restores from read-onl
 });
 
 test("a secret that is missing is not made for a drill", async () => {
-  const store = secretsToRead({ get: async () => undefined, create: async () => "x", placeOf: () => "/s/backup" });
+  const store = secretsToRead({ get: async () => undefined, create: async () => "x", placeOf: () => "/s/backup" }, new Set());
   try {
     await store.create("kept", "backup", "new");
     assert.unreachable();
   } catch (error) {
     assert.match(String(error), /kept has no secret backup/);
   }
+});
+
+test("a bucket that a drill's machine would not find is refused, and says why", () => {
+  const stack = (hosts: string, keys = true) => `stack: shop
+network: 10.1.9.0/24
+hosts:
+  db:
+    image: inloop
+    address: 10.1.9.1
+    ${hosts}
+    postgresql: {}
+    backup:
+      to: { s3: { bucket: shop-backups, ${keys ? 'endpoint: "https://objects.example.org:9000", access_key: { secret: a }, secret_key: { secret: s }' : "region: eu-central-1"} } }
+      postgresql: {}
+  other: { image: inloop, address: 10.1.9.2 }
+`;
+  const here = (text: string) => bucketsOf(planOfText(text)).map((b) => [b.plan.host, b.place]);
+  const at = (address: string) => stack(`etc_hosts: { ${address}: [objects.example.org] }`);
+  assert.equal(here(at("10.1.9.254")), [["db", "10.1.9.254:9000"]]);
+  const begins = "the backups of shop/db are in s3://shop-backups/shop/db, ";
+  for (const [text, why] of [
+    [stack("", false), "which its machine opens by its role, and only on EC2 has it one"],
+    [at("10.1.9.254").replace('endpoint: "https://objects.example.org:9000"', "region: eu-central-1"), "at AWS itself"],
+    [stack(""), "and a drill's machine has nobody to ask where objects.example.org is"],
+    [at("10.2.0.1"), "at 10.2.0.1, and no way leads there from the network of its machines"],
+    [at("10.1.9.2"), "which the stack's own host other serves, and a drill makes that one anew"],
+  ] as const)
+    assert.throws(
+      () => bucketsOf(planOfText(text)),
+      (error: Error) => error.message.startsWith(begins + why),
+      why,
+    );
 });
 
 test("durations as people write them", () => {
