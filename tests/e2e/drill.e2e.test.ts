@@ -124,7 +124,10 @@ test("a drill while a client commits: proven and timed; production is untouched,
   await new Promise<void>((resolve) => heard.listen(0, "0.0.0.0", resolve));
   const { port } = heard.address() as { port: number };
   const ours = Object.values(networkInterfaces()).flatMap((all) => (all ?? []).filter((a) => a.family === "IPv4").map((a) => a.address));
-  assert.match(await on("curl -sS -o /dev/null -w '%{http_code}' http://10.83.0.10:7777/"), /200/);
+  assert.match(
+    await on("curl -sS --retry 30 --retry-delay 1 --retry-connrefused -o /dev/null -w '%{http_code}' http://10.83.0.10:7777/ 2>/dev/null"),
+    /200/,
+  );
 
   // Production's mail gets out once there is somebody who takes it: that relay is what the drill must not reach.
   const mails = relay();
