@@ -1,5 +1,6 @@
 // Releases of applications: built once, on the operator's side, in a throw-away machine of the same image, and kept by what they are
-// made from. `.ingot/cache/releases/<id>.tar.zst` beside `<id>.json`, which says its sha256.
+// made from. `.ingot/cache/releases/<id>.tar.zst` beside `<id>.json`, which says its sha256. Their Python packages, installed and compiled, are
+// kept beside them in `packages/`: most releases differ from the one before in the application alone.
 import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -129,7 +130,9 @@ async function build(
       RELEASE_COLLECT: app.value.static ? commandOf(app.value.static.collect).join("\n") : "",
       RELEASE_COMPRESS: app.value.static?.compress.join(" ") ?? "",
     };
-    if (app.value.python) {
+    const packages = app.value.python && packagesAt(project, host, app, join(source, app.value.python));
+    if (packages && existsSync(packages)) cpSync(packages, join(work, "packages.tar.zst"));
+    else if (app.value.python) {
       note("Python packages");
       if (app.value.wheels !== undefined) cpSync(inStackFolder(host, app.value.wheels), join(work, "wheels"), { recursive: true });
       else await fetchWheels(project, image, work, join(source, app.value.python), environment);
@@ -140,6 +143,10 @@ async function build(
     }
     note("building");
     await inImage(image, work, "build.sh", environment, ["--private-network"]);
+    if (packages && !existsSync(packages)) {
+      mkdirSync(dirname(packages), { recursive: true });
+      renameSync(join(work, "packages.tar.zst"), packages);
+    }
     const archive = join(work, "release.tar.zst");
     const record = { sha256: await sha256File(archive), application: app.id, image: image.digest };
     writeFileSync(recordOf(release.path), `${JSON.stringify(record)}\n`);
@@ -157,6 +164,13 @@ async function installNpm(folder: string): Promise<void> {
     timeoutSeconds: 900,
   });
 }
+
+/** What build.sh has installed and compiled of a lock file's packages, kept for the next release with the same lock. */
+const packagesAt = (project: Project, host: HostModel, app: Resource<Application>, lockFile: string): string => {
+  const image = host.image.base ?? host.image.name;
+  const key = digestOf([method, ...scripts.map((s) => sha256(readFileSync(s))), app.name, sha256(readFileSync(lockFile)), image]);
+  return join(project.cache, "packages", `${key.slice(0, 16)}.tar.zst`);
+};
 
 /** The wheels of a lock file, fetched once for each lock and Python. */
 async function fetchWheels(

@@ -22,7 +22,7 @@ export interface Project {
   ledger: string;
   /** Baked images, by digest. */
   store: string;
-  /** Downloads that can be had again: .debs and wheels by sha256, releases by id. */
+  /** Downloads that can be had again: .debs and wheels by sha256, releases by id, their packages by lock. */
   cache: string;
   /** One folder for each running machine. */
   machines: string;

@@ -1,8 +1,10 @@
 // A new release on a live host: deployed and proven, taken back when it is broken, and back again by hand.
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { sha256 } from "../../lib/digest.ts";
+import { toolFolder } from "../../lib/paths.ts";
 import { load, loadSeconds } from "./load.ts";
 import { type TestProject, testProject } from "./project.ts";
 
@@ -10,10 +12,17 @@ const test = suite("deploy");
 let project: TestProject;
 const app = () => join(project.folder, "tests/apps/live");
 const version = "inloop/urls.py";
+const cache = () => join(project.folder, ".ingot/cache");
 
 test.before(async () => {
   project = await testProject(["inloop"]);
   cpSync(join(project.folder, "tests/apps/inloop"), app(), { recursive: true });
+  // Of this computer's cache only what was fetched: what is built is built here.
+  const wheels = join(toolFolder, ".ingot/cache/wheels");
+  mkdirSync(wheels, { recursive: true });
+  rmSync(cache());
+  mkdirSync(cache());
+  symlinkSync(wheels, join(cache(), "wheels"));
   const stack = readFileSync(join(project.folder, "stacks/inloop.yaml"), "utf8");
   writeFileSync(
     join(project.folder, "stacks/live.yaml"),
@@ -49,6 +58,14 @@ test("a new release is built, migrated, live and proven, and under load no reque
     before = live;
   }
   assert.ok((await users.end()) > 50);
+});
+
+test("a release has the same bytes whether its packages were kept from another's build or are installed anew", async () => {
+  const built = () => sha256(readFileSync(join(cache(), "releases", `${basename(live)}.tar.zst`)));
+  const before = built();
+  for (const part of ["packages", "releases"]) rmSync(join(cache(), part), { recursive: true });
+  assert.equal(((await project.json(["apply", "live"])) as { changed: string[] }).changed, []);
+  assert.is(built(), before);
 });
 
 test("a release that cannot start is taken back: the old one serves, and every check holds", async () => {
