@@ -143,6 +143,8 @@ test("after kill -9 of Gunicorn and huey both are back", async () => {
   await worker(`kill -9 ${before[1]}`);
   await until(() => main(web, "gunicorn"), new RegExp(`^(?!${before[0]}$|0$)\\d+$`));
   await until(() => main(worker, "huey"), new RegExp(`^(?!${before[1]}$|0$)\\d+$`));
+  // Their processes are there before they answer.
+  assert.is((await project.ingot(["verify", "inloop-split", "--within", "60"])).code, 0);
   assert.match(await judged('echo "$(($1 + $2))"\n'), /id="state">passed</);
 });
 

@@ -606,11 +606,11 @@ test("`down` and `up` again: the same secrets, the same host key, the same data"
 });
 
 async function becomes(ready: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 60; tries++) {
+  for (let tries = 0; tries < 120; tries++) {
     if (await ready()) return;
     await new Promise((resolve) => setTimeout(resolve, 500));
   }
-  throw new Error("it did not become so within 30 s");
+  throw new Error("it did not become so within a minute");
 }
 
 test.run();

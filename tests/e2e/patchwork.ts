@@ -152,7 +152,7 @@ export const intoMailbox = (branch: string): string => `${formatted(branch)} | d
 /** Until a page is like this. */
 export async function untilPage(web: Browser, path: string, like: RegExp): Promise<string> {
   let body = "";
-  for (let tries = 0; tries < 60 && !like.test(body); tries++) {
+  for (let tries = 0; tries < 120 && !like.test(body); tries++) {
     if (tries) await new Promise((resolve) => setTimeout(resolve, 500));
     body = (await web.get(path)).body;
   }

@@ -9,7 +9,7 @@ import type { TestProject } from "./project.ts";
 /** Until a script of the machine's gives a text that is like this. */
 export async function until(on: (script: string) => Promise<string>, script: string, like: RegExp): Promise<string> {
   let seen = "";
-  for (let tries = 0; tries < 60 && !like.test(seen); tries++) {
+  for (let tries = 0; tries < 120 && !like.test(seen); tries++) {
     if (tries) await new Promise((resolve) => setTimeout(resolve, 500));
     seen = await on(script);
   }
