@@ -1,4 +1,5 @@
 // Instances of a stack as EC2 has them: looked for by their tags, given power and robbed of it. Called by the target and by a rebuild's fencing.
+import type { InstanceStateName } from "@aws-sdk/client-ec2";
 import { sleep } from "../../lib/cancel.ts";
 import { during, type Progress } from "../../lib/progress.ts";
 import type { Aws } from "./api.ts";
@@ -17,10 +18,15 @@ export interface Instance {
 }
 
 /** Seconds between two looks at a host's report. */
-export const lookSeconds = Number(process.env.INGOT_LOOK_SECONDS ?? 2);
+export const lookSeconds = (): number => Number(process.env.INGOT_LOOK_SECONDS ?? 2);
 
-/** The stack's instances that are there or on their way. */
-export async function instancesOf(aws: Aws, stack: string): Promise<Instance[]> {
+/** In words of EC2's: those of machines that are there or on their way. */
+const there: readonly InstanceStateName[] = ["pending", "running", "stopping", "stopped"];
+/** Those of machines that may still write somewhere, and of stopped ones. */
+export const notGone: readonly InstanceStateName[] = [...there, "shutting-down"];
+
+/** The stack's instances that are there or on their way. @param states others that are asked for */
+export async function instancesOf(aws: Aws, stack: string, states: readonly InstanceStateName[] = there): Promise<Instance[]> {
   const { DescribeInstancesCommand } = await import("@aws-sdk/client-ec2");
   const ec2 = await aws.ec2();
   const found: Instance[] = [];
@@ -31,7 +37,7 @@ export async function instancesOf(aws: Aws, stack: string): Promise<Instance[]> 
         new DescribeInstancesCommand({
           Filters: [
             { Name: `tag:${names.tags.stack}`, Values: [stack] },
-            { Name: "instance-state-name", Values: ["pending", "running", "stopping", "stopped"] },
+            { Name: "instance-state-name", Values: [...states] },
           ],
           NextToken: token,
         }),
@@ -63,19 +69,20 @@ export async function power(aws: Aws, instances: Instance[], what: "start" | "st
       what === "stop" ? ec2.send(new StopInstancesCommand({ InstanceIds })) : ec2.send(new StartInstancesCommand({ InstanceIds })),
     );
     for (;;) {
-      const states = await statesOf(aws, InstanceIds);
+      const states = [...(await statesOf(aws, InstanceIds)).values()];
       task.note([...new Set(states)].join(", "));
       if (states.every((s) => s === goal)) return;
-      await sleep(lookSeconds);
+      await sleep(lookSeconds());
     }
   });
 }
 
-export async function statesOf(aws: Aws, ids: string[]): Promise<string[]> {
+/** What EC2 says of each, by id. */
+export async function statesOf(aws: Aws, ids: string[]): Promise<Map<string, string>> {
   const { DescribeInstancesCommand } = await import("@aws-sdk/client-ec2");
   const ec2 = await aws.ec2();
   const page = await call("look at instances", () => ec2.send(new DescribeInstancesCommand({ InstanceIds: ids })));
-  return (page.Reservations ?? []).flatMap((r) => r.Instances ?? []).map((i) => i.State?.Name ?? "");
+  return new Map((page.Reservations ?? []).flatMap((r) => r.Instances ?? []).map((i) => [i.InstanceId ?? "", i.State?.Name ?? ""]));
 }
 
 /** Hosts with data are protected from termination; who says `down` or `--replace` means it. */

@@ -6,11 +6,11 @@ import type { Disks, Health, Picture } from "../target.ts";
 import { tagList } from "./ami/ami.ts";
 import type { Aws } from "./api.ts";
 import { call, codeOf } from "./errors.ts";
-import { type Instance, instancesOf, lookSeconds, statesOf } from "./instances.ts";
+import { type Instance, instancesOf, lookSeconds, notGone, statesOf } from "./instances.ts";
 import { names, networkKind, zoneOfHost } from "./shape.ts";
 
 /** Seconds within which a machine must be off: EC2 forces it after some minutes. */
-const offSeconds = Number(process.env.INGOT_OFF_SECONDS ?? 600);
+const offSeconds = (): number => Number(process.env.INGOT_OFF_SECONDS ?? 600);
 /** Seconds that a snapshot may be on its way without getting any further. */
 const snapshotSeconds = (): number => Number(process.env.INGOT_SNAPSHOT_SECONDS ?? 1800);
 /** What EC2 says when it is the volume, or its zone, that cannot give a snapshot: not the caller's rights, quotas or network. */
@@ -20,15 +20,43 @@ const noSnapshot =
 const policyName = "ingot-fenced";
 
 /**
- * Withdraws what the host's machine may do in the account, then its power, and waits until it has none. The role is its successor's, too, so it is
- * the keys that were given out until now which are refused: what AWS's console does as "revoke active sessions".
- * Source: IAM User Guide, "Revoke IAM role temporary security credentials".
+ * Withdraws what the host's machine may do in the account, its backups' bucket included, then its power, and waits until it has none. The role is its
+ * successor's, too, so it is the keys that were given out until now which are refused, and from now on: what AWS's console does as "revoke active sessions".
+ * One that is being terminated may write until it is.
+ * Source: IAM User Guide, "Revoke IAM role temporary security credentials"; EC2 User Guide, "Instance state changes".
  * @throws RefusedError when it is not proven to be off
  */
 export async function fence(aws: Aws, stack: string, host: string, progress: Progress): Promise<void> {
-  const own = (await instancesOf(aws, stack)).filter((i) => i.host === host);
+  const own = (await instancesOf(aws, stack, notGone)).filter((i) => i.host === host);
   if (!own.length) return;
   const ids = own.map((i) => i.id);
+  await during(progress, `withdraw what ${stack}/${host} may do in the account`, () => withdraw(aws, own));
+  const [ec2, { StopInstancesCommand }] = [await aws.ec2(), await import("@aws-sdk/client-ec2")];
+  await during(progress, `power off ${ids.join(", ")}`, async (task) => {
+    const told = new Set<string>();
+    const began = performance.now();
+    for (;;) {
+      const states = await statesOf(aws, ids);
+      const on = ids.filter((id) => !/^(stopped|terminated)$/.test(states.get(id) ?? ""));
+      if (!on.length) return;
+      // One that is only being launched cannot be stopped yet, and one that is shutting down not any more.
+      const InstanceIds = on.filter((id) => !told.has(id) && /^(running|stopping)$/.test(states.get(id) ?? ""));
+      if (InstanceIds.length) await call("power off the machine", () => ec2.send(new StopInstancesCommand({ InstanceIds, Force: true })));
+      for (const id of InstanceIds) told.add(id);
+      const said = [...new Set(on.map((id) => states.get(id) ?? "nothing"))].join(", ");
+      task.note(said);
+      if (performance.now() - began > offSeconds() * 1000)
+        throw new RefusedError(
+          `${stack}/${host} is not proven to be off: after ${offSeconds()} s EC2 says ${said}`,
+          `its rights in the account are withdrawn; terminate ${on.join(", ")} and do the same again`,
+        );
+      await sleep(lookSeconds());
+    }
+  });
+}
+
+/** Refuses everything to the keys that these instances' roles have given out. It stays so: Terraform takes the policy with the role. */
+async function withdraw(aws: Aws, own: Instance[]): Promise<void> {
   const [iam, { PutRolePolicyCommand }] = [await aws.iam(), await import("@aws-sdk/client-iam")];
   const policy = {
     Version: "2012-10-17",
@@ -38,45 +66,31 @@ export async function fence(aws: Aws, stack: string, host: string, progress: Pro
         Effect: "Deny",
         Action: ["*"],
         Resource: ["*"],
-        Condition: { DateLessThan: { "aws:TokenIssueTime": new Date().toISOString() } },
+        Condition: { DateLessThan: { "aws:TokenIssueTime": await clockOf(aws) } },
       },
     ],
   };
-  await during(progress, `withdraw what ${stack}/${host} may do in the account`, async () => {
-    for (const RoleName of await rolesOf(aws, own))
-      await call("withdraw a role's rights", () =>
-        iam.send(new PutRolePolicyCommand({ RoleName, PolicyName: policyName, PolicyDocument: JSON.stringify(policy) })),
-      );
-  });
-  const [ec2, { StopInstancesCommand }] = [await aws.ec2(), await import("@aws-sdk/client-ec2")];
-  const on = own.filter((i) => i.state !== "stopped").map((i) => i.id);
-  await during(progress, `power off ${ids.join(", ")}`, async (task) => {
-    if (on.length) await call("power off the machine", () => ec2.send(new StopInstancesCommand({ InstanceIds: on, Force: true })));
-    const began = performance.now();
-    for (;;) {
-      const states = await statesOf(aws, ids);
-      if (states.every((s) => s === "stopped" || s === "terminated")) return;
-      task.note([...new Set(states)].join(", "));
-      if (performance.now() - began > offSeconds * 1000)
-        throw new RefusedError(
-          `${stack}/${host} is not proven to be off: after ${offSeconds} s EC2 says ${states.join(", ")}`,
-          `its rights in the account are withdrawn; terminate ${ids.join(", ")} and do the same again`,
-        );
-      await sleep(lookSeconds);
-    }
-  });
+  for (const RoleName of await rolesOf(aws, own))
+    await call("withdraw a role's rights", () =>
+      iam.send(new PutRolePolicyCommand({ RoleName, PolicyName: policyName, PolicyDocument: JSON.stringify(policy) })),
+    );
 }
 
-/** What fencing has left in the role of a host that has a new machine; a role that has such a policy cannot be deleted. */
-export async function unfence(aws: Aws, stack: string, host: string): Promise<void> {
-  const [iam, { DeleteRolePolicyCommand }] = [await aws.iam(), await import("@aws-sdk/client-iam")];
-  const own = (await instancesOf(aws, stack)).filter((i) => i.host === host);
-  for (const RoleName of await rolesOf(aws, own))
-    try {
-      await call("give a role its rights", () => iam.send(new DeleteRolePolicyCommand({ RoleName, PolicyName: policyName })));
-    } catch (error) {
-      if (!/^NoSuchEntity/.test(codeOf(error))) throw error;
-    }
+/** What AWS's clock says, by which it dates keys: this computer's may be minutes off, and would spare old keys or refuse the successor's. */
+async function clockOf(aws: Aws): Promise<string> {
+  const [sts, { GetCallerIdentityCommand }] = [await aws.sts(), await import("@aws-sdk/client-sts")];
+  const command = new GetCallerIdentityCommand({});
+  let date: string | undefined;
+  command.middlewareStack.add(
+    (next) => async (args) => {
+      const answer = await next(args);
+      date = (answer.response as { headers: Record<string, string | undefined> }).headers.date;
+      return answer;
+    },
+    { step: "deserialize" },
+  );
+  await call("ask AWS what time it is", () => sts.send(command));
+  return new Date(date ?? Date.now()).toISOString();
 }
 
 /** The roles that instances have, by their profiles. */
@@ -123,8 +137,8 @@ export const awsDisks = (aws: Aws, progress: Progress, forget: (stack: string, h
         await call("detach a volume", () => ec2.send(new DetachVolumeCommand({ VolumeId: found.id, InstanceId })));
       // A zone that does not answer lets go of nothing: the machine's end does it, and nobody wants this one before.
       const began = performance.now();
-      while ((await volumeOf(aws, stack, host, volume))?.instances.length && performance.now() - began < offSeconds * 1000)
-        await sleep(lookSeconds);
+      while ((await volumeOf(aws, stack, host, volume))?.instances.length && performance.now() - began < offSeconds() * 1000)
+        await sleep(lookSeconds());
       const tags = [
         { Key: "Name", Value: `${stack}/${host} ${volume}, put aside ${when}` },
         { Key: names.tags.aside, Value: when },
@@ -257,6 +271,6 @@ async function untilWhole(aws: Aws, id: string, note: (text: string) => void): P
     note(`${id}, ${moved.progress || "not begun"}`);
     if (performance.now() - moved.at > snapshotSeconds() * 1000)
       return { cannot: `its snapshot ${id} has been at ${moved.progress || "its beginning"} for ${snapshotSeconds()} s` };
-    await sleep(lookSeconds);
+    await sleep(lookSeconds());
   }
 }

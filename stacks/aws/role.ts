@@ -30,6 +30,8 @@ export function roleOf(scope: Construct, { stack, host, secrets, account }: Role
       namePrefix: `ingot-${stack}-${host.host}-`.slice(0, 38),
       assumeRolePolicy: assumedBy("ec2.amazonaws.com"),
       description: `What ${stack}/${host.host} may read and write`,
+      // The policy by which a rebuild has fenced its old machine goes with it (recovery.ts).
+      forceDetachPolicies: true,
       tags: tagsOf(stack, host),
     }),
     name,

@@ -23,7 +23,7 @@ import { allowTermination, type Instance, instancesOf, lookSeconds, power } from
 import { type HostRecord, type Inventory, readInventory, stacksIn, writeInventory } from "./inventory.ts";
 import { lockStack } from "./lock.ts";
 import { removeObject } from "./object.ts";
-import { awsDisks, fence, unfence } from "./recovery.ts";
+import { awsDisks, fence } from "./recovery.ts";
 import { untilRefreshed } from "./refresh.ts";
 import { consoleOf, reportOf } from "./report.ts";
 import { parameterStore, secretsManager } from "./secrets.ts";
@@ -172,7 +172,6 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
       },
       async *launch(stack, hosts, host) {
         yield* launch(stack, hosts, [host]);
-        await unfence(aws, stack.stack, host);
         // Its next activations restore nothing: what a plan says is what is there.
         await target.refresh(
           stack,
@@ -544,7 +543,7 @@ async function* watch(
       if (!failed.has(host)) yield { event: "lost", host, reason, console: await consoleOf(aws, one.instance.id) };
       failed.add(host);
     }
-    if (waiting.size) await sleep(lookSeconds);
+    if (waiting.size) await sleep(lookSeconds());
   }
 }
 

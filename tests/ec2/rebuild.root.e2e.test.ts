@@ -140,7 +140,8 @@ one("a volume that EC2 says is impaired is put aside, never deleted; the old mac
   };
   assert.ok(aside.tags.includes("ingot:aside") && !aside.tags.includes("ingot:volume"), aside.tags.join());
   assert.is(aside.state, "available");
-  assert.is(aside.fenced, false);
+  // Its successor has the same role, and newer keys.
+  assert.is(aside.fenced, true);
   assert.is(await sql("select count(*) from orders"), "1001");
 });
 
@@ -219,10 +220,11 @@ one(
   },
 );
 
-one("down takes all but the volumes, the one that was put aside among them", async () => {
+one("down takes all but the volumes, the one that was put aside among them; the role goes with the policy of the fence", async () => {
   const down = await ec2.ingot(["down", "kept"]);
   assert.is(down.code, 0, ec2.said(down));
   assert.equal((await ec2.there()).instances, []);
+  assert.equal(await asked(`say((await iam.send(new i.ListRolesCommand({}))).Roles.map((r) => r.RoleName));`), []);
 });
 
 test.run();
