@@ -134,8 +134,10 @@ long(
     // What it says to type helps; what waited is archived.
     assert.is((await project.ingot(["start", "kept-store"])).code, 0);
     for (let i = 0; i < 30 && (await project.ingot(["doctor", "kept-store"])).code !== 0; i++) await wait(2000);
-    const { stdout } = await project.ingot(["doctor", "kept-store"]);
-    assert.match(stdout, /kept-store: nothing is wrong/, stdout);
+    const { code, stdout } = await project.ingot(["doctor", "kept-store"]);
+    assert.is(code, 0, stdout);
+    // Of this computer's own disk, which is the machines' root, it may say that it is soon full.
+    assert.not.match(stdout, /backup/, stdout);
   },
 );
 
