@@ -125,15 +125,17 @@ long("the server goes away in the middle of a backup: it is said, nothing is bro
 });
 
 long("a backup is late: all of them say so", async () => {
-  // Its own log is not archived while nobody may run what archives it.
-  await on("chmod 000 /usr/bin/pgbackrest");
-  await sql("insert into orders select max(id)+1 from orders; select pg_switch_wal()");
-  await on(
-    `until [ "$(cd / && runuser -u postgres -- psql -XqAtc 'select last_failed_time > last_archived_time from pg_stat_archiver')" = t ]; do sleep 0.5; done; chmod 755 /usr/bin/pgbackrest`,
-  );
+  const program = "/usr/lib/ingot/pgbackrest-archive";
+  await on(`mv ${program} /root/archive && printf '#!/bin/sh\\nexit 1\\n' >${program} && chmod 755 ${program}`);
+  await sql("select pg_switch_wal()");
+  const is = (when: string) =>
+    `until [ "$(cd / && runuser -u postgres -- psql -XqAtc 'select ${when} from pg_stat_archiver')" = t ]; do sleep 0.5; done`;
+  await on(is("last_failed_time > last_archived_time"));
   const late = "PostgreSQL's log is not archived: pgBackRest fails at it";
   assert.equal((await backups()).late, [late]);
   assert.is((await doctor()).what, late);
+  await on(`mv /root/archive ${program}; ${is("last_archived_time > last_failed_time")}`);
+  assert.equal((await backups()).late, []);
 });
 
 let old: string;
