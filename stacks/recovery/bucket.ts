@@ -6,7 +6,6 @@ import type { Readable } from "node:stream";
 import { connect as secure } from "node:tls";
 import type { Bucket } from "../../cloud-init/backup/bucket.ts";
 import type { HostPlan } from "../../cloud-init/plan.ts";
-import { endpointOfS3 } from "../aws/api.ts";
 import type { Target } from "../target.ts";
 
 export interface Stored {
@@ -46,6 +45,7 @@ function contentOf({ generation }: HostPlan, path: string): string | undefined {
 /** Opens the bucket with the keys that are declared, or with those of whoever calls Ingot; by the way that the host's machines take, where they have one. */
 export async function openBucket(target: Target, plan: HostPlan, bucket: Bucket): Promise<BucketReader> {
   const { S3Client, ListObjectsV2Command, HeadObjectCommand, GetObjectCommand } = await import("@aws-sdk/client-s3");
+  const { endpointOfS3 } = await import("../aws/api.ts");
   const secret = async (name: string) => (await target.secrets.get(plan.stack, name))?.trim() ?? "";
   const { access_key: access, secret_key: key, endpoint, region } = bucket;
   const place = placeOf(plan, bucket);
