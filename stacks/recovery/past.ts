@@ -39,7 +39,8 @@ export async function knownBackups(
     });
     if (said && said.postgresql.length + said.directories.length > 0) return said;
   }
-  const place = await placeFor(target, stack, plan, settings, machines);
+  const keeper = settings.s3 ? undefined : keeperOf(stack, plan, settings);
+  const place = (await livingPlace(target, stack, plan, settings, machines)) ?? (keeper && (await onDisk(target, keeper, settings.to)));
   try {
     const noted = place && (await notedIn(place));
     // By which of them a past is chosen.
@@ -52,10 +53,11 @@ export async function knownBackups(
   }
 }
 
-/** Bytes that what is restored wants, and a new full backup: as they were noted with the last backups. What nobody knows is none. */
+/** Bytes that what is restored wants, and a new full backup: as they were noted with the last backups. What nobody knows is none; disks that no
+ * machine uses are not looked at, because that would bring their journals in. */
 export async function sizesOf(target: Target, stack: StackPlan, plan: HostPlan, settings: BackupSettings): Promise<Sizes> {
   const machines = (await target.find(plan.stack)).filter((m) => m.state !== "stopped");
-  const place = await placeFor(target, stack, plan, settings, machines);
+  const place = await livingPlace(target, stack, plan, settings, machines);
   try {
     const { postgresql = [], directories = [] } = place ? await notedIn(place) : {};
     const last = new Map(directories.map((d) => [d.of, d.bytes ?? 0]));
@@ -92,8 +94,12 @@ async function notedIn(place: Place): Promise<Noted> {
   return { ...(postgresql && { postgresql }), ...(directories && { directories }) };
 }
 
-/** Where the repositories are; undefined: nobody gets there now. @param machines of the stack, that run @throws RefusedError where a bucket refuses */
-async function placeFor(
+/** The host whose machine, or disk, has the repositories, where they are not in a bucket. */
+const keeperOf = (stack: StackPlan, plan: HostPlan, { on }: BackupSettings): HostPlan | undefined =>
+  stack.hosts.find((h) => h.host === (on?.host ?? plan.host));
+
+/** Where the repositories are, in a bucket or on a machine that runs; undefined: nobody gets there now. @throws RefusedError where a bucket refuses */
+async function livingPlace(
   target: Target,
   stack: StackPlan,
   plan: HostPlan,
@@ -101,9 +107,9 @@ async function placeFor(
   machines: Machine[],
 ): Promise<Place | undefined> {
   if (settings.s3) return inBucket(target, plan, settings.s3);
-  const keeper = stack.hosts.find((h) => h.host === (settings.on?.host ?? plan.host));
-  const machine = keeper && machines.find((m) => m.host === keeper.host);
-  return machine ? onMachine(target, machine, settings.to) : keeper && onDisk(target, keeper, settings.to);
+  const keeper = keeperOf(stack, plan, settings);
+  const machine = machines.find((m) => m.host === keeper?.host);
+  return machine && onMachine(target, machine, settings.to);
 }
 
 /** The folder with the repositories, wherever it is. */
