@@ -2,18 +2,23 @@
 
 moto's own AMI has one snapshot of its own making and neither tags, architecture nor block devices from RegisterImage; CopyImage forgets
 tags, encryption and the client token, CreateSnapshot the volume's key; EnableImageDeprecation and DescribeVolumeStatus are not there; every
-instance has the same console; AssumeRole takes any role.
+instance has the same console; AssumeRole takes any role; a policy's statement with a condition denies, whatever it says.
 Here these are as the Amazon EC2 API Reference and the AWS STS API Reference have them; everything else is moto's. Calls are answered one at a
 time: moto's backends are plain dictionaries, and one call that looks through them while another writes ends in a page of HTML.
 
+INGOT_ROLES: in S3 keys of roles are held to their signatures and their roles' policies (without it nobody is).
 INGOT_CONSOLES: a folder with <instance id>/console.log, or one console.log for all; without it GetConsoleOutput has moto's canned text.
 """
 import os
+import re
 import sys
 import threading
+import urllib.parse
 from datetime import datetime, timezone
 
 import moto.server
+from moto import settings
+from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.amis import Ami
@@ -21,7 +26,9 @@ from moto.ec2.models.elastic_block_store import EBSBackend
 from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 from moto.ec2.responses.general import General
+from moto.iam.access_control import IAMPolicyStatement, IAMRequestBase, PermissionResult, S3IAMRequest
 from moto.kms.models import KmsBackend
+from moto.sts.models import AssumedRole
 from moto.sts.responses import TokenResponse
 
 if not hasattr(General, "get_console_output"):
@@ -263,6 +270,81 @@ def assume_known_role(self):
 
 
 TokenResponse.assume_role = assume_known_role
+
+# --- What a role may do. Source: IAM User Guide, "Policy evaluation logic", "IAM JSON policy elements: Condition operators" ---------------
+
+# Of the request that is being judged: its condition keys. Calls are answered one at a time.
+context = {}
+made_role = AssumedRole.__init__
+
+
+def dated(self, *args, **kwargs):
+    made_role(self, *args, **kwargs)
+    self.ingot_issued = datetime.now(timezone.utc)
+
+
+AssumedRole.__init__ = dated
+judge = IAMRequestBase.check_action_permitted
+
+
+def judge_in_context(self, resource):
+    from moto.sts.models import sts_backends
+
+    context.clear()
+    query = urllib.parse.parse_qs(urllib.parse.urlsplit(self._path).query, keep_blank_values=True)
+    context.update({f"s3:{name}": values[0] for name, values in query.items() if name in ("prefix", "delimiter")})
+    for account in sts_backends.values():
+        for role in account["aws"].assumed_roles:
+            if role.access_key_id == getattr(self._access_key, "_access_key_id", None):
+                context["aws:TokenIssueTime"] = role.ingot_issued
+    judge(self, resource)
+
+
+IAMRequestBase.check_action_permitted = judge_in_context
+
+
+def holds(operator, key, wanted):
+    """One key of a condition; what the request does not have is like nothing."""
+    has = context.get(key)
+    if operator not in ("StringLike", "DateLessThan"):
+        raise NotImplementedError(f"moto-amis.py knows no {operator}")
+    if has is None:
+        return False
+    if operator == "DateLessThan":
+        return has < datetime.fromisoformat(wanted.replace("Z", "+00:00"))
+    patterns = [re.escape(w).replace(r"\*", ".*").replace(r"\?", ".") for w in ([wanted] if isinstance(wanted, str) else wanted)]
+    return any(re.fullmatch(p, has, re.DOTALL) for p in patterns)
+
+
+judge_statement = IAMPolicyStatement.is_action_permitted
+
+
+def judge_statement_if(self, action, resource="*", principal=None, incoming_condition_values=None):
+    condition = self._statement.get("Condition")
+    # With a principal it is a role's trust that is asked for, whose conditions moto knows.
+    if condition and principal is None:
+        if not all(holds(operator, key, wanted) for operator, keys in condition.items() for key, wanted in keys.items()):
+            return PermissionResult.NEUTRAL
+        self = IAMPolicyStatement({k: v for k, v in self._statement.items() if k != "Condition"})
+    return judge_statement(self, action, resource, principal, incoming_condition_values)
+
+
+IAMPolicyStatement.is_action_permitted = judge_statement_if
+authorise = ActionAuthenticatorMixin._authenticate_and_authorize_action
+
+
+def authorise_roles(self, iam_request_cls, resource="*"):
+    before = settings.INITIAL_NO_AUTH_ACTION_COUNT
+    # Of other services moto knows no resources, and so nothing of what Ingot's policies allow.
+    if os.environ.get("INGOT_ROLES") and iam_request_cls is S3IAMRequest and "X-Amz-Security-Token" in self.headers:
+        settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
+    try:
+        authorise(self, iam_request_cls, resource)
+    finally:
+        settings.INITIAL_NO_AUTH_ACTION_COUNT = before
+
+
+ActionAuthenticatorMixin._authenticate_and_authorize_action = authorise_roles
 
 run_simple = moto.server.run_simple
 

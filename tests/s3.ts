@@ -109,13 +109,14 @@ export async function startS3(name: string): Promise<S3Server> {
   };
 }
 
-function certificateFor(folder: string, name: string): { authority: string; key: string; certificate: string } {
+/** Of a server with these names. @param folder where openssl may write */
+export function certificateFor(folder: string, ...names: string[]): { authority: string; key: string; certificate: string } {
   const at = (file: string) => join(folder, file);
   const ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
   const openssl = (...args: string[]) => execFileSync("openssl", args, { stdio: ["ignore", "ignore", "pipe"] });
   openssl("req", "-x509", ...ec, "-days", "30", "-subj", "/CN=the test's own authority", "-keyout", at("ca.key"), "-out", at("ca.crt"));
-  openssl("req", ...ec, "-subj", `/CN=${name}`, "-keyout", at("key"), "-out", at("request"));
-  writeFileSync(at("names"), `subjectAltName=DNS:${name}\n`);
+  openssl("req", ...ec, "-subj", `/CN=${names[0]}`, "-keyout", at("key"), "-out", at("request"));
+  writeFileSync(at("names"), `subjectAltName=${names.map((name) => `DNS:${name}`).join(",")}\n`);
   const signed = ["-CA", at("ca.crt"), "-CAkey", at("ca.key"), "-CAcreateserial", "-days", "30", "-extfile", at("names")];
   openssl("x509", "-req", "-in", at("request"), ...signed, "-out", at("crt"));
   const [authority = "", key = "", certificate = ""] = ["ca.crt", "key", "crt"].map((file) => readFileSync(at(file), "utf8"));

@@ -1,6 +1,7 @@
 // Gives moto's EC2 instances bodies: each instance that moto says is running is a machine on this computer, made by systemd-nspawn from the
 // baked image that its AMI is tagged with, with the user-data, key, addresses, tags and volumes that moto has for it. What EC2 does and this
 // does not: NVMe disks with serials (the disks are there by the names that Ingot's udev rule would give them), DMI, security groups.
+// An instance that is tagged `test:hangs` goes on whatever EC2 says of it: as one that EC2 has lost sight of, with the keys that it had.
 // A program for tests/ec2/ec2.ts, run in the namespace of the test's network: bodies.js <file with the settings as JSON>.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
@@ -16,6 +17,8 @@ import {
   type EC2Client,
   type Instance,
 } from "@aws-sdk/client-ec2";
+import { GetInstanceProfileCommand, IAMClient } from "@aws-sdk/client-iam";
+import { AssumeRoleCommand, STSClient } from "@aws-sdk/client-sts";
 import { toolFolder } from "../../lib/paths.ts";
 import { groupThings, inGroup, manager } from "../../stacks/local/cgroup.ts";
 import type { Containers } from "../../stacks/local/machine.ts";
@@ -65,7 +68,9 @@ class Bodies {
     const { Reservations = [] } = await this.#ec2.send(new DescribeInstancesCommand({}));
     const instances = Reservations.flatMap((r) => r.Instances ?? []);
     for (const [id, body] of this.#bodies) {
-      const state = instances.find((i) => i.InstanceId === id)?.State?.Name;
+      const instance = instances.find((i) => i.InstanceId === id);
+      const state = instance?.State?.Name;
+      if (instance?.Tags?.some((t) => t.Key === "test:hangs")) continue;
       if (state === "running" && body.off) {
         body.start();
         body.off = false;
@@ -106,8 +111,7 @@ class Bodies {
     if (first) await this.#write(folder, id, instance);
     writeFileSync(join(folder, "aws.env"), `AWS_ENDPOINT_URL=${endpoint}\nAWS_EC2_METADATA_SERVICE_ENDPOINT=http://169.254.169.254\n`);
     const tags = Object.fromEntries((instance.Tags ?? []).map((t) => [t.Key ?? "", t.Value ?? ""]));
-    const credentials = { AccessKeyId: "role", SecretAccessKey: "role", Token: "token" };
-    const metadata: InstanceMetadata = { instance: id, address, region, tags, role: "host", credentials };
+    const metadata: InstanceMetadata = { instance: id, address, region, tags, ...(await this.#roleOf(id, instance)) };
     const { Images = [] } = await this.#ec2.send(new DescribeImagesCommand({ ImageIds: [instance.ImageId ?? ""] }));
     const digest = Images[0]?.Tags?.find((t) => t.Key === "ingot:image")?.Value ?? "";
     const disks = await this.#disks(id);
@@ -143,6 +147,22 @@ class Bodies {
     // The bridge has the last address of each network of instances.
     ip("-n", name, "route", "add", "default", "via", address.replace(/\.\d+\.\d+$/, ".255.254"));
     return { name, folder, metadata, doors: [], start, off: false, disks: disks.map((d) => d.file) };
+  }
+
+  /** What EC2 gives an instance of its profile: the name of its role, and keys of it. */
+  async #roleOf(RoleSessionName: string, { IamInstanceProfile }: Instance): Promise<Pick<InstanceMetadata, "role" | "credentials">> {
+    const InstanceProfileName = IamInstanceProfile?.Arn?.split("/").at(-1);
+    if (InstanceProfileName === undefined) return { credentials: { AccessKeyId: "", SecretAccessKey: "", Token: "" } };
+    const at = { region, endpoint: this.settings.endpoint, credentials: { accessKeyId: "test", secretAccessKey: "test" } };
+    const { InstanceProfile } = await new IAMClient(at).send(new GetInstanceProfileCommand({ InstanceProfileName }));
+    const [role] = InstanceProfile?.Roles ?? [];
+    const { Credentials: keys } = await new STSClient(at).send(new AssumeRoleCommand({ RoleArn: role?.Arn, RoleSessionName }));
+    const credentials = {
+      AccessKeyId: keys?.AccessKeyId ?? "",
+      SecretAccessKey: keys?.SecretAccessKey ?? "",
+      Token: keys?.SessionToken ?? "",
+    };
+    return { role: role?.RoleName ?? "", credentials };
   }
 
   async #write(folder: string, id: string, instance: Instance): Promise<void> {
@@ -198,11 +218,13 @@ class Bodies {
   }
 
   /** EC2's network address translation: the public address is this namespace's, and what comes to it is handed to the private one. */
-  #open(body: Body, { PublicIpAddress, PrivateIpAddress }: Instance): void {
-    if (!PublicIpAddress || !PrivateIpAddress || body.door === PublicIpAddress) return;
-    // An Elastic IP takes the place of the address that the instance was launched with.
+  #open(body: Body, { PublicIpAddress: given, PrivateIpAddress, State }: Instance): void {
+    const PublicIpAddress = State?.Name === "terminated" ? undefined : given;
+    if (body.door === PublicIpAddress) return;
+    // An Elastic IP takes the place of the address that the instance was launched with, and goes to its successor.
     for (const door of body.doors.splice(0)) door.close();
     body.door = PublicIpAddress;
+    if (!PublicIpAddress || !PrivateIpAddress) return;
     if (!PublicIpAddress.startsWith("127.")) ip("addr", "replace", `${PublicIpAddress}/32`, "dev", "lo");
     for (const port of [22, 80, 443]) {
       const door = createServer((from) => {
@@ -215,7 +237,8 @@ class Bodies {
           a.pipe(b);
         }
       });
-      door.on("error", () => {});
+      // Another instance may have it still.
+      door.on("error", () => setTimeout(() => body.door === PublicIpAddress && door.listen(port, PublicIpAddress), 300).unref());
       door.listen(port, PublicIpAddress);
       body.doors.push(door);
     }

@@ -15,7 +15,8 @@ export interface Outcome {
   stderr: string;
 }
 
-const gateway = "172.31.255.254";
+/** The namespace's own address, by which instances find moto. */
+export const gateway = "172.31.255.254";
 const port = 5000;
 const frontPort = 5001;
 
@@ -27,6 +28,7 @@ export class Ec2 {
   #moto?: ChildProcess;
   #bodies?: ChildProcess;
   #front?: ChildProcess;
+  #tls?: ChildProcess;
 
   /** @param moto `with AMIs`: tests/moto-amis.py, where an instance's console is that of its body */
   constructor(readonly moto: "as it is" | "with AMIs" = "as it is") {
@@ -104,6 +106,12 @@ export class Ec2 {
     await this.#answers(this.env.AWS_ENDPOINT_URL);
   }
 
+  /** From here on moto answers as S3 does at AWS, by TLS. @param key, certificate files */
+  async takeTls(key: string, certificate: string): Promise<void> {
+    const program = join(toolFolder, "dist/tests/ec2/tls.js");
+    this.#tls = this.begin([process.execPath, program, key, certificate, gateway, "443", gateway, String(port)], {}, "inherit").child;
+  }
+
   /** Makes the AMI of a recipe by the command, of the disk of its image. What that needs is fetched before, where there is a network. */
   async bake(recipe: string): Promise<MadeAmi> {
     const ingot = join(toolFolder, "dist/ingot.js");
@@ -126,7 +134,7 @@ export class Ec2 {
       stdio: ["ignore", output, output],
     });
     // Nothing here takes so long, and nothing waits for ever.
-    const timer = output === "pipe" && !argv.includes("--host") ? setTimeout(() => child.kill("SIGTERM"), 480_000) : undefined;
+    const timer = output === "pipe" && !argv.includes("--host") ? setTimeout(() => child.kill("SIGTERM"), 1_800_000) : undefined;
     child.on("close", () => clearTimeout(timer));
     const out: Buffer[] = [];
     const err: Buffer[] = [];
@@ -216,7 +224,7 @@ export class Ec2 {
   }
 
   async end(): Promise<void> {
-    for (const child of [this.#bodies, this.#front, this.#moto]) {
+    for (const child of [this.#bodies, this.#front, this.#tls, this.#moto]) {
       if (!child || child.exitCode !== null) continue;
       const ended = new Promise((resolve) => child.once("exit", resolve));
       child.kill("SIGTERM");
