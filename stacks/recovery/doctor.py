@@ -77,9 +77,12 @@ def disks():
     seen = set()
     with open("/proc/mounts", encoding="utf-8") as file:
         for line in file:
-            _, mount, kind = line.split()[:3]
+            _, mount, kind, options = line.split()[:4]
             mount = mount.replace("\\040", " ")
             if kind not in ("ext4", "xfs", "btrfs", "overlay") or mount.startswith(("/run/", "/var/lib/docker/")):
+                continue
+            # Whatever fills it, it is not this machine.
+            if "ro" in options.split(","):
                 continue
             try:
                 told, device = os.statvfs(mount), os.stat(mount).st_dev

@@ -174,7 +174,9 @@ export function findingsOf(plan: HostPlan, needs: Map<string, Set<string>>, exam
           ? [`ingot rebuild ${name} --dry-run`]
           : [
               `ingot exec ${name} -- du -xh --max-depth=2 ${disk.mount} | sort -h | tail`,
-              "another `size:` of the volume, then `ingot apply`: it grows while it is in use",
+              plan.volumes.some((v) => v.mount === disk.mount)
+                ? "another `size:` of the volume, then `ingot apply`: it grows while it is in use"
+                : "of a container this is the disk of the computer that runs it: `df .ingot`, `ingot image prune`, `ingot gc`",
             ],
     });
   }

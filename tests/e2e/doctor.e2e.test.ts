@@ -13,11 +13,12 @@ const on = async (script: string): Promise<void> => {
   const { code, stdout, stderr } = await project.on("ill/web", script);
   assert.is(code, 0, `${script}\n${stdout}${stderr}`);
 };
+/** But for the root's disk, which is this computer's own and may be full by itself. */
 async function findings(): Promise<Finding[]> {
   const { code, stdout, stderr } = await project.ingot(["doctor", "ill", "--json"]);
   const found = JSON.parse(stdout || "[]") as Finding[];
   assert.is(code, found.some((f) => f.severity !== "soon") ? 1 : 0, stdout + stderr);
-  return found;
+  return found.filter((f) => !/^\/ is \d+ % full/.test(f.what));
 }
 
 test.before(async () => {
@@ -54,7 +55,9 @@ test.after(async () => {
 
 test("of a stack that is well: nothing", async () => {
   assert.equal(await findings(), []);
-  assert.match((await project.ingot(["doctor"])).stdout, /ill: nothing is wrong/);
+  const { code, stdout } = await project.ingot(["doctor"]);
+  assert.is(code, 0, stdout);
+  assert.match(stdout, /^ill: nothing is wrong|^SOON {2}ill\/web: \/ is \d+ % full/m);
 });
 
 test("a service that cannot start is dead; who needs it, the end of its journal, and the next command are said; what follows from it comes later", async () => {

@@ -82,6 +82,9 @@ test("disks, memory, certificates and backups: what will be, and what is", () =>
   assert.equal(of({ disks: [{ mount: "/srv", used: 0.93, inodes: 0.2, free: 1 }] }), [["soon", "/srv is 93 % full (space)"]]);
   assert.equal(of({ disks: [{ mount: "/srv", used: 0.5, inodes: 0.999, free: 1 }] }), [["dead", "/srv is 100 % full (inodes)"]]);
   assert.equal(of({ disks: [{ mount: "/srv", error: "Input/output error" }] }), [["dead", "/srv cannot be read: Input/output error"]]);
+  const next = (mount: string) => found({ disks: [{ mount, used: 0.93, inodes: 0.2, free: 1 }] })[0]?.next.join();
+  assert.match(next("/var/lib/inloop") ?? "", /another `size:` of the volume/);
+  assert.match(next("/") ?? "", /the disk of the computer that runs it/);
   assert.equal(of({ memory: { total: 100, available: 3, killed: [] } }), [["soon", "3 % of the memory is left"]]);
   assert.is(of({ memory: { total: 100, available: 50, killed: ["Out of memory: Killed process 7"] } })[0]?.[0], "wrong");
   assert.equal(of({ certificates: [{ path: "/etc/ssl/ingot/inloop.crt", days: 5 }] }), [
