@@ -57,8 +57,13 @@ running)
 	;;
 hold)
 	sites "$1"
-	# shellcheck disable=SC2086 # units
-	[ -z "$2" ] || systemctl stop $2
+	if [ -n "$2" ]; then
+		# shellcheck disable=SC2086 # units
+		systemctl stop $2
+		# One that calls being stopped a failure, or fails just then for want of the lost host, rests as the others do.
+		# shellcheck disable=SC2086
+		systemctl reset-failed $2 2>/dev/null || true
+	fi
 	;;
 follow)
 	if [ -n "$2" ]; then
