@@ -23,6 +23,7 @@ import {
   endDrill,
   type Gates,
   holdExpiry,
+  type InBucket,
   type Mounted,
   missed,
   mountRepositories,
@@ -73,7 +74,7 @@ export async function main(args: string[], io: Io): Promise<number> {
       `${plan.stack} has no \`backup:\`, so there is nothing to make it from`,
       "docs/resources/backup.md says what to write",
     );
-  bucketsOf(plan);
+  const buckets = bucketsOf(plan);
   const production = await targetOf(io, given);
   // Whoever rebuilds looks after the disks that a drill reads.
   const lease = await lock(`rebuild ${io.project.folder} ${plan.stack}`, `drill ${plan.stack}`);
@@ -85,7 +86,7 @@ export async function main(args: string[], io: Io): Promise<number> {
         `ingot rebuild ${plan.stack}/${begun.host}`,
       );
     await mustHaveRoom(io.project, production, plan);
-    const drill = await drilled(given, plan, production, io);
+    const drill = await drilled(given, plan, buckets, production, io);
     drill.wrong.push(...(drill.ok ? missed(drill, max) : []));
     drill.ok = !drill.wrong.length;
     remember(io.project, drill);
@@ -99,8 +100,9 @@ export async function main(args: string[], io: Io): Promise<number> {
 /** What makes a drill end before its last phase; `wrong` has why. */
 class Failed extends Error {}
 
-async function drilled(given: string, { stack }: StackPlan, production: Target, io: Io): Promise<Drill> {
+async function drilled(given: string, foreseen: StackPlan, buckets: InBucket[], production: Target, io: Io): Promise<Drill> {
   const { project, progress } = io;
+  const { stack } = foreseen;
   const running = await production.find(stack);
   const drill: Drill = {
     stack,
@@ -115,8 +117,6 @@ async function drilled(given: string, { stack }: StackPlan, production: Target, 
     wrong: [],
   };
   const beside: Io = { ...io, project: besideOf(project, stack) };
-  const { plan: foreseen } = load(given, io);
-  const buckets = bucketsOf(foreseen);
   const keys = new Set(buckets.flatMap(({ bucket }) => [bucket.access_key, bucket.secret_key].flatMap((name) => name ?? [])));
   const target: Target = { ...containerTarget(beside.project, progress), secrets: secretsToRead(production.secrets, keys) };
   const phase = async <T>(name: DrillPhase, work: () => Promise<T>): Promise<T> => {

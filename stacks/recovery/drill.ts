@@ -241,7 +241,7 @@ export function repositoryFor({ hosts }: StackPlan, plan: HostPlan): Repository 
 }
 
 /** A host of production whose backups are in a bucket. */
-interface InBucket {
+export interface InBucket {
   plan: HostPlan;
   bucket: Bucket;
   to: string;

@@ -6,6 +6,7 @@ import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { networkName } from "../../stacks/local/names.ts";
 import { startS3 } from "../s3.ts";
 import type { TestProject } from "./project.ts";
+import { fillShop } from "./shop.ts";
 
 export interface TestBucket {
   /** Of a user who may do everything in S3; the stack's secrets `objects-access-key` and `objects-secret-key`. */
@@ -38,10 +39,7 @@ export async function keptInBucket(project: TestProject): Promise<TestBucket> {
   appear();
   const { code, stdout, stderr } = await project.ingot(["up", "kept-s3"]);
   assert.is(code, 0, stdout + stderr);
-  const table = "create table orders (id int primary key); alter table orders owner to shop;";
-  await project.sql("kept-s3/db", "shop", `${table} insert into orders select generate_series(1,1000);`);
-  const own = "echo picture >/srv/data/media/one && chown www-data: /srv/data/media/one && chmod 0640 /srv/data/media/one";
-  await project.must("kept-s3/db", own);
+  await fillShop({ sql: (text) => project.sql("kept-s3/db", "shop", text), on: (script) => project.must("kept-s3/db", script) });
   return {
     keys,
     async objects() {

@@ -1,11 +1,11 @@
 // A drill of a host whose backups are in a bucket: its machine reads there through a gate that cannot write, and has no keys; what production keeps, which
 // goes on being written to, is not touched; also when the drill is killed.
-import { existsSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { keptInBucket, type TestBucket } from "./bucket.ts";
-import { type Drills, drillsOf } from "./drill.ts";
+import { type Drills, drillsOf, mustBeWhole } from "./drill.ts";
 import { type TestProject, testProject } from "./project.ts";
 import { writer } from "./writer.ts";
 
@@ -18,8 +18,6 @@ let drills: Drills;
 const on = (script: string) => project.must("kept-s3/db", script);
 const sql = (text: string) => project.sql("kept-s3/db", "shop", text);
 const ways = () => readdirSync(tmpdir()).filter((f) => f.startsWith("ingot-way-"));
-
-const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Every object is what it was; there is more of production's own log, and nothing else is new. */
 function untouched(before: Map<string, string>, after: Map<string, string>): void {
@@ -83,16 +81,8 @@ long(
     assert.match(tried, /Read-only file system/);
 
     assert.equal(drill.repository, { db: "bucket" });
-    const [db] = drill.hosts;
-    assert.is(db?.production, "same");
-    assert.is(db?.proof?.postgresql?.timeline, 2);
-    assert.is((db?.proof?.postgresql?.rows as Record<string, { rows: number }> | undefined)?.["shop:orders"]?.rows, 1000);
-    assert.ok((db?.proof?.postgresql?.amcheck.relations ?? 0) > 300, JSON.stringify(db));
-    assert.equal(db?.proof?.directories?.paths, ["/srv/data/media"]);
-    assert.match(db?.backups.full ?? "", /^\d{8}-\d{6}F$/);
-    assert.ok(drill.checks.passed > 10);
-    // 5 s of archive_timeout and of the heartbeat each, and what it takes to copy a piece of the log; on a computer that is busy.
-    assert.ok((drill.rpo_seconds ?? 99) < 30, String(drill.rpo_seconds));
+    assert.is(drill.hosts[0]?.production, "same");
+    mustBeWhole(drill);
 
     const after = await bucket.objects();
     untouched(before, after);
@@ -109,15 +99,7 @@ long(
   async () => {
     const before = await bucket.objects();
     for (const mark of ["look into production's repositories", "started at", "backup:restore", "prove what was restored", "done   write"]) {
-      const { child, ended } = project.begin(["drill", "kept-s3"]);
-      let said = "";
-      child.stderr?.on("data", (chunk: Buffer) => (said += chunk.toString()));
-      for (let n = 0; n < 6000 && !said.includes(mark); n++) await wait(50);
-      child.kill("SIGKILL");
-      await ended;
-      assert.ok(existsSync(drills.state("drills")), `${mark}: ${said}`);
-      const { stdout } = await project.ingot(["gc"]);
-      assert.match(stdout, /undone: drill of kept-s3/, mark);
+      await drills.killedAt(mark, 300);
       nothingLeft();
       assert.is(await expires(), "yes", mark);
     }

@@ -258,18 +258,7 @@ const marks = [
 
 long("killed anywhere, the next command undoes it, and production goes on; the next drill is right", async () => {
   const before = await production();
-  for (const mark of marks) {
-    const { child, ended } = project.begin(["drill", "kept"]);
-    let said = "";
-    child.stderr?.on("data", (chunk: Buffer) => (said += chunk.toString()));
-    for (let n = 0; n < 1200 && !said.includes(mark); n++) await wait(50);
-    child.kill("SIGKILL");
-    await ended;
-    assert.ok(existsSync(drills.state("drills")), mark);
-    const { stdout } = await project.ingot(["gc"]);
-    assert.match(stdout, /undone: drill of kept/, mark);
-    drills.nothingLeft();
-  }
+  for (const mark of marks) await drills.killedAt(mark);
   untouched(before, await production());
   const { code, drill } = await drills.drilled();
   assert.is(code, 0, JSON.stringify(drill));

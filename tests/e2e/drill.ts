@@ -23,6 +23,8 @@ export interface Drills {
   /** Runs a script in the drill's machine, which no command of Ingot's leads to. */
   inside(host: string, script: string): Promise<string>;
   drilled(...more: string[]): Promise<{ code: number; drill: Drill; stderr: string }>;
+  /** Kills a drill once it has said that, and has the next command undo it. @param seconds that it may take until then */
+  killedAt(mark: string, seconds?: number): Promise<void>;
 }
 
 export function drillsOf(project: TestProject, stack: string): Drills {
@@ -35,7 +37,7 @@ export function drillsOf(project: TestProject, stack: string): Drills {
     const name = networkName(besideOf(projectAt(project.folder), stack), stack);
     return readdirSync("/run/netns").filter((n) => n.startsWith(name));
   };
-  return {
+  const drills: Drills = {
     state,
     leader,
     namespaces,
@@ -71,5 +73,31 @@ export function drillsOf(project: TestProject, stack: string): Drills {
         throw new Error(`no report: ${stdout}${stderr}`);
       }
     },
+    async killedAt(mark, seconds = 60) {
+      const { child, ended } = project.begin(["drill", stack]);
+      let said = "";
+      child.stderr?.on("data", (chunk: Buffer) => (said += chunk.toString()));
+      for (let n = 0; n < seconds * 20 && !said.includes(mark); n++) await new Promise((resolve) => setTimeout(resolve, 50));
+      child.kill("SIGKILL");
+      await ended;
+      assert.ok(existsSync(state("drills")), `${mark}: ${said}`);
+      const { stdout } = await project.ingot(["gc"]);
+      assert.ok(stdout.includes(`undone: drill of ${stack}`), `${mark}: ${stdout}`);
+      drills.nothingLeft();
+    },
   };
+  return drills;
+}
+
+/** The thousand orders and the picture of the stacks kept-* are there, proven and backed up anew; the rest of the stack is as its checks want it. */
+export function mustBeWhole({ hosts, checks, rpo_seconds: rpo }: Drill): void {
+  const db = hosts.find((h) => h.host === "db");
+  assert.is(db?.proof?.postgresql?.timeline, 2);
+  assert.is((db?.proof?.postgresql?.rows as Record<string, { rows: number }> | undefined)?.["shop:orders"]?.rows, 1000);
+  assert.ok((db?.proof?.postgresql?.amcheck.relations ?? 0) > 300, JSON.stringify(db));
+  assert.equal(db?.proof?.directories?.paths, ["/srv/data/media"]);
+  assert.match(db?.backups.full ?? "", /^\d{8}-\d{6}F$/);
+  assert.ok(checks.passed > 10);
+  // 5 s of archive_timeout and of the heartbeat each, and what it takes to copy a piece of the log; on a computer that is busy.
+  assert.ok((rpo ?? 99) < 30, String(rpo));
 }

@@ -344,7 +344,7 @@ service_up() { # unit
 alias_apart() {
 	alias_names=$(sed -n 's/^Alias=//p' -- "$FragmentPath")
 	# shellcheck disable=SC2086 # names; nothing is loaded by this
-	[ -n "$alias_names" ] && systemctl list-units --all --full --plain --no-legend -- $alias_names | grep -q '^[^ ]' || return 1
+	[ -n "$alias_names" ] && systemctl list-units --all --full --plain --no-legend -- $alias_names | grep -q .
 }
 
 # Brings a unit to its inputs: once, and only when it must.
