@@ -41,12 +41,13 @@ import {
 import { imagesOf, unfinished } from "../stacks/recovery/rebuild.ts";
 import type { Machine, Target } from "../stacks/target.ts";
 import { type Io, table } from "./command.ts";
-import { activated, machineOf, targetOf, verifyAll } from "./machines.ts";
+import { activated, machineOf, notUp, targetOf, verifyAll } from "./machines.ts";
 import { load, only } from "./stack.ts";
 
 export const help = `Makes a stack anew from its backups alone, beside itself: from the same file, image and secrets, in a network that nothing leaves, reading
 production's repositories, which nobody can write to, or its buckets. It is proven (timeline, every page and index, rows as they were counted, repositories, every
-check of the stack), written to, backed up to a disk of its own, timed, and taken away again. Production goes on meanwhile.
+check of the stack), written to, backed up to a disk of its own, timed, and taken away again. Production goes on meanwhile,
+on containers or on vm (\`--on vm\`); the drill's machines are containers.
 
   ingot drill <stack> [--max-rto <duration>] [--max-rpo <duration>]
 
@@ -66,8 +67,8 @@ export async function main(args: string[], io: Io): Promise<number> {
     return seconds;
   };
   const max = { rto: most("max-rto"), rpo: most("max-rpo") };
-  if (io.on !== "container")
-    throw new RefusedError(`there are no drills on ${io.on} yet`, "a stack of this computer is drilled in containers: without `--on`");
+  if (io.on === "aws")
+    throw new RefusedError("there are no drills on aws yet", "a stack of this computer is drilled: `--on container`, `--on vm`");
   const { plan } = load(given, io);
   if (!plan.hosts.some(backupSettings))
     throw new RefusedError(
@@ -76,6 +77,8 @@ export async function main(args: string[], io: Io): Promise<number> {
     );
   const buckets = bucketsOf(plan);
   const production = await targetOf(io, given);
+  const elsewhere = (await production.find(plan.stack)).length ? undefined : notUp(io, plan.stack);
+  if (elsewhere?.elsewhere) throw new RefusedError(elsewhere.message, elsewhere.hint);
   // Whoever rebuilds looks after the disks that a drill reads.
   const lease = await lock(`rebuild ${io.project.folder} ${plan.stack}`, `drill ${plan.stack}`);
   try {
@@ -134,7 +137,7 @@ async function drilled(given: string, foreseen: StackPlan, buckets: InBucket[], 
       during(progress, "look into production's repositories", async () => {
         letExpire = await holdExpiry(project, foreseen);
         gates = await openGates(project, production, buckets, stack);
-        mounted = [...(await mountRepositories(project, foreseen)), ...gates.mounted];
+        mounted = [...(await mountRepositories(project, production, foreseen)), ...gates.mounted];
         for (const { host, how } of mounted) drill.repository[host] = how;
       }),
     );
@@ -174,7 +177,7 @@ async function drilled(given: string, foreseen: StackPlan, buckets: InBucket[], 
         );
       throw new Failed();
     }
-    await onHosts(drill, plan, target, beside, phase, gates);
+    await onHosts(drill, plan, target, beside, phase, mounted, gates);
     await phase("checks", async () => {
       const results = await verifyAll(plan, target, beside, 60);
       const failed = results.filter((r) => !r.ok);
@@ -201,7 +204,15 @@ async function drilled(given: string, foreseen: StackPlan, buckets: InBucket[], 
 type Phase = <T>(name: DrillPhase, work: () => Promise<T>) => Promise<T>;
 
 /** Proves what was restored, writes to it, and backs it up to the drill's own disk. */
-async function onHosts(drill: Drill, plan: StackPlan, target: Target, io: Io, phase: Phase, gates: Gates | undefined): Promise<void> {
+async function onHosts(
+  drill: Drill,
+  plan: StackPlan,
+  target: Target,
+  io: Io,
+  phase: Phase,
+  mounted: Mounted[],
+  gates: Gates | undefined,
+): Promise<void> {
   const hosts: { own: DrilledHost; machine: Machine; repository: Repository | undefined; times: string[] }[] = [];
   for (const host of plan.hosts) {
     const settings = backupSettings(host);
@@ -217,8 +228,10 @@ async function onHosts(drill: Drill, plan: StackPlan, target: Target, io: Io, ph
     });
   const ask = <T>(machine: Machine, ...words: string[]) => askDrill<T>(machine, target.connect(machine), words);
   await phase("prove", () =>
-    each("prove what was restored", async ({ own, machine }) => {
-      own.proof = await ask<Proof>(machine, "prove");
+    each("prove what was restored", async ({ own, machine, repository }) => {
+      const from = mounted.find((m) => m.host === repository?.keeper.host && m.volume === repository.volume.name);
+      const moment = from?.moments?.[own.host];
+      own.proof = await ask<Proof>(machine, "prove", ...(moment === undefined ? [] : [String(moment)]));
       return own.proof.wrong;
     }),
   );

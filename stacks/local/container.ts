@@ -51,7 +51,7 @@ import {
   startedText,
 } from "./stack.ts";
 import { ensureShared, ensureVolume, localDisks, volumeFile } from "./volume.ts";
-import { wayInto } from "./way.ts";
+import { namespaceOf, wayInto } from "./way.ts";
 
 export interface ContainerOptions {
   /** Seconds from its start within which a machine must have begun to activate. @default 180 */
@@ -100,7 +100,7 @@ export function containerTarget(project: Project, progress: Progress, options: C
 
     connect: (machine) => connectTo(project, machine),
 
-    wayInto: (stack, place) => wayInto(project, stack, place),
+    wayInto: (stack, place) => wayInto(namespaceOf(project, stack), place),
 
     async abandon(stack) {
       await this.down(stack);

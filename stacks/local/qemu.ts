@@ -49,6 +49,8 @@ export function qemuArguments(machine: QemuMachine): string[] {
     // It ends with a reboot, says that it was one, and is run again (vm-hold.sh): with a kernel's translated pages still in it, TCG takes minutes
     // to load the next one (page_collection_lock, QEMU 7.2).
     ...["-action", "reboot=shutdown", "-chardev", "stdio,id=events,signal=off", "-mon", "chardev=events,mode=control"],
+    // Who copies a disk that it has open (vm-disk.py).
+    ...["-chardev", "socket,id=qmp,path=qmp,server=on,wait=off", "-mon", "chardev=qmp,mode=control"],
     ...["-machine", `q35,accel=${acceleration}`, "-cpu", acceleration === "kvm" ? "host" : "max"],
     ...["-smp", String(machine.cpus), "-m", `${Math.floor(machine.memory / 2 ** 20)}M`],
     ...["-device", "virtio-rng-pci"],

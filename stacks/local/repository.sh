@@ -1,12 +1,15 @@
 #!/bin/sh
 # repository.sh FILE PLACE LEADER: mounts at PLACE what is on the disk FILE, so that nobody can write to it, root of a machine neither. LEADER: PID 1 of
 # the machine that has the disk mounted and goes on writing to it; empty when none does. PLACE is a folder that nothing is in.
-# A disk that nobody has is attached to be read alone; where its journal would have to be brought in first, a copy of it is.
+# A disk that nobody has is attached to be read alone; where its journal would have to be brought in first, a copy of it is. Where FILE is PLACE.img
+# it is a copy already.
 set -eu
 file=$1
 place=$2
 leader=$3
 disk=$place.disk
+copy=$place.img
+attached=
 mkdir -p -- "$place" "$disk" "$place.empty"
 
 # The device by which the machine has the disk mounted: a second device on the same file would be a second file system, which knows nothing
@@ -24,13 +27,18 @@ if [ -n "$device" ]; then
 	mount -o remount,bind,ro "$disk"
 	echo shared
 else
-	attached=$(losetup --find --show --read-only -- "$file")
-	if mount -o ro -- "$attached" "$disk" 2>/dev/null; then
-		echo read-only
-	else
-		losetup --detach "$attached"
-		cp --sparse=always --reflink=auto -- "$file" "$place.img"
-		attached=$(losetup --find --show -- "$place.img")
+	if [ "$file" != "$copy" ]; then
+		attached=$(losetup --find --show --read-only -- "$file")
+		if mount -o ro -- "$attached" "$disk" 2>/dev/null; then
+			echo read-only
+		else
+			losetup --detach "$attached"
+			attached=
+			cp --sparse=always --reflink=auto -- "$file" "$copy"
+		fi
+	fi
+	if [ -z "$attached" ]; then
+		attached=$(losetup --find --show -- "$copy")
 		code=0
 		mount -- "$attached" "$disk" && mount -o remount,ro "$disk" || code=$?
 		[ $code = 0 ] || losetup --detach "$attached"

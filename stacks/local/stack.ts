@@ -15,6 +15,7 @@ import type { HostInput, Machine, TargetEvent } from "../target.ts";
 import { choosePorts, forwardable } from "./forward.ts";
 import { holderOf, leaderOf, type MachineRecord, records } from "./machine.ts";
 import { entryId, machineName, networkName } from "./names.ts";
+import { endCopies } from "./vm-disk.ts";
 
 const markPrefix = ".making-";
 /** In the stack's folder while this process makes its machines (hold.sh). */
@@ -155,6 +156,7 @@ const drillIn = (id: string): string | undefined => /^drill\/(.*)$/.exec(id)?.[1
 export async function undoDrill(project: Project, ledger: Ledger, entry: Entry, stack: string): Promise<void> {
   const beside = besideOf(project, stack);
   await scriptsOver(dirname(beside.machines));
+  await endCopies(project, stack);
   const machines = ledgerAt(beside.ledger);
   const own = machines.find(entryId(stack));
   if (own) await undo(beside, machines, own, stack);

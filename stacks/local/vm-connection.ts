@@ -20,6 +20,7 @@ const rebootSeconds = 900;
 
 const script = (name: string): string => join(toolFolder, "stacks/local", name);
 
+/** Runs `argv` in the machine of a folder. @param seconds that somebody in it may take to answer */
 const command = (folder: string, argv: string[], seconds: number, options: string[] = []): string[] => [
   "python3",
   script("vm-exec.py"),
@@ -30,8 +31,11 @@ const command = (folder: string, argv: string[], seconds: number, options: strin
   ...argv,
 ];
 
+/** For as long as its standard input is open, or `argv` runs. */
+export const commandIn = (folder: string, argv: string[]): string[] => command(folder, argv, answerSeconds);
+
 /** PID 1 of the stack's namespaces, as this computer sees it. */
-function insideOf(folder: string): number | undefined {
+export function insideOf(folder: string): number | undefined {
   const holder = holderOf(folder);
   const children = holder === undefined ? undefined : readIfThere(`/proc/${holder}/task/${holder}/children`);
   const child = Number(children?.trim().split(" ")[0]);

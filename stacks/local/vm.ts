@@ -28,8 +28,9 @@ import { entryId, macOf } from "./names.ts";
 import { type Acceleration, accelerationOf, ovmf, qemu, qemuArguments } from "./qemu.ts";
 import { localSecrets } from "./secrets.ts";
 import { alone, end, forwardLines, hold, keptAsLaunched, launch, mark, needPrograms, needVolumes, recordOf, startedText } from "./stack.ts";
-import { connectToVm, firstReport, patience, ports, untilUp } from "./vm-connection.ts";
+import { connectToVm, firstReport, insideOf, patience, ports, untilUp } from "./vm-connection.ts";
 import { ensureVolume, localDisks, volumeFile } from "./volume.ts";
+import { wayInto } from "./way.ts";
 
 export interface VmOptions {
   /** @default "uefi" */
@@ -102,6 +103,11 @@ export function vmTarget(project: Project, progress: Progress, options: VmOption
     find: async (stack) => own(stack).map(({ folder, record }) => machineOf(ledger, folder, record)),
 
     connect: (machine) => connectToVm(project, machine),
+
+    async wayInto(stack, place) {
+      const inside = insideOf(join(project.machines, stack));
+      return inside === undefined ? undefined : wayInto(`/proc/${inside}/ns/net`, place);
+    },
 
     async abandon(stack) {
       await this.down(stack);

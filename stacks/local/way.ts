@@ -8,10 +8,12 @@ import { asRoot, tryRun } from "../../lib/run.ts";
 import type { Way } from "../target.ts";
 import { networkName } from "./names.ts";
 
-/** As a target's wayInto(). */
-export async function wayInto(project: Project, stack: string, place: string): Promise<Way | undefined> {
-  const network = networkName(project, stack);
-  if (!existsSync(`/run/netns/${network}`)) return undefined;
+/** Of a stack's network of the container target. */
+export const namespaceOf = (project: Project, stack: string): string => `/run/netns/${networkName(project, stack)}`;
+
+/** As a target's wayInto(). @param network the file of its namespace */
+export async function wayInto(network: string, place: string): Promise<Way | undefined> {
+  if (!existsSync(network)) return undefined;
   const socket = aloneInFolder();
   const close = opened("in", network, place, socket);
   for (let n = 0; n < 250 && !existsSync(socket); n++) await sleep(0.02);
@@ -25,7 +27,7 @@ export async function wayInto(project: Project, stack: string, place: string): P
 export async function wayOut(project: Project, stack: string, place: string, listen: (socket: string) => Promise<void>): Promise<Way> {
   const socket = aloneInFolder();
   await listen(socket);
-  return { socket, close: opened("out", networkName(project, stack), place, socket) };
+  return { socket, close: opened("out", namespaceOf(project, stack), place, socket) };
 }
 
 /** Its name is short: it has at most 107 characters (unix(7)). */

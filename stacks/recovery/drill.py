@@ -2,7 +2,8 @@
 """What a drill asks the machine that stands beside production, restored from its backups. `ingot drill` gives it to the machine's python on
 standard input; words say what is asked, JSON is the answer.
 
-  drill.py prove                    what was restored, how old it is, and whether it is whole: pages, indexes, repositories; and that no way leads out
+  drill.py prove [MOMENT]           what was restored, how old it is, and whether it is whole: pages, indexes, repositories; and that no way leads out.
+                                    MOMENT: when the copy was made that it was read from, by production's clock; without it, it was read until the end
   drill.py write                    commits a row
   drill.py scratch TO OVER LABEL…   of the machine that has the repositories, TO, and production's, OVER: that these backups are on the drill's own
                                     disk, and that nobody can write to production's
@@ -28,10 +29,10 @@ def restored():
         return {}
 
 
-def age_of(done, kept):
+def age_of(done, kept, moment):
     """Seconds from the last row that production's heartbeat has in what was restored to the moment at which there was no more to restore, which is
     when the new timeline began (its history file)."""
-    began = max(map(os.path.getmtime, glob.glob(f"{kept['data']}/pg_wal/*.history")), default=None)
+    began = moment or max(map(os.path.getmtime, glob.glob(f"{kept['data']}/pg_wal/*.history")), default=None)
     return None if began is None or done.get("beat") is None else round(max(0.0, began - done["beat"]), 1)
 
 
@@ -58,7 +59,7 @@ def invalid_in(answer):
     return lines or ([] if "status: ok" in answer else [answer.strip()])
 
 
-def postgresql(said, done):
+def postgresql(said, done, moment):
     kept = said["postgresql"]
     line = backup.sql(
         kept,
@@ -85,7 +86,7 @@ def postgresql(said, done):
     return {
         "backup": done.get("postgresql"),
         "timeline": state["timeline"],
-        "age_seconds": age_of(done, kept),
+        "age_seconds": age_of(done, kept, moment),
         "rows": done["rows"]["same"] if isinstance(done.get("rows"), dict) else done.get("rows"),
         "amcheck": checked,
         "page_sums": state["page_sums"] == "on",
@@ -93,7 +94,7 @@ def postgresql(said, done):
     }, wrong
 
 
-def directories(said, done):
+def directories(said, done, moment):
     began = time.monotonic()
     wrong = []
     copies = str(done.get("directories")).split(", ")
@@ -110,7 +111,7 @@ def directories(said, done):
         "copy": done.get("directories"),
         "paths": done.get("restored", []),
         # Of the oldest of them, when the restore began.
-        "age_seconds": round(max(0.0, backup.seconds_of(done["began"]) - min(ages)), 1) if ages else None,
+        "age_seconds": round(max(0.0, (moment or backup.seconds_of(done["began"])) - min(ages)), 1) if ages else None,
         "check_seconds": round(time.monotonic() - began, 1),
     }, wrong
 
@@ -127,14 +128,15 @@ def ways_out():
     return found
 
 
-def prove(said):
+def prove(said, moment=None):
+    moment = moment and float(moment)
     done = restored()
     answer, wrong = {"began": done.get("began"), "ended": done.get("ended")}, [f"a way leads out of the drill: {w}" for w in ways_out()]
     if said.get("postgresql"):
-        answer["postgresql"], found = postgresql(said, done)
+        answer["postgresql"], found = postgresql(said, done, moment)
         wrong += found
     if said["directories"]:
-        answer["directories"], found = directories(said, done)
+        answer["directories"], found = directories(said, done, moment)
         wrong += found
     return {**answer, "wrong": wrong}
 
@@ -175,7 +177,7 @@ def scratch(to, production, *labels):
 def main(words):
     if words[:1] == ["scratch"]:
         return scratch(*words[1:])
-    return {"prove": prove, "write": write}[words[0]](backup.settings())
+    return {"prove": prove, "write": write}[words[0]](backup.settings(), *words[1:])
 
 
 try:

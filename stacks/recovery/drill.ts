@@ -1,7 +1,8 @@
-// A drill: a stack made anew beside its production from the backups alone, proven, timed, and taken away again. On this computer's container
-// target; scripts/drill.ts leads through it. Everything of it is below `.ingot/drills/<stack>/` (lib/paths.ts, besideOf) and in a network that
-// nothing leaves; production's repositories are mounted so that nobody can write to them (stacks/local/repository.sh), its buckets read through a gate
-// that cannot write (gate.ts). Which drills there were is kept in `.ingot/recovery/drills/<stack>.jsonl`.
+// A drill: a stack made anew beside its production from the backups alone, proven, timed, and taken away again. Its machines are containers, whichever
+// target of this computer production is on; scripts/drill.ts leads through it. Everything of it is below `.ingot/drills/<stack>/` (lib/paths.ts,
+// besideOf) and in a network that nothing leaves; production's repositories are mounted so that nobody can write to them (stacks/local/repository.sh),
+// or copies of them (vm-disk.ts), its buckets read through a gate that cannot write (gate.ts). Which drills there were is kept in
+// `.ingot/recovery/drills/<stack>.jsonl`.
 import { appendFileSync, existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Bucket } from "../../cloud-init/backup/bucket.ts";
@@ -14,9 +15,11 @@ import { besideOf, type Project, toolFolder } from "../../lib/paths.ts";
 import { asRoot, run, tryRun } from "../../lib/run.ts";
 import { addressPlan, usualNetwork } from "../local/address.ts";
 import { enter } from "../local/connection.ts";
-import { holderOf, type Leader, leaderOf, machineFolder, records } from "../local/machine.ts";
+import { leaderOf, machineFolder } from "../local/machine.ts";
 import { repositoryThere } from "../local/nspawn.ts";
 import { drillId, mark, undoDrill } from "../local/stack.ts";
+import { commandIn } from "../local/vm-connection.ts";
+import { copyDisk, copySize, runningVm } from "../local/vm-disk.ts";
 import { volumeFile } from "../local/volume.ts";
 import { wayOut } from "../local/way.ts";
 import type { SecretStore } from "../secrets.ts";
@@ -36,7 +39,7 @@ export interface Proof {
   postgresql?: {
     backup: string;
     timeline: number;
-    /** How much older what was restored is than the moment at which it was. */
+    /** How much older what was restored is than the moment at which it was, or of which the copy is that it was read from. */
     age_seconds: number | null;
     /** Table → what was counted at the same point as then; or why nothing was. */
     rows: Record<string, { rows: number }> | string;
@@ -73,7 +76,7 @@ export interface Drill {
   /** Seconds of work that would be lost: of PostgreSQL's commits, where there is none of directories. The worst host's. */
   rpo_seconds: number | null;
   /** How the repositories were read, by the host with the disk: beside a machine that writes (`shared`), from a disk that nobody has
-   * (`read-only`), or from a `copy` of it; by the host whose they are: from its `bucket`. */
+   * (`read-only`), or from a `copy` of it, or of that of a running virtual machine; by the host whose they are: from its `bucket`. */
   repository: Record<string, string>;
   hosts: DrilledHost[];
   checks: { passed: number; failed: string[] };
@@ -154,11 +157,19 @@ export function beginDrill(project: Project, stack: string): Entry {
 export const endDrill = (project: Project, entry: Entry, stack: string): Promise<void> =>
   undoDrill(project, ledgerAt(project.ledger), entry, stack);
 
-/** @throws RefusedError where what a drill would restore, and back up anew, is known not to fit beside production's */
+/** @throws RefusedError where what a drill would restore, and back up anew, is known not to fit beside production's, and where production's disks
+ * cannot be read */
 export async function mustHaveRoom(project: Project, production: Target, stack: StackPlan): Promise<void> {
   const { bavail, bsize } = statfsSync(project.state);
   const wanted: string[] = [];
   let sum = 0;
+  const copied = new Map(
+    stack.hosts.flatMap((plan) => {
+      const { keeper, volume } = repositoryFor(stack, plan) ?? {};
+      const running = keeper && runningVm(project, stack.stack, keeper.host);
+      return running && volume ? [[`${keeper.host}'s disk ${volume.name}`, copySize(project, running, volume.name)] as const] : [];
+    }),
+  );
   for (const plan of stack.hosts) {
     const settings = backupSettings(plan);
     if (!settings) continue;
@@ -171,6 +182,10 @@ export async function mustHaveRoom(project: Project, production: Target, stack: 
     const all = { ...sizes, log: sizes.postgresql ? logRoom(cluster?.size ?? Number.POSITIVE_INFINITY) : 0 };
     wanted.push(roomText(plan.host, all));
     sum += all.postgresql + all.log + all.directories + all.backup;
+  }
+  for (const [disk, bytes] of copied) {
+    wanted.push(`a copy of ${disk} ${mebibytes(bytes)}`);
+    sum += bytes;
   }
   if (sum > bavail * bsize)
     throw new RefusedError(
@@ -186,13 +201,17 @@ const roomText = (host: string, { postgresql, log, directories, backup }: Sizes 
     .join(", ")}`;
 };
 
-/** What a drill reads is not taken away meanwhile: production's backups go on, and expire nothing (backup.py, READING). The function given lets go; so
- * does our death. */
+/** What a drill reads is not taken away meanwhile: production's backups go on, and expire nothing (backup.py, READING). Where it reads a copy, nothing need
+ * stay for it. The function given lets go; so does our death. */
 export async function holdExpiry(project: Project, stack: StackPlan): Promise<() => Promise<void>> {
   const leash = new AbortController();
   const holders = stack.hosts.flatMap((plan) => {
-    const leader = backupSettings(plan) && leaderOf(machineFolder(project, plan.stack, plan.host));
-    return leader ? [held(leader, leash.signal)] : [];
+    const settings = backupSettings(plan);
+    if (!settings) return [];
+    const vm = runningVm(project, plan.stack, plan.host);
+    if (vm) return settings.s3 ? [held(commandIn(vm.folder, reading), leash.signal)] : [];
+    const leader = leaderOf(machineFolder(project, plan.stack, plan.host));
+    return leader ? [held(asRoot(enter(leader, reading)), leash.signal)] : [];
   });
   const letGo = async () => {
     leash.abort();
@@ -207,13 +226,14 @@ export async function holdExpiry(project: Project, stack: StackPlan): Promise<()
   return letGo;
 }
 
-function held(leader: Leader, signal: AbortSignal): { begun: Promise<void>; ended: Promise<unknown> } {
-  const argv = enter(leader, ["flock", "--shared", "/run/ingot/backup-reading.lock", "sh", "-c", "echo held && exec cat"]);
+const reading = ["flock", "--shared", "/run/ingot/backup-reading.lock", "sh", "-c", "echo held && exec cat"];
+
+function held(argv: string[], signal: AbortSignal): { begun: Promise<void>; ended: Promise<unknown> } {
   let onLine = (_: string): void => {};
   const first = new Promise<void>((resolve) => {
     onLine = () => resolve();
   });
-  const ended = tryRun(asRoot(argv), { leash: signal, evenWhenCancelled: true, onLine });
+  const ended = tryRun(argv, { leash: signal, evenWhenCancelled: true, onLine });
   // A machine that ends meanwhile expires nothing.
   return { begun: Promise.race([first, ended.then(() => {})]), ended };
 }
@@ -286,6 +306,8 @@ export interface Mounted {
   volume: string;
   place: string;
   how: string;
+  /** Of a copy that was made of a running machine's disk: when, by the clocks of the hosts that run and whose backups are on it. Seconds since 1970. */
+  moments?: Record<string, number>;
 }
 
 /** Production's buckets, as a drill has them. */
@@ -344,31 +366,67 @@ export async function openGates(project: Project, production: Target, hosts: InB
 const gate = ".bucket";
 
 /** Mounts the disks that production's repositories are on, each once. @throws as mountRepository() */
-export async function mountRepositories(project: Project, stack: StackPlan): Promise<Mounted[]> {
+export async function mountRepositories(project: Project, production: Target, stack: StackPlan): Promise<Mounted[]> {
   const mounted: Mounted[] = [];
   for (const plan of stack.hosts) {
     const repository = repositoryFor(stack, plan);
-    if (!repository || mounted.some((m) => m.host === repository.keeper.host && m.volume === repository.volume.name)) continue;
-    mounted.push(await mountRepository(project, repository.keeper, repository.volume.name));
+    if (!repository) continue;
+    const { keeper, volume } = repository;
+    if (!mounted.some((m) => m.host === keeper.host && m.volume === volume.name))
+      mounted.push(await mountRepository(project, production, stack, keeper, volume));
   }
   return mounted;
 }
 
-/** @throws RefusedError when the disk is not there, or a machine of another target has it */
-async function mountRepository(project: Project, { stack, host }: HostPlan, volume: string): Promise<Mounted> {
-  const file = volumeFile(project, stack, host, volume);
+/** @throws RefusedError when the disk is not there */
+async function mountRepository(
+  project: Project,
+  production: Target,
+  plan: StackPlan,
+  keeper: HostPlan,
+  volume: VolumePlan,
+): Promise<Mounted> {
+  const { stack, host } = keeper;
+  const file = volumeFile(project, stack, host, volume.name);
   if (!existsSync(file))
-    throw new RefusedError(`the volume ${volume} of ${stack}/${host}, with backups, is not there`, `bring ${file} back, or a copy`);
-  const there = records(project, stack).find(({ record }) => record.host === host);
-  if (there?.record.target === "vm" && holderOf(dirname(there.folder)) !== undefined)
-    throw new RefusedError(`${stack}/${host} runs on vm, and what its disk holds cannot be read beside it`, `ingot stop ${stack} --on vm`);
-  const leader = leaderOf(machineFolder(project, stack, host));
+    throw new RefusedError(`the volume ${volume.name} of ${stack}/${host}, with backups, is not there`, `bring ${file} back, or a copy`);
   const folder = dirname(besideOf(project, stack).machines);
-  const place = join(folder, "repositories", host, volume);
+  const place = join(folder, "repositories", host, volume.name);
   const script = (name: string) => join(toolFolder, "stacks/local", name);
-  const mount = ["sh", script("repository.sh"), file, place, leader ? String(leader.pid) : ""];
-  const { stdout } = await run(asRoot(["sh", script("hold.sh"), folder, mark, ...mount]));
-  return { host, volume, place, how: stdout.trim() };
+  const holding = (argv: string[]) => ["sh", script("hold.sh"), folder, mark, ...argv];
+  const mount = async (from: string, leader = "") =>
+    (await run(asRoot(holding(["sh", script("repository.sh"), from, place, leader])))).stdout.trim();
+  const running = runningVm(project, stack, host);
+  if (!running) {
+    const leader = leaderOf(machineFolder(project, stack, host));
+    return { host, volume: volume.name, place, how: await mount(file, leader && String(leader.pid)) };
+  }
+  const copy = `${place}.img`;
+  mkdirSync(dirname(copy), { recursive: true });
+  // What it has been told to write before the drill is to be in the copy.
+  await askRunning(production, stack, host, ["sync", "--file-system", volume.mount]);
+  await copyDisk(running, volume.name, copy, holding);
+  const moments: Record<string, number> = {};
+  for (const other of plan.hosts) {
+    const repository = repositoryFor(plan, other);
+    if (repository?.keeper.host !== host || repository.volume.name !== volume.name) continue;
+    const now = Number(await askRunning(production, stack, other.host, ["date", "+%s.%N"]));
+    if (now) moments[other.host] = now;
+  }
+  return { host, volume: volume.name, place, how: await mount(copy), moments };
+}
+
+/** undefined: its machine does not run, or does not answer. */
+async function askRunning(production: Target, stack: string, host: string, argv: string[]): Promise<string | undefined> {
+  const machine = (await production.find(stack)).find((m) => m.host === host && m.state !== "stopped");
+  if (!machine) return undefined;
+  try {
+    const { code, stdout } = await production.connect(machine).exec(argv, { timeoutSeconds: 60 });
+    return code === 0 ? stdout.trim() : undefined;
+  } catch (error) {
+    if (error instanceof RefusedError) return undefined;
+    throw error;
+  }
 }
 
 /** A host of production as its drill launches it: to be reached from nowhere, and what is restored, or kept for others, is what was mounted. */

@@ -33,6 +33,9 @@ export async function launched(project: TestProject, stack: string, firmware: "u
   return up;
 }
 
+/** Seconds that PostgreSQL's log may be behind without KVM, on a computer that is busy. */
+export const late = 240;
+
 /** Applied again, nothing is to change. */
 export async function unchanged(project: TestProject, stack: string): Promise<void> {
   const applied = (await project.json(["apply", stack])) as { ok: boolean; changed: string[] };

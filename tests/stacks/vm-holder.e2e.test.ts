@@ -2,14 +2,16 @@
 // computer's loopback, and an end that takes everything along. It needs no root, but where /dev/net/tun is root's alone.
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { ledgerAt } from "../../lib/ledger.ts";
-import { toolFolder } from "../../lib/paths.ts";
+import { projectAt, toolFolder } from "../../lib/paths.ts";
+import { silent } from "../../lib/progress.ts";
 import { choosePorts } from "../../stacks/local/forward.ts";
 import { holderOf } from "../../stacks/local/machine.ts";
+import { vmTarget } from "../../stacks/local/vm.ts";
 
 const test = suite("vm: what holds the machines");
 
@@ -50,6 +52,23 @@ test("a port of a machine answers on this computer's loopback, and no interface 
   } finally {
     await end(folder);
   }
+});
+
+test("what is in the machines' network is reached from here by a way of its own, for as long as that is open", async () => {
+  const folder = await begin({ web: page });
+  const target = vmTarget({ ...projectAt(folder), machines: dirname(folder) }, silent);
+  const open = () => target.wayInto?.(basename(folder), "10.83.0.1:8000");
+  try {
+    const way = await open();
+    assert.ok(way);
+    const got = () => spawnSync("curl", ["-s", "-o", "/dev/null", "--max-time", "20", "--unix-socket", way.socket, "http://web/"]).status;
+    await until("the page answers", () => got() === 0);
+    await way.close();
+    assert.not.ok(existsSync(way.socket));
+  } finally {
+    await end(folder);
+  }
+  assert.is(await open(), undefined);
 });
 
 test("when the last machine is off, nothing is left; each one's exit code is kept", async () => {
