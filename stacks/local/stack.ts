@@ -156,10 +156,10 @@ const drillIn = (id: string): string | undefined => /^drill\/(.*)$/.exec(id)?.[1
 export async function undoDrill(project: Project, ledger: Ledger, entry: Entry, stack: string): Promise<void> {
   const beside = besideOf(project, stack);
   await scriptsOver(dirname(beside.machines));
-  await endCopies(project, stack);
   const machines = ledgerAt(beside.ledger);
   const own = machines.find(entryId(stack));
   if (own) await undo(beside, machines, own, stack);
+  await endCopies(project, stack);
   await ledger.undo(entry);
   removeIfEmpty(dirname(dirname(beside.machines)));
 }

@@ -3,7 +3,7 @@ import { statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { type Project, toolFolder } from "../../lib/paths.ts";
-import { run } from "../../lib/run.ts";
+import { run, tryRun } from "../../lib/run.ts";
 import { exitCodeOf, holderOf, type MachineRecord, machineFolder, readIfThere, readRecord, records } from "./machine.ts";
 import { volumeFile } from "./volume.ts";
 
@@ -43,10 +43,10 @@ export function copySize(project: Project, { folder, record: { stack, host, volu
  * Copies a running machine's disk as it is at one moment, the last of the copying; it is given up when we die, or are stopped.
  *
  * Nothing is frozen for it, so nothing can stay frozen: the file system in the copy is what a power failure at that moment would leave. Its
- * journal is brought in there (repository.sh), and pgBackRest and restic, made for power failures, write each file under another name, sync it
- * and rename it.
+ * journal is brought in there (repository.sh), and pgBackRest and restic, made for power failures, sync what they write before they count on it.
  * @param file which must not be there
  * @param held runs what makes things of whoever asks (hold.sh)
+ * @throws RefusedError where there is no room for it, or the machine has gone
  */
 export async function copyDisk(
   { folder, record }: RunningVm,
@@ -56,7 +56,11 @@ export async function copyDisk(
 ): Promise<void> {
   // As qemuArguments() calls them.
   const node = `volume${record.volumes.indexOf(volume)}`;
-  await run(held(command(folder, "copy", node, file)), { leash: true });
+  const { code, stderr } = await tryRun(held(command(folder, "copy", node, file)), { leash: true });
+  if (code !== 0)
+    throw new RefusedError(
+      `the disk ${volume} of ${record.stack}/${record.host} could not be copied: ${stderr.trim().replace(/^vm-disk: /, "")}`,
+    );
 }
 
 /** Ends what copies a stack's disks although whoever asked for it has been killed. */

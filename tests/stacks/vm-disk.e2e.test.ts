@@ -214,7 +214,7 @@ there("there is no room for it: it fails alone, while the machine's own writes g
     void failed.then(() => (ended = true));
     // Over the first blocks, too, which a backup job would have to save first.
     for (let i = 0; !ended; i++) await write(used + (i % 2000) * 4096, 0x5a);
-    assert.match(await failed, /vm-disk: No space left on device/);
+    assert.match(await failed, /the disk backup of one\/db could not be copied: No space left on device/);
     await write(used, 0x5b);
   } finally {
     await run(asRoot(["umount", small]));
