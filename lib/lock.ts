@@ -54,6 +54,7 @@ function holderOf(name: string): Promise<string | undefined> {
       .on("data", (chunk) => (text += chunk.toString()))
       .on("error", () => resolve(undefined))
       .on("close", () => resolve(text || undefined))
-      .setTimeout(1000, () => resolve(undefined));
+      // It says so when it comes to it: on a busy computer, or in the middle of long work of its own, later.
+      .setTimeout(10_000, () => resolve(undefined));
   });
 }
