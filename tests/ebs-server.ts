@@ -72,6 +72,8 @@ export class EbsServer {
   keeps: "content" | "digests" = "content";
   /** Waits before each block is taken: milliseconds. */
   delay = 0;
+  /** While it is so, no block is taken: calls wait. */
+  held = false;
   /** Of snapshots that are begun. */
   unknownAtFirst = 0;
   pollsUntilCompleted = 1;
@@ -152,6 +154,7 @@ export class EbsServer {
         }
         this.under++;
         this.most = Math.max(this.most, this.under);
+        while (this.held) await new Promise((resolve) => setTimeout(resolve, 20));
         if (this.delay) await new Promise((resolve) => setTimeout(resolve, this.delay));
         this.under--;
         const digest = this.put(snapshot, call.index, body, header);

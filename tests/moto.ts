@@ -50,7 +50,7 @@ const plain = (): string[] | undefined => {
 
 /**
  * Starts a server of its own and sets this process's environment to it, so that clients made afterwards find it.
- * @throws Error when it is not installed, or does not answer within 30 s
+ * @throws Error when it is not installed, or does not answer within two minutes
  */
 export async function startMoto(command = plain()): Promise<Moto> {
   const [program, ...rest] = command ?? [];
@@ -88,7 +88,7 @@ export async function startMoto(command = plain()): Promise<Moto> {
 }
 
 async function answers(endpoint: string, child: ChildProcess): Promise<void> {
-  for (let i = 0; i < 300; i++) {
+  for (let i = 0; i < 1200; i++) {
     if (child.exitCode !== null) throw new Error(`moto ended with exit code ${child.exitCode}`);
     try {
       if ((await fetch(`${endpoint}/moto-api/data.json`)).ok) return;

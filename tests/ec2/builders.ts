@@ -81,7 +81,7 @@ function powerOff(id: string): void {
   setTimeout(() => {
     if (bodies.get(id) === undefined) return;
     for (const child of readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ")) process.kill(Number(child), "SIGKILL");
-  }, 20_000).unref();
+  }, 120_000).unref();
 }
 
 async function look(): Promise<void> {

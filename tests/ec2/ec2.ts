@@ -93,7 +93,7 @@ export class Ec2 {
     for (let i = 0; ; i++) {
       const { code } = await this.run(["curl", "-s", "--max-time", "2", `${endpoint}/moto-api/data.json`]);
       if (code === 0) return;
-      if (i > 100) throw new Error(`nothing answers at ${endpoint}`);
+      if (i > 1000) throw new Error(`nothing answers at ${endpoint}`);
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   }

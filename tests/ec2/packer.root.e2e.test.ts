@@ -111,7 +111,7 @@ const machines = (): string[] => readdirSync(join(ec2.folder, "ec2"));
 
 test("a real run ends in a tagged AMI, and what is on its disk is what a local bake gives, path by path", async () => {
   const running = begin();
-  await until("the builder is there", 180, async () => (await account()).instances.length > 0);
+  await until("the builder is there", 600, async () => (await account()).instances.length > 0);
   const during = await account();
   const outcome: Outcome = await running.ended;
   assert.is(outcome.code, 0, ec2.said(outcome));
@@ -152,7 +152,7 @@ test("a real run ends in a tagged AMI, and what is on its disk is what a local b
 
   const [machine = ""] = machines();
   const folder = join(ec2.folder, "ec2", machine);
-  await until("the machine is off", 60, () => existsSync(join(folder, "off")));
+  await until("the machine is off", 300, () => existsSync(join(folder, "off")));
   const listing = execFileSync("python3", ["-B", join(toolFolder, "images/provision/listing.py"), join(folder, "root")], {
     maxBuffer: 2 ** 28,
   }).toString();

@@ -41,7 +41,7 @@ export function alive(pid: number): boolean {
   }
 }
 
-export async function until(what: () => boolean, seconds = 5): Promise<boolean> {
+export async function until(what: () => boolean, seconds = 60): Promise<boolean> {
   for (const end = performance.now() + seconds * 1000; performance.now() < end; ) {
     if (what()) return true;
     await new Promise((resolve) => setTimeout(resolve, 10));

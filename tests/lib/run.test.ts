@@ -1,5 +1,5 @@
 // The one way to run programs: what comes back, what is said when it fails, and that nothing is left running.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -50,7 +50,7 @@ if (part === "sleep") {
   test("standard output, standard error and exit code come back, with the seconds", async () => {
     const result = await tryRun(["sh", "-c", "echo out; echo err >&2; exit 3"]);
     assert.equal([result.code, result.stdout, result.stderr], [3, "out\n", "err\n"]);
-    assert.ok(result.seconds > 0 && result.seconds < 5);
+    assert.ok(result.seconds > 0 && result.seconds < 60);
   });
 
   test("another exit code than 0 is an error with the program's last words", async () => {
@@ -81,13 +81,21 @@ if (part === "sleep") {
   });
 
   test("each line as it comes, of both streams, and all of it at the end", async () => {
+    const folder = mkdtempSync(`${tmpdir()}/ingot-run-`);
     const seen: string[] = [];
-    const result = await run(["sh", "-c", "echo one; sleep 0.1; echo two >&2; sleep 0.1; printf three"], {
-      onLine: (line) => seen.push(line),
+    // It says the next one when the one before has come.
+    const script = "echo one; until [ -e one ]; do sleep 0.05; done; echo two >&2; until [ -e two ]; do sleep 0.05; done; printf three";
+    const result = await run(["sh", "-c", script], {
+      cwd: folder,
+      onLine: (line) => {
+        seen.push(line);
+        writeFileSync(`${folder}/${line}`, "");
+      },
     });
     assert.equal(seen, ["one", "two", "three"]);
     assert.is(result.stdout, "one\nthree");
     assert.is(result.stderr, "two\n");
+    rmSync(folder, { recursive: true });
   });
 
   test("a program that is not installed is said to be missing, with what mends it", async () => {
@@ -101,7 +109,7 @@ if (part === "sleep") {
   });
 
   test("after its time it is ended, and what it had started too", async () => {
-    const result = await tryRun(["sh", "-c", "echo $$; sleep 100 & wait"], { timeoutSeconds: 0.3 });
+    const result = await tryRun(["sh", "-c", "echo $$; sleep 100 & wait"], { timeoutSeconds: 3 });
     assert.is(result.code, 124, "also when it ends well once its own program is killed");
     assert.ok(await until(() => !alive(Number(result.stdout))));
   });

@@ -278,7 +278,7 @@ one("channels: promoted, resolved by a stack, rolled back and further back, with
       [1, amis[0], "promoted", false],
     ],
   );
-  assert.ok(candidate.every((e) => /^arn:aws:/.test(e.who) && Math.abs(Date.parse(e.when) - Date.now()) < 60_000));
+  assert.ok(candidate.every((e) => /^arn:aws:/.test(e.who) && Math.abs(Date.parse(e.when) - Date.now()) < 600_000));
   assert.match(
     (await project.image("history", "debian-12")).out,
     /^debian-12\/candidate\n {2}6 .* aaaa30000000 +ami-\w+ +promoted +by arn:aws:\S+ +now$/m,

@@ -86,7 +86,7 @@ one("two at one stack: the second waits, says for whom, and goes on when the fir
     got = true;
     return lock;
   });
-  await new Promise((resolve) => setTimeout(resolve, 500));
+  for (let i = 0; i < 600 && !said.length; i++) await new Promise((resolve) => setTimeout(resolve, 100));
   assert.not.ok(got);
   assert.match(said[0] ?? "", /waiting: .+@.+ is at shop \(up, since \d{4}-/);
   await first.release();
