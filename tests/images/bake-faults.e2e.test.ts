@@ -101,8 +101,8 @@ test("a package that lies damaged in the cache is fetched anew, and the bake aft
   }
 });
 
-/** A recipe whose only archive is a server on loopback, and a lock of one package. */
-async function fetchedFrom(answer: (response: ServerResponse, content: Buffer) => void): Promise<string> {
+/** A recipe whose only archive is a server on loopback, and a lock of one package. @param patience seconds that apt waits for an answer */
+async function fetchedFrom(answer: (response: ServerResponse, content: Buffer) => void, patience = 60): Promise<string> {
   const server = createServer((_, response) => answer(response, content));
   const content = Buffer.alloc(200_000, "ingot");
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -113,9 +113,9 @@ async function fetchedFrom(answer: (response: ServerResponse, content: Buffer) =
       .replace(/ {2}security: .*\n/, ""),
   });
   process.env.INGOT_CACHE = join(there.project.folder, "cache");
-  // This computer's own settings, but for a proxy; and nobody waits for long here.
+  // This computer's own settings, but for a proxy; and nobody waits for long where nothing comes.
   const settings = join(there.project.folder, "apt.conf");
-  writeFileSync(settings, 'Acquire::http::Proxy::127.0.0.1 "DIRECT";\nAcquire::http::Timeout "2";\nAcquire::Retries "0";\n');
+  writeFileSync(settings, `Acquire::http::Proxy::127.0.0.1 "DIRECT";\nAcquire::http::Timeout "${patience}";\nAcquire::Retries "0";\n`);
   process.env.APT_CONFIG = settings;
   const one: LockedPackage = {
     ...{ name: "one", version: "1", architecture: "amd64", archive: "main", file: "pool/one_1_amd64.deb" },
@@ -162,7 +162,7 @@ test("a mirror that stalls", async () =>
     await fetchedFrom((response, content) => {
       response.writeHead(200, { "Content-Length": content.length });
       response.write(content.subarray(0, 90_000));
-    }),
+    }, 2),
     /timed out/i,
   ));
 test("a mirror that serves something else of the same size", async () =>
