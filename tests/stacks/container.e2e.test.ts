@@ -42,7 +42,7 @@ async function only(target: Target, stack: string, host?: string): Promise<{ mac
 async function serve(connection: Connection, port: number, file: string): Promise<void> {
   await connection.exec(["sh", "-c", 'mkdir /srv/www && echo "$0" >"/srv/www/$0"', file]);
   await connection.exec(["systemd-run", "--quiet", "python3", "-m", "http.server", "--directory", "/srv/www", String(port)]);
-  const open = `import socket, time\nfor _ in range(100):\n    try: socket.create_connection(("127.0.0.1", ${port})); break\n    except OSError: time.sleep(0.05)`;
+  const open = `import socket, time\nfor _ in range(1200):\n    try: socket.create_connection(("127.0.0.1", ${port})); break\n    except OSError: time.sleep(0.05)`;
   await connection.exec(["python3", "-c", open]);
 }
 
@@ -261,7 +261,7 @@ one("a file and a folder are copied, whatever their names", async ({ connection,
 
 one("the machine is seen from its stack's network, and by no way from this computer's", async ({ connection, machine }) => {
   await serve(connection, 443, "answer");
-  const seen = await connection.beside(["curl", "--silent", "--max-time", "5", `http://${machine.address}:443/answer`]);
+  const seen = await connection.beside(["curl", "--silent", "--max-time", "60", `http://${machine.address}:443/answer`]);
   assert.is(seen.stdout, "answer\n");
   // Nothing is sent to the address from here: on a network that routes it, somebody else might answer.
   const routes = (await run(["ip", "-4", "route", "show", "table", "all"])).stdout;
@@ -273,7 +273,7 @@ one("the machine is seen from its stack's network, and by no way from this compu
 
 one("a port for the world is on the loopback", async ({ machine }) => {
   assert.match(machine.forwards[443] ?? "", /^127\.0\.0\.1:8\d{3}$/);
-  const answer = await run(["curl", "--silent", "--max-time", "5", `http://${machine.forwards[443]}/answer`]);
+  const answer = await run(["curl", "--silent", "--max-time", "60", `http://${machine.forwards[443]}/answer`]);
   assert.is(answer.stdout, "answer\n");
 });
 
@@ -343,7 +343,7 @@ many("two machines of a stack see each other; each has limits of its own", async
     const db = await only(target, "pair", "db");
     assert.equal([web.machine.address, db.machine.address], ["10.83.0.10", "10.83.0.11"]);
     await serve(db.connection, 5432, "from-db");
-    const read = `import urllib.request as u; print(u.urlopen("http://${db.machine.address}:5432/from-db", timeout=5).read().decode(), end="")`;
+    const read = `import urllib.request as u; print(u.urlopen("http://${db.machine.address}:5432/from-db", timeout=60).read().decode(), end="")`;
     assert.is((await web.connection.exec(["python3", "-c", read])).stdout, "from-db\n");
 
     const memory = readFileSync("/proc/self/cgroup", "utf8").match(/^\d+:memory:(.*)$/m)?.[1];
@@ -489,7 +489,8 @@ killed("while one up is at it, a second is refused and names the first", async (
   const child = await victim(project);
   const ended = once(child, "exit");
   try {
-    await delay(300);
+    // Whoever has begun to make machines has the lock.
+    while (!ledgerAt(project.ledger).all().length && child.exitCode === null) await delay(20);
     await up(containerTarget(project, silent), "victim", [hostInput("victim", "web", activating())]);
     assert.unreachable();
   } catch (error) {

@@ -119,7 +119,7 @@ test("a step that hangs ends by its time limit with what it has said", async () 
     "command/hang",
     "application-command",
     { release: "/srv/inloop/current", user: "root", command: ["sh", "-c", "trap '' TERM; echo waiting; sleep 100; sleep 100"] },
-    { timeoutSeconds: 2 },
+    { timeoutSeconds: 8 },
   );
   const polite = {
     ...step("command/polite", "application-command", {
@@ -127,7 +127,7 @@ test("a step that hangs ends by its time limit with what it has said", async () 
       user: "root",
       command: ["sh", "-c", "echo also; exec sleep 100"],
     }),
-    timeoutSeconds: 2,
+    timeoutSeconds: 8,
   };
   const base = inloop({ release: second.sha256 });
   const activation = await machine.activate({ ...base, steps: [...base.steps, hang, polite] });
@@ -186,10 +186,20 @@ test("a new password of a role reaches the role and the application, and no log"
 });
 
 test("two activations at once: the second says so and does nothing", async () => {
-  await machine.lay(inloop({ release: second.sha256 }));
-  const [a, b] = await Promise.all([machine.try(["/usr/lib/ingot/activate"]), machine.try(["/usr/lib/ingot/activate"])]);
-  assert.equal([a.code, b.code].sort(), [0, 3]);
-  assert.match(a.stderr + b.stderr, /another activation is running/);
+  const base = inloop({ release: second.sha256 });
+  // The first stands still until the second is over.
+  const waits = step("command/waits", "application-command", {
+    release: "/srv/inloop/current",
+    user: "root",
+    command: ["sh", "-c", "touch /srv/begun; until [ -e /srv/over ]; do sleep 0.1; done; rm /srv/begun /srv/over"],
+  });
+  await machine.lay({ ...base, steps: [...base.steps, waits] });
+  const running = machine.try(["/usr/lib/ingot/activate"]);
+  await machine.sh("until [ -e /srv/begun ]; do sleep 0.1; done");
+  const other = await machine.try(["/usr/lib/ingot/activate"]);
+  await machine.sh("touch /srv/over");
+  assert.equal([(await running).code, other.code], [0, 3]);
+  assert.match(other.stderr, /another activation is running/);
 });
 
 test("a generation that differs from its hashes is refused, and nothing is touched", async () => {

@@ -78,7 +78,7 @@ export class HostMachine {
   }
 
   async running(): Promise<void> {
-    for (let i = 0; i < 300; i++) {
+    for (const end = performance.now() + 300_000; performance.now() < end; ) {
       const { stdout } = await this.try(["systemctl", "is-system-running"]);
       if (/running|degraded/.test(stdout)) return;
       if (this.child.exitCode !== null) break;
@@ -124,7 +124,7 @@ export class HostMachine {
   async reboot(): Promise<void> {
     const before = await this.sh("cat /proc/sys/kernel/random/boot_id; stat -c %Z /run/systemd/system");
     await this.try(["systemctl", "reboot"]);
-    for (let i = 0; i < 300; i++) {
+    for (const end = performance.now() + 300_000; performance.now() < end; ) {
       await new Promise((resolve) => setTimeout(resolve, 100));
       const { code, stdout } = await this.try(["sh", "-c", "cat /proc/sys/kernel/random/boot_id; stat -c %Z /run/systemd/system"]);
       if (code === 0 && stdout.trim() !== before) return this.running();
