@@ -7,7 +7,7 @@ import type { Finding } from "../../stacks/recovery/doctor.ts";
 import { keptInBucket, type TestBucket } from "./bucket.ts";
 import { archivesNothing, bringBack, putAside } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";
-import { shopIsBack } from "./shop.ts";
+import { archived, shopIsBack } from "./shop.ts";
 
 const test = suite("backups in a bucket");
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;
@@ -141,7 +141,7 @@ long("a backup is late: all of them say so", async () => {
 let old: string;
 test("the machine and all its disks are lost: it comes back from the bucket, by one command", async () => {
   await sql("insert into orders select generate_series(1001,1500)");
-  await wait(8000);
+  await archived(sql);
   await project.cutPower("kept-s3/db");
   // Kept for the test after this one, as what comes back when somebody switches it on again.
   old = await putAside(project, "kept-s3/db");

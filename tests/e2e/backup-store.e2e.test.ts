@@ -9,7 +9,7 @@ import type { Backups } from "../../stacks/recovery/backups.ts";
 import type { Finding } from "../../stacks/recovery/doctor.ts";
 import { archivesNothing, bringBack, putAside } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";
-import { fillShop, shopIsBack } from "./shop.ts";
+import { archived, fillShop, shopIsBack } from "./shop.ts";
 
 const test = suite("backups on another host");
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;
@@ -66,7 +66,7 @@ test("the host's key gets it no shell there, no other program, no port, and no c
     assert.match(await asked(words), answer, words);
   const forwarded = await project.on(
     "kept-store/db",
-    "timeout 20 /usr/lib/ingot/backup-ssh -o ExitOnForwardFailure=yes -R 9999:127.0.0.1:22 backup-db@10.1.8.1 ready 2>&1",
+    "timeout 300 /usr/lib/ingot/backup-ssh -o ExitOnForwardFailure=yes -R 9999:127.0.0.1:22 backup-db@10.1.8.1 ready 2>&1",
   );
   assert.is.not(forwarded.code, 0);
   assert.match(forwarded.stdout, /forwarding failed/);
@@ -143,7 +143,7 @@ let old: string;
 test("the machine and all its volumes are lost: it comes back from the other host, which runs on", async () => {
   const before = (await project.json(["status", "kept-store"])) as { host: string; instance: string }[];
   await sql("insert into orders select generate_series(1001,1500)");
-  await wait(8000);
+  await archived(sql);
   await project.cutPower("kept-store/db");
   // Kept for the test after this one, as what comes back when somebody switches it on again.
   old = await putAside(project, "kept-store/db");

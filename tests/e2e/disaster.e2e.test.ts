@@ -5,8 +5,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { ask, Browser } from "./inloop.ts";
 import { author, byMail, type Patchwork, patchwork, untilPage } from "./patchwork.ts";
-import { type TestProject, testProject } from "./project.ts";
-import { until } from "./servers.ts";
+import { type TestProject, testProject, until } from "./project.ts";
 
 const test = suite("disaster");
 /** Whole systems, twice each: in the long suite. */

@@ -5,7 +5,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import { dockerArchive } from "./docker-archive.ts";
-import { type TestProject, testProject } from "./project.ts";
+import { type TestProject, testProject, until } from "./project.ts";
 
 const test = suite("docker");
 let project: TestProject;
@@ -21,11 +21,6 @@ const queue = (script: string) => on("queue", script);
 const apply = async () => (await project.json(["apply", "docker"])) as { ok: boolean; changed: string[] };
 const verify = () => project.ingot(["verify", "docker"]);
 const pause = () => new Promise((resolve) => setTimeout(resolve, 200));
-/** Until what a script says is like this. */
-const until = async (script: string, like: RegExp): Promise<void> => {
-  for (const end = performance.now() + 60_000; !like.test(await queue(script)); await pause())
-    assert.ok(performance.now() < end, `${script} is not like ${like} after a minute`);
-};
 const runner = "example/runner:1.2";
 const idOf = (host: string, image: string) => on(host, `docker image inspect --format '{{.Id}}' ${image}`);
 
@@ -119,8 +114,8 @@ test("a container's log keeps its end, within its limit", async () => {
 test("what a container publishes is closed until it is declared", async () => {
   const serve = "python3 -m http.server --directory /usr/share/common-licenses 80";
   await queue(`docker run --detach --restart unless-stopped --name web --publish 8080:80 --volume /usr:/usr:ro ${runner} ${serve}`);
-  const ask = "curl --silent --max-time 3 --output /dev/null --write-out '%{http_code}'";
-  await until(`${ask} http://127.0.0.1:8080/`, /^200$/);
+  const ask = "curl --silent --max-time 60 --connect-timeout 3 --output /dev/null --write-out '%{http_code}'";
+  await until(queue, `${ask} http://127.0.0.1:8080/`, /^200$/);
   assert.is(await on("plain", `${ask} http://10.83.0.10:8080/`), "000");
   assert.match((await verify()).stderr, /host:ports.*0\.0\.0\.0:8080 \(tcp, docker-proxy\)/);
   edit("settings: { max", "opens: [{ port: 8080 }]\n      settings: { max");
@@ -158,13 +153,10 @@ test("another archive is another image; the one before is gone, and comes back b
 test("containers are back after dockerd was killed, and after a reboot, which changes nothing", async () => {
   await queue(`docker run --detach --restart unless-stopped --name stays ${runner} sh -c 'trap exit TERM; while :; do sleep 0.2; done'`);
   const state = "docker inspect --format '{{.State.Status}}' stays";
-  const back = () => until(`${state} 2>/dev/null`, /^running$/m);
-  await queue("kill -KILL $(pidof dockerd); while pidof dockerd; do :; done");
+  const back = () => until(queue, `${state} 2>/dev/null`, /^running$/m);
+  await queue("pid=$(pidof dockerd); kill -KILL $pid; while [ -e /proc/$pid ]; do sleep 0.1; done");
   await back();
-  const boot = "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f22 /proc/1/stat";
-  const before = await queue(boot);
-  await queue("systemctl reboot");
-  for (let now = before; now === before || !/^[0-9a-f-]{36}\n\d+\n$/.test(now); now = await queue(boot)) await pause();
+  await project.reboot("docker/queue");
   await back();
   assert.equal((await apply()).changed, []);
   const stop = await project.ingot(["stop", "docker"]);

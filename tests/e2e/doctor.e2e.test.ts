@@ -62,7 +62,7 @@ test("of a stack that is well: nothing", async () => {
 
 test("a service that cannot start is dead; who needs it, the end of its journal, and the next command are said; what follows from it comes later", async () => {
   await on(
-    "systemctl stop till; systemctl reset-failed till; printf '[Service]\\nRestart=no\\nExecStart=\\nExecStart=/bin/sh -c \"echo no till roll; exit 3\"\\n' >/run/till.conf; mkdir -p /run/systemd/system/till.service.d; mv /run/till.conf /run/systemd/system/till.service.d/zz.conf; systemctl daemon-reload; systemctl start till; sleep 1",
+    "systemctl stop till; systemctl reset-failed till; printf '[Service]\\nRestart=no\\nExecStart=\\nExecStart=/bin/sh -c \"echo no till roll; exit 3\"\\n' >/run/till.conf; mkdir -p /run/systemd/system/till.service.d; mv /run/till.conf /run/systemd/system/till.service.d/zz.conf; systemctl daemon-reload; systemctl start till; until [ \"$(systemctl is-active till)\" = failed ] && journalctl --quiet --output=cat --unit=till | grep -q 'no till roll'; do sleep 0.2; done",
   );
   const found = await findings();
   const [first] = found;

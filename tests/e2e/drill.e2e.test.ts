@@ -25,7 +25,8 @@ const sql = (text: string) => project.sql("kept/db", "shop", text);
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 /** What production's machine is on this computer, and the files of its repository with their sums. */
 async function production(): Promise<{ machine: string; files: Map<string, string> }> {
-  const text = await on("cd /srv/backup && find . -type f -print0 | sort -z | xargs -0 sha256sum");
+  // Without a piece of the log that is just being written, by pgBackRest's name for it.
+  const text = await on("cd /srv/backup && find . -type f ! -name '*.pgbackrest.tmp' -print0 | sort -z | xargs -0 sha256sum");
   return { machine: drills.machine("db"), files: new Map(text.split("\n").map((line) => [line.slice(66), line.slice(0, 64)] as const)) };
 }
 
@@ -47,6 +48,16 @@ function writer(): ChildProcess {
     cwd: project.folder,
     stdio: "ignore",
   });
+}
+
+/** A drill does not go on while its machine, which does, is looked at. */
+async function paused<T>(child: ChildProcess, look: () => Promise<T>): Promise<T> {
+  child.kill("SIGSTOP");
+  try {
+    return await look();
+  } finally {
+    child.kill("SIGCONT");
+  }
 }
 
 /** A server in production's network that takes every mail, where production's relay is; it says `mail` of each. */
@@ -139,27 +150,30 @@ test("a drill while a client commits: proven and timed; production is untouched,
   }
   assert.is(mails.taken(), 1);
 
-  const running = drills.drilled("--max-rto", "10m", "--max-rpo", "60s");
+  const running = drills.begin("--max-rto", "1h", "--max-rpo", "60s");
   await drills.activated("db");
   const places = [`10.83.0.10:7777`, ...ours.map((address) => `${address}:${port}`), "192.0.2.1:25", "192.0.2.1:443"];
-  const tried = await drills.inside(
-    "db",
-    `hostname; ip -4 route; for p in ${places.join(" ")}; do curl -sS -m 2 http://$p/ 2>&1 | head -n 1; done; cd /run/ingot/repository/backup; touch x; mount -o remount,bind,rw .; mount -o remount,rw .; touch x && echo written`,
-  );
-  // The mail that was in the backup waits here as well, and is tried.
-  const queue = await drills.inside(
-    "db",
-    "postqueue -f; for i in $(seq 20); do sleep 1; postqueue -p | grep -q 2525 && break; done; postqueue -p",
-  );
-  assert.is(drills.namespaces().length, 2);
-  const others = (await project.json(["status"])) as { host: string }[];
-  const { code, drill, stderr } = await running;
+  const { tried, queue, namespaces, others } = await paused(running.child, async () => ({
+    tried: await drills.inside(
+      "db",
+      `hostname; ip -4 route; for p in ${places.join(" ")}; do curl -sS -m 2 http://$p/ 2>&1 | head -n 1; done; cd /run/ingot/repository/backup; touch x; mount -o remount,bind,rw .; mount -o remount,rw .; touch x && echo written`,
+    ),
+    // The mail that was in the backup waits here as well, and is tried.
+    queue: await drills.inside(
+      "db",
+      "for i in $(seq 60); do postqueue -f; sleep 1; postqueue -p | grep -q 2525 && break; done; postqueue -p",
+    ),
+    namespaces: drills.namespaces(),
+    others: (await project.json(["status"])) as { host: string }[],
+  }));
+  const { code, drill, stderr } = await running.ended;
   heard.close();
   mails.child.kill();
   await on("systemctl stop heard");
   writing.kill();
 
   assert.is(code, 0, `${stderr}${JSON.stringify(drill)}`);
+  assert.is(namespaces.length, 2);
   // The same host by name, and the only way is its own network.
   assert.match(tried, new RegExp(`^${await on("hostname")}\n10\\.83\\.0\\.0/24 dev host0 [^\n]*\n`));
   assert.not.match(tried, /heard|written|<html|default/);
@@ -182,7 +196,7 @@ test("a drill while a client commits: proven and timed; production is untouched,
   assert.equal(drill.repository, { db: "shared" });
   assert.ok(drill.checks.passed > 10);
   // 5 s of archive_timeout and of the heartbeat each, and what it takes to copy a piece of the log; on a computer that is busy.
-  assert.ok((drill.rpo_seconds ?? 99) < 30, String(drill.rpo_seconds));
+  assert.ok((drill.rpo_seconds ?? 99) < 60, String(drill.rpo_seconds));
   assert.ok((drill.rto_seconds ?? 0) > 3, String(drill.rto_seconds));
 
   untouched(before, await production());

@@ -1,4 +1,5 @@
 // What the tests of drills ask of one: its report, its machines, and that nothing of it is left.
+import type { ChildProcess } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
@@ -7,6 +8,12 @@ import { asRoot, tryRun } from "../../lib/run.ts";
 import { networkName } from "../../stacks/local/names.ts";
 import type { Drill } from "../../stacks/recovery/drill.ts";
 import type { TestProject } from "./project.ts";
+
+export interface Drilled {
+  code: number;
+  drill: Drill;
+  stderr: string;
+}
 
 export interface Drills {
   /** A path below `.ingot/`. */
@@ -22,7 +29,9 @@ export interface Drills {
   activated(host: string): Promise<void>;
   /** Runs a script in the drill's machine, which no command of Ingot's leads to. */
   inside(host: string, script: string): Promise<string>;
-  drilled(...more: string[]): Promise<{ code: number; drill: Drill; stderr: string }>;
+  drilled(...more: string[]): Promise<Drilled>;
+  /** The same, not waited for. */
+  begin(...more: string[]): { child: ChildProcess; ended: Promise<Drilled> };
   /** Kills a drill once it has said that, and has the next command undo it. @param seconds that it may take until then */
   killedAt(mark: string, seconds?: number): Promise<void>;
 }
@@ -57,22 +66,29 @@ export function drillsOf(project: TestProject, stack: string): Drills {
     },
     async activated(host) {
       const file = state("drills", stack, "machines", stack, host, "report/steps.jsonl");
-      for (let n = 0; n < 1200 && !(existsSync(file) && /"generation"/.test(readFileSync(file, "utf8"))); n++)
-        await new Promise((resolve) => setTimeout(resolve, 100));
+      const activated = () => existsSync(file) && /"generation"/.test(readFileSync(file, "utf8"));
+      for (const end = performance.now() + 600_000; !activated(); ) {
+        if (performance.now() > end) throw new Error(`the drill's ${host} has activated nothing within ten minutes`);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
     },
     async inside(host, script) {
       const [pid = ""] = (leader("drills", stack, "machines", stack, host) ?? "").split(" ");
       const { stdout, stderr } = await tryRun(asRoot(["sh", join(toolFolder, "stacks/local/exec.sh"), pid, "sh", "-c", script]));
       return (stdout + stderr).trim();
     },
-    async drilled(...more) {
-      const { code, stdout, stderr } = await project.ingot(["drill", stack, ...more, "--json"]);
-      try {
-        return { code, drill: JSON.parse(stdout) as Drill, stderr };
-      } catch {
-        throw new Error(`no report: ${stdout}${stderr}`);
-      }
+    begin(...more) {
+      const { child, ended } = project.begin(["drill", stack, ...more, "--json"]);
+      const report = ended.then(({ code, stdout, stderr }) => {
+        try {
+          return { code, drill: JSON.parse(stdout) as Drill, stderr };
+        } catch {
+          throw new Error(`no report: ${stdout}${stderr}`);
+        }
+      });
+      return { child, ended: report };
     },
+    drilled: (...more) => drills.begin(...more).ended,
     async killedAt(mark, seconds = 60) {
       const { child, ended } = project.begin(["drill", stack]);
       let said = "";

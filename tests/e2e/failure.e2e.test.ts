@@ -1,6 +1,5 @@
 // First boots that go wrong: what the operator is told, what is left, and how it goes on.
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
-import { constants } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { suite } from "uvu";
@@ -92,18 +91,12 @@ test("two launches of the same stack at once: one wins, the other says why not",
   assert.is((await project.ingot(["down", "small"])).code, 0);
 });
 
-/** Whether a process has a handler for the signal. Source: proc(5), SigCgt. */
-function catches(pid: number | undefined, signal: NodeJS.Signals): boolean {
-  const caught = /^SigCgt:\s*([0-9a-f]+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "0";
-  return ((BigInt(`0x${caught}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
-}
-
 for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {
   test(`${signal} at any moment of \`up\` leaves nothing${signal === "SIGKILL" ? " once the next run has mended it" : ""}`, async () => {
     for (const milliseconds of [150, 400, 800, 1600, 3000]) {
-      const { child, ended } = project.begin(["up", "small"]);
+      const { child, ended, listens } = project.begin(["up", "small"]);
       // How long a busy computer takes to begin the program is no matter of its.
-      while (signal !== "SIGKILL" && child.exitCode === null && !catches(child.pid, signal)) await delay(5);
+      if (signal !== "SIGKILL") await listens(signal);
       await delay(milliseconds);
       child.kill(signal);
       const { code } = await ended;

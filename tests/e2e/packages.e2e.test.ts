@@ -104,7 +104,7 @@ test("at first boot they are installed, before what needs them, and only what is
   assert.is(up.code, 0, up.stderr + up.stdout);
   const started = "journalctl -o cat -u agent.service | grep -c 'vendor has it'";
   assert.is(await web(`stat -c '%U %a' /etc/agent.conf; cat /etc/agent.conf; ${started}`), "agent 640\nhello\n0\n");
-  const stats = "printf 'stats\\r\\nquit\\r\\n' | timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/11211; cat >&3; cat <&3' | head -1";
+  const stats = "printf 'stats\\r\\nquit\\r\\n' | timeout 60 bash -c 'exec 3<>/dev/tcp/127.0.0.1/11211; cat >&3; cat <&3' | head -1";
   assert.match(await web(stats), /^STAT pid/);
   assert.is(await web("ls /usr/sbin/policy-rc.d /usr/sbin/postfix 2>&1 | grep -c 'No such'"), "2\n");
   assert.is(await web("systemctl is-enabled idle.service; systemctl is-active idle.service"), "disabled\ninactive\n");

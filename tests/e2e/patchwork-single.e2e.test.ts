@@ -6,8 +6,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import { author, type Browser, byMail, intoMailbox, type Patchwork, patchwork, untilPage } from "./patchwork.ts";
-import { type TestProject, testProject } from "./project.ts";
-import { until } from "./servers.ts";
+import { type TestProject, testProject, until } from "./project.ts";
 
 const test = suite("patchwork on one host");
 /** Each is a launch more: in the long suite. */

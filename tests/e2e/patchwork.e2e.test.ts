@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { author, type Browser, byMail, intoMailbox, type Patchwork, patchwork, untilPage } from "./patchwork.ts";
+import { until } from "./project.ts";
+import { openFrom } from "./scan.ts";
 
 const test = suite("patchwork");
 let host: Patchwork;
@@ -80,22 +82,8 @@ test("strangers' names, the code, and other hosts get nothing", async () => {
   ])
     assert.ok([400, 404].includes((await web.get(path)).status), path);
   // From the machine beside: what is open is what is declared, and PostgreSQL is for the application's host alone.
-  const scan = `python3 - <<'PY'
-import asyncio
-async def open_at(host, port, gate):
-    async with gate:
-        try:
-            (await asyncio.wait_for(asyncio.open_connection(host, port), 1))[1].close()
-            return port
-        except (OSError, asyncio.TimeoutError):
-            return None
-async def main():
-    gate = asyncio.Semaphore(800)
-    for host in ("10.1.1.1", "10.1.1.2"):
-        print(host, *[p for p in await asyncio.gather(*[open_at(host, p, gate) for p in range(1, 10000)]) if p])
-asyncio.run(main())
-PY`;
-  assert.is(await servers(scan), "10.1.1.1 22\n10.1.1.2 22 25 80 443\n");
+  assert.equal(await openFrom(host.project, "patchwork/servers", "10.1.1.1"), [22]);
+  assert.equal(await openFrom(host.project, "patchwork/servers", "10.1.1.2"), [22, 25, 80, 443]);
   const relay = `python3 -c 'import smtplib; s = smtplib.SMTP("10.1.1.2"); s.ehlo(); s.mail("x@example.net"); print(*s.rcpt("somebody@example.net"))'`;
   assert.match(await servers(relay), /^454|^554/);
 });
@@ -140,12 +128,11 @@ psql -h 10.1.1.1 -U patchwork-mail -d patchwork -XAtc "${sql}" 2>&1`);
 });
 
 test("who sent a patch is told of its new state, once the delay is over and cron has run", async () => {
-  let seen = "";
-  for (let tries = 0; tries < 150 && !/was: New/.test(seen); tries++) {
-    if (tries) await new Promise((resolve) => setTimeout(resolve, 1000));
-    seen = await servers("grep -l 'patches of yours' /srv/outbox/* | xargs -r cat");
-  }
-  assert.match(seen, /was: New\s+now: Accepted|was: New\s+now: Awaiting Upstream/);
+  await until(
+    servers,
+    "grep -l 'patches of yours' /srv/outbox/* | xargs -r cat",
+    /was: New\s+now: Accepted|was: New\s+now: Awaiting Upstream/,
+  );
   assert.match(
     await app(
       'systemctl show -P User patchwork-cron.service; patchwork-manage shell -c \'from django.conf import settings; print(settings.NOTIFICATION_DELAY_MINUTES, settings.DATABASES["default"]["TEST"])\' 2>&1',

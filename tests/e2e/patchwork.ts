@@ -4,8 +4,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { type TestProject, testProject } from "./project.ts";
-import { until, withServers } from "./servers.ts";
+import { type TestProject, testProject, until } from "./project.ts";
+import { withServers } from "./servers.ts";
 
 const password = "it's; a $word";
 
@@ -61,7 +61,7 @@ export async function patchwork(stack: string, edit: (text: string) => string = 
     ingot,
     until: (host, script, like) => until((s) => on(host, s), script, like),
     async verified() {
-      const verify = await run("verify", stack, "--within", "60");
+      const verify = await run("verify", stack, "--within", "300");
       assert.is(verify.code, 0, verify.stderr + verify.stdout);
     },
     async up() {
@@ -150,12 +150,6 @@ with smtplib.SMTP("${at}") as s:
 export const intoMailbox = (branch: string): string => `${formatted(branch)} | doveadm save -u patchwork`;
 
 /** Until a page is like this. */
-export async function untilPage(web: Browser, path: string, like: RegExp): Promise<string> {
-  let body = "";
-  for (let tries = 0; tries < 120 && !like.test(body); tries++) {
-    if (tries) await new Promise((resolve) => setTimeout(resolve, 500));
-    body = (await web.get(path)).body;
-  }
-  assert.match(body, like);
-  return body;
+export function untilPage(web: Browser, path: string, like: RegExp): Promise<string> {
+  return until(async () => (await web.get(path)).body, path, like);
 }

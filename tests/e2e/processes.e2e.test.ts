@@ -8,7 +8,7 @@ import * as assert from "uvu/assert";
 import { sha256 } from "../../lib/digest.ts";
 import { toolFolder } from "../../lib/paths.ts";
 import { load } from "./load.ts";
-import { type TestProject, testProject } from "./project.ts";
+import { type TestProject, testProject, until } from "./project.ts";
 
 const test = suite("processes");
 let project: TestProject;
@@ -22,7 +22,7 @@ const on = async (script: string) => {
 const apply = async () => (await project.json(["apply", "processes"])) as { ok: boolean; changed: string[] };
 
 const verified = async () => {
-  const verify = await project.ingot(["verify", "processes", "--within", "60"]);
+  const verify = await project.ingot(["verify", "processes", "--within", "300"]);
   assert.is(verify.code, 0, verify.stderr + verify.stdout);
 };
 
@@ -122,9 +122,8 @@ test("a site has its own headers, each once, its limits, its snippet; hidden fil
   await on("mkdir -p /srv/program/.git; echo secret >/srv/program/.git/HEAD; echo fine >/srv/program/fine");
   assert.match(await get("/static/.git/HEAD"), /^HTTP\/1.1 404[\s\S]*nothing here/);
   assert.match(await get("/static/fine"), /200 OK[\s\S]*fine/);
-  const codes = await on(
-    "for i in 1 2 3 4 5 6; do curl -s -o /dev/null -w '%{http_code} ' -H 'Host: open.localhost' http://127.0.0.1/slow; done",
-  );
+  // By one program: six of them may take longer than the second after which one more is let through.
+  const codes = await on("curl -s -o /dev/null -w '%{http_code} ' -H 'Host: open.localhost' 'http://127.0.0.1/slow?[1-6]'");
   assert.match(codes, /^200 200 200 429 429/);
 });
 
@@ -222,7 +221,7 @@ test("applied again, nothing changes; one program is restarted without the other
   const others = (text: string) => text.replace(/^hello:ticker.*$/m, "");
   assert.is(others(after), others(before));
   assert.is.not(after, before);
-  assert.match(await on("sleep 1.2; tail -1 /var/log/supervisor/ticker.log; stat -c %U /srv/program/ticked"), /tock\nprogram/);
+  await until(on, "tail -1 /var/log/supervisor/ticker.log; stat -c %U /srv/program/ticked", /tock\nprogram/);
 });
 
 test("a new release is taken over by all of them; a vassal loses no request while it reloads", async () => {
@@ -233,7 +232,9 @@ test("a new release is taken over by all of them; a vassal loses no request whil
   let over = false;
   void applied.finally(() => (over = true));
   const seen = new Map<string, number>();
-  for (let asked = 0; !over && asked < 5000; asked++) {
+  // And once when it is over.
+  for (let last = false; !last; ) {
+    last = over;
     const { status, said } = await ask("vassal");
     const key = `${status} ${said.release}`;
     seen.set(key, (seen.get(key) ?? 0) + 1);

@@ -28,12 +28,22 @@ export interface Outcome {
   stderr: string;
 }
 
+/** A command that runs. */
+export interface Begun {
+  child: ChildProcess;
+  ended: Promise<Outcome>;
+  /** Once standard error has something like it. @throws when the command ends before */
+  said(like: RegExp): Promise<void>;
+  /** Once it has a handler for the signal. Before that Node ends it without a word, and it has begun nothing. */
+  listens(signal: NodeJS.Signals): Promise<void>;
+}
+
 export interface TestProject {
   folder: string;
   /** Runs the built `ingot` in the project, as a user would. */
   ingot(args: string[], input?: string): Promise<Outcome>;
   /** The same, not waited for. */
-  begin(args: string[]): { child: ChildProcess; ended: Promise<Outcome> };
+  begin(args: string[]): Begun;
   /** Runs a shell script on a machine, as `ingot exec` does; the script is an argument, its input comes on standard input. */
   on(machine: string, script: string, input?: string): Promise<Outcome>;
   /** The same, which must succeed; gives what it prints. */
@@ -49,6 +59,8 @@ export interface TestProject {
   left(): string[];
   /** A machine ends as when its power goes; on the vm target its stack's others do, too. @param machine as in `on`, with its host */
   cutPower(machine: string): Promise<void>;
+  /** Reboots it from within, and waits until systemd has started everything there again. */
+  reboot(machine: string): Promise<void>;
   /** A volume's disk. */
   disk(machine: string, volume: string): string;
   /** Writes noise over a disk's beginning, where its file system says what it is. */
@@ -74,7 +86,7 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
     child.stdin?.end(input);
     const ended = outcomeOf(child).finally(() => running.delete(child));
     running.set(child, ended);
-    return { child, ended };
+    return begun(child, ended);
   };
   const begin: TestProject["begin"] = (args) => start(args);
   // A test that is being stopped begins nothing any more.
@@ -143,6 +155,14 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
       writeFileSync(path, edited);
     },
     left,
+    async reboot(machine) {
+      const first = "cut -d ' ' -f 22 /proc/1/stat";
+      const before = await must(machine, first);
+      await on(machine, "systemctl reboot");
+      // In the old boot's end nobody may answer, or say that all is well.
+      await until((script) => on(machine, script).then((o) => o.stdout.trim()), first, new RegExp(`^(?!${before}$)\\d+$`));
+      await until((script) => on(machine, script).then((o) => o.stdout), "systemctl is-system-running --wait", /^(running|degraded)$/m);
+    },
     async cutPower(machine) {
       const own = join(folder, ".ingot/machines", machine);
       // On the vm target all of a stack's go together.
@@ -186,6 +206,40 @@ async function baked(image: string): Promise<void> {
   const outcome = await outcomeOf(child);
   if (outcome.code !== 0) throw new Error(`${image} could not be baked:\n${outcome.stdout}${outcome.stderr}`);
   mkdirSync(join(toolFolder, ".ingot/cache"), { recursive: true });
+}
+
+/** Until a script gives a text that is like this: five minutes at the most, since other tests run beside. */
+export async function until(on: (script: string) => Promise<string>, script: string, like: RegExp): Promise<string> {
+  let seen = "";
+  for (const end = performance.now() + 300_000; !like.test(seen) && performance.now() < end; ) {
+    if (seen) await new Promise((resolve) => setTimeout(resolve, 500));
+    seen = (await on(script)) || " ";
+  }
+  assert.match(seen, like, `${script}\nis not like ${like} after five minutes:\n${seen}`);
+  return seen;
+}
+
+function begun(child: ChildProcess, ended: Promise<Outcome>): Begun {
+  let said = "";
+  child.stderr?.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  const alive = () => child.exitCode === null && child.signalCode === null;
+  const pause = () => new Promise((resolve) => setTimeout(resolve, 5));
+  return {
+    child,
+    ended,
+    async said(like) {
+      for (; !like.test(said); await pause()) if (!alive()) throw new Error(`it ended before it said ${like}:\n${said}`);
+    },
+    async listens(signal) {
+      while (alive() && !catches(child.pid, signal)) await pause();
+    },
+  };
+}
+
+/** Whether a process has a handler for the signal. Source: proc(5), SigCgt. */
+function catches(pid: number | undefined, signal: NodeJS.Signals): boolean {
+  const caught = /^SigCgt:\s*([0-9a-f]+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "0";
+  return ((BigInt(`0x${caught}`) >> BigInt(constants.signals[signal] - 1)) & 1n) === 1n;
 }
 
 function outcomeOf(child: ChildProcess): Promise<Outcome> {

@@ -198,7 +198,7 @@ test("it boots with all of them, and every check holds", async () => {
 for (const by of ["service", "supervisor", "timer"])
   test(`arguments, environment and secrets arrive through ${by}`, async () => {
     const heard = JSON.parse(
-      await on(`for i in 1 2 3 4 5 6; do [ -e /srv/out/${by} ] && break; sleep 0.5; done; cat /srv/out/${by}`),
+      await on(`for i in $(seq 120); do [ -e /srv/out/${by} ] && break; sleep 1; done; cat /srv/out/${by}`),
     ) as Heard;
     assert.equal(heard.argv, oneLine);
     assert.equal(heard.env, { ...numbered("V", lines), ...numbered("S", secrets), ...numbered("E", oneLine) });

@@ -10,6 +10,7 @@ import type { Backups } from "../../stacks/recovery/backups.ts";
 import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
 import { archivesNothing, bringBack, putAside } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";
+import { archived } from "./shop.ts";
 
 const test = suite("sources of a rebuild");
 /** Each is a machine or two more: in the long suite. */
@@ -19,7 +20,6 @@ const on = (script: string) => project.must("kept/db", script);
 const sql = (text: string) => project.sql("kept/db", "shop", text);
 const disks = () => join(project.folder, ".ingot/volumes/kept/db");
 const backups = async () => ((await project.json(["backups", "kept"])) as Backups[])[0] as Backups;
-const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 type Result = Rebuild & { restored: { postgresql?: string; rows?: { same: Record<string, { rows: number }> } } };
 async function rebuilt(...more: string[]): Promise<Result> {
@@ -55,7 +55,7 @@ long("an incremental backup stands on the last one, and a restore comes from it"
   assert.is(found.postgresql.at(-1)?.type, "incr");
   assert.match(found.postgresql.at(-1)?.label ?? "", new RegExp(`^${named}_\\d{8}-\\d{6}I$`));
   await sql("insert into orders select generate_series(1101,1200)");
-  await wait(8000);
+  await archived(sql);
   await project.cutPower("kept/db");
   rmSync(project.disk("kept/db", "data"));
   const result = await rebuilt();
@@ -171,7 +171,7 @@ long("where nobody knows the backup's size, the new machine says it, and restore
 
 long("the old machine comes back with the repository at hand: what it archives is refused, and the repository stays as it is", async () => {
   await sql("insert into orders select generate_series(2001,2010)");
-  await wait(8000);
+  await archived(sql);
   await project.cutPower("kept/db");
   const old = await putAside(project, "kept/db");
   await rebuilt();

@@ -7,7 +7,8 @@ import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import { phases, type Rebuild } from "../../stacks/recovery/rebuild.ts";
-import { type TestProject, testProject } from "./project.ts";
+import { type TestProject, testProject, until } from "./project.ts";
+import { keepsUp } from "./shop.ts";
 import { writer } from "./writer.ts";
 
 const test = suite("rebuild");
@@ -63,7 +64,8 @@ test("a backup is made, listed with its rows, and nothing is late; a second appl
   const found = await backups();
   assert.equal(found.late, []);
   assert.is(found.postgresql.at(-1)?.type, "full");
-  assert.ok((found.archive?.rpo_seconds ?? 99) < 15, JSON.stringify(found.archive));
+  // Others may have the processor for a while.
+  await until(async () => `${(await backups()).archive?.rpo_seconds} s`, "what a lost disk would cost", /^(\d|1[0-4])(\.\d+)? s$/);
   const applied = (await project.json(["apply", "kept"])) as { hosts: { steps: { step: string; outcome: string }[] }[] };
   assert.equal(
     applied.hosts.flatMap((h) => h.steps.filter((s) => s.outcome !== "unchanged")),
@@ -94,12 +96,13 @@ test("the disk destroyed while pgbench writes, and a client who counts what it w
   await on(`cd / && runuser -u postgres -- ${pgbench} --initialize --quiet shop 2>&1`);
   await on(`systemd-run --quiet --unit=pgbench --uid=postgres ${pgbench} --client=4 --rate=50 --time=300 shop`);
   const { child, told } = writer(project.folder, "kept/db");
-  await new Promise((resolve) => setTimeout(resolve, 15_000));
+  const told_ = () => `${told.length} rows in ${Math.floor((told.at(-1)?.at ?? 0) - (told[0]?.at ?? 0))} s`;
+  await until(async () => told_(), "rows that are told", /^(5[1-9]|[6-9]\d|\d{3,}) rows in (1[5-9]|[2-9]\d|\d{3,}) s$/);
+  await keepsUp(sql);
   await powerFails();
   const died = Date.now() / 1000;
   child.kill();
   project.ruin("kept/db", "data");
-  assert.ok(told.length > 50, String(told.length));
   const result = await rebuilt();
   assert.equal(result.source?.attached, ["scratch", "backup"]);
   assert.match(result.source?.restored[0]?.because ?? "", /broken|nothing on it/);

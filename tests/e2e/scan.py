@@ -30,8 +30,11 @@ def open_ports(address, ports):
             found.append(port)
         s.close()
     end = time.monotonic() + PATIENCE
-    while waiting and time.monotonic() < end:
-        for descriptor, _ in poll.poll(100):
+    while waiting:
+        ready = poll.poll(100)
+        if not ready and time.monotonic() >= end:  # what has come is taken, however late we are
+            break
+        for descriptor, _ in ready:
             poll.unregister(descriptor)
             s, port = waiting.pop(descriptor)
             if s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:

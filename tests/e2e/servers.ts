@@ -1,21 +1,10 @@
-// The machine that the tests' hosts talk to (servers.yaml), put beside the hosts of a stack; and waiting for what comes by mail.
+// The machine that the tests' hosts talk to (servers.yaml), put beside the hosts of a stack.
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import type { TestProject } from "./project.ts";
-
-/** Until a script of the machine's gives a text that is like this. */
-export async function until(on: (script: string) => Promise<string>, script: string, like: RegExp): Promise<string> {
-  let seen = "";
-  for (let tries = 0; tries < 120 && !like.test(seen); tries++) {
-    if (tries) await new Promise((resolve) => setTimeout(resolve, 500));
-    seen = await on(script);
-  }
-  assert.match(seen, like);
-  return seen;
-}
 
 /** A certificate of an authority of the test's own, for the server that the machines talk to. */
 function certify(folder: string): void {

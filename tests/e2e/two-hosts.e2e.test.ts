@@ -40,7 +40,7 @@ test("hosts have the addresses that the stack gives them, and reach each other t
   const machines = (await project.json(["status", "pair"])) as { host: string; address: string }[];
   assert.equal(Object.fromEntries(machines.map((m) => [m.host, m.address])), { database: "10.1.1.1", application: "10.1.1.2" });
   await project.on("pair/database", "echo kept >/srv/data/row");
-  assert.is((await project.on("pair/application", "curl -s --max-time 5 http://10.1.1.1:9000/row")).stdout, "kept\n");
+  assert.is((await project.on("pair/application", "curl -s --max-time 60 http://10.1.1.1:9000/row")).stdout, "kept\n");
 });
 
 test("what only the stack may reach is not forwarded to this computer", async () => {
@@ -70,7 +70,7 @@ test("stopped machines are kept, and are on again with their files, services and
   const start = await project.ingot(["start", "pair"]);
   assert.is(start.code, 0, start.stderr + start.stdout);
   assert.match(start.stdout, /(\d+) of \1 checks passed/);
-  assert.is((await project.on("pair/application", "cat /root/note; curl -s --max-time 5 http://10.1.1.1:9000/row")).stdout, "here\nkept\n");
+  assert.is((await project.on("pair/application", "cat /root/note; curl -s --max-time 60 http://10.1.1.1:9000/row")).stdout, "here\nkept\n");
   await limitsHold();
 });
 
