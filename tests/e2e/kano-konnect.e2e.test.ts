@@ -142,7 +142,9 @@ test("RabbitMQ gets other settings: it is restarted, and what waits at its conne
 
 test("what is killed comes back", async () => {
   // Processes that wait for results at RabbitMQ's old connection are replaced, both by the first question to each.
-  await on("old=$(pgrep -x beam.smp); kill -KILL $old; while [ -e /proc/$old ]; do sleep 0.1; done; while ! ss -Hltn sport = :5672 | grep -q .; do sleep 0.2; done");
+  await on(
+    "old=$(pgrep -x beam.smp); kill -KILL $old; while [ -e /proc/$old ]; do sleep 0.1; done; while ! ss -Hltn sport = :5672 | grep -q .; do sleep 0.2; done",
+  );
   await Promise.allSettled([json("/sums", "x=1&y=1"), json("/sums", "x=1&y=1")]);
   await verified();
   await on("pkill -KILL -u uwsgi; pkill -KILL -u celery; pkill -KILL epmd; pkill -KILL supervisord; true");

@@ -70,7 +70,10 @@ test("stopped machines are kept, and are on again with their files, services and
   const start = await project.ingot(["start", "pair"]);
   assert.is(start.code, 0, start.stderr + start.stdout);
   assert.match(start.stdout, /(\d+) of \1 checks passed/);
-  assert.is((await project.on("pair/application", "cat /root/note; curl -s --max-time 60 http://10.1.1.1:9000/row")).stdout, "here\nkept\n");
+  assert.is(
+    (await project.on("pair/application", "cat /root/note; curl -s --max-time 60 http://10.1.1.1:9000/row")).stdout,
+    "here\nkept\n",
+  );
   await limitsHold();
 });
 
