@@ -112,6 +112,9 @@ async function listing(image: Image): Promise<{ type: string; size: number; path
     });
 }
 
+/** Seconds until a bake has its turn at the most: two are made at a time on a computer, and other tests' are among them. */
+const turn = 900;
+
 const test = suite("bake");
 let golden: Image;
 let small: { project: Project; remove(): void };
@@ -206,7 +209,7 @@ test("Ctrl-C, SIGTERM and kill -9 at any moment leave nothing, and the next bake
   for (const [signal, phase, seconds] of moments) {
     await removeImages(project);
     const { child, output, end } = baker(project);
-    await until("the bake has begun", 120, () => ledger.all().length > 0);
+    await until("the bake has begun", turn, () => ledger.all().length > 0);
     await begins(child, phase, output);
     await delay(seconds * 1000);
     child.kill(signal);
@@ -234,7 +237,7 @@ test("kill -9 is mended by the next bake, which says so", async () => {
   const { project } = small;
   await removeImages(project);
   const { child, end } = baker(project);
-  await until("the bake has begun", 120, () => halfImages(project).length > 0);
+  await until("the bake has begun", turn, () => halfImages(project).length > 0);
   child.kill("SIGKILL");
   await end;
   assert.is(halfImages(project).length, 1);
@@ -277,7 +280,7 @@ onTwo("a bake of another recipe does not wait: it begins and ends while the firs
   await run(asRoot(["rm", "-rf", "--one-file-system", join(project.store, findImage(project, "small")?.digest ?? "none")]));
   const one = baker(project);
   try {
-    await until("the first has begun", 120, () => halfImages(project).length > 0);
+    await until("the first has begun", turn, () => halfImages(project).length > 0);
     one.child.kill("SIGSTOP");
     const [half] = halfImages(project);
     const two = baker(project, "other");
