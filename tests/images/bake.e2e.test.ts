@@ -17,7 +17,7 @@ import { sha256 } from "../../lib/digest.ts";
 import { ledgerAt } from "../../lib/ledger.ts";
 import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
 import { type Progress, silent } from "../../lib/progress.ts";
-import { asRoot, run } from "../../lib/run.ts";
+import { asRoot, run, tryRun } from "../../lib/run.ts";
 import { smallRecipe, temporaryProject } from "./fixtures.ts";
 
 const own = projectAt(toolFolder);
@@ -71,7 +71,8 @@ async function until(what: string, seconds: number, condition: () => boolean | P
 
 /** Processes other than this one that have the project's folder in their command or environment. */
 async function processesOf(project: Project): Promise<string[]> {
-  const { stdout } = await run(
+  // Its exit code tells nothing: others' processes end while we look.
+  const { stdout } = await tryRun(
     asRoot([
       "grep",
       "-lsF",
@@ -81,11 +82,14 @@ async function processesOf(project: Project): Promise<string[]> {
         .filter((f) => /^\d+$/.test(f) && f !== String(process.pid))
         .map((pid) => `/proc/${pid}/environ`),
     ]),
-  ).catch(() => ({ stdout: "" }));
-  const alive = stdout
-    .split("\n")
-    .filter((f) => f && existsSync(f) && readFileSync(f.replace("environ", "stat"), "utf8").split(" ")[2] !== "Z");
-  return alive;
+  );
+  return stdout.split("\n").filter((file) => {
+    try {
+      return file && readFileSync(file.replace("environ", "stat"), "utf8").replace(/.*\) /, "")[0] !== "Z";
+    } catch {
+      return false;
+    }
+  });
 }
 
 const mountsOf = (project: Project): string[] =>
