@@ -84,6 +84,7 @@ const entries = {
   "tests/ec2/bodies": "tests/ec2/bodies.ts",
   "tests/ec2/builders": "tests/ec2/builders.ts",
   "tests/ec2/front": "tests/ec2/front.ts",
+  "tests/ec2/route53": "tests/ec2/route53.ts",
   "tests/ec2/tls": "tests/ec2/tls.ts",
   "tests/bench/ebs-drain": "tests/bench/ebs-drain.ts",
   "tests/bench/ami-upload": "tests/bench/ami-upload.ts",

@@ -108,6 +108,8 @@ function lineOf(plan: StackPlan, { host, resource }: CheckResult): string {
 
 /** All checks of a machine; those that fail again and again until they hold or it is `end`. */
 async function verifyUntil(plan: HostPlan, machine: Machine, target: Target, end: number) {
+  // Of a fleet they lead to its balancer.
+  const named = plan.count === undefined ? target.found?.prove(plan, machine) : undefined;
   let found = await verifyHost(plan, machine, target.connect(machine), target.secrets);
   while (performance.now() < end && found.some((r) => !r.ok)) {
     await sleep(1);
@@ -115,7 +117,7 @@ async function verifyUntil(plan: HostPlan, machine: Machine, target: Target, end
     const again = await verifyHost(only(plan, failed), machine, target.connect(machine), target.secrets);
     found = found.map((r) => again.find((a) => a.id === r.id) ?? r);
   }
-  return { machine, found };
+  return { machine, found: [...found, ...((await named) ?? [])] };
 }
 
 const only = (plan: HostPlan, ids: Set<string>): HostPlan => ({

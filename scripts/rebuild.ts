@@ -160,6 +160,10 @@ async function run(given: string, rebuild: Rebuild, io: Io): Promise<number> {
     const failed = results.filter((r) => !r.ok).length;
     if (failed) throw new RefusedError(`${failed} of ${results.length} checks fail on the new machine`, "they are said above");
     progress.say(`  ${results.length} of ${results.length} checks passed`);
+    rebuild.named = results.flatMap((r) =>
+      r.check === "dns" && r.host === rebuild.host ? `${r.id.replace("dns/", "")}: ${r.message}` : [],
+    );
+    for (const line of rebuild.named) progress.say(`  ${line}`);
   });
   const restored = await restoredOn(rebuild, target, io);
   forget(project, rebuild);
@@ -197,7 +201,7 @@ function sayRestored({ postgresql, rows, directories, restored }: Restored): str
   ];
 }
 
-const described = ({ source, aside = [] }: Rebuild): string[] =>
+const described = ({ source, aside = [], named = [] }: Rebuild): string[] =>
   source
     ? [
         ...(source.attached.length ? [`attached: ${source.attached.join(", ")}`] : []),
@@ -207,6 +211,7 @@ const described = ({ source, aside = [] }: Rebuild): string[] =>
         ),
         ...aside.map((disk) => `put aside before, when another past was asked for: ${disk}`),
         ...source.empty.map((v) => `empty: ${v.volume}, because ${v.because}`),
+        ...named,
       ]
     : [];
 

@@ -6,6 +6,7 @@ import { targetOf, verifyAll } from "./machines.ts";
 import { hostOf, load, only, splitName } from "./stack.ts";
 
 export const help = `Runs every check that a stack's resources compile to against its running machines, from inside and from their network.
+On EC2 also where the names of \`dns:\` lead, by the name servers of their zone: one that leads elsewhere is waited for, for a minute.
 
   ingot verify <stack>[/<host>] [--within <seconds>]
 

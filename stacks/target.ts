@@ -3,6 +3,7 @@ import type { HostPlan, Limits, Restore, StackPlan } from "../cloud-init/plan.ts
 import type { UserData } from "../cloud-init/user-data.ts";
 import type { Image } from "../images/image.ts";
 import type { SecretStore } from "./secrets.ts";
+import type { CheckResult } from "./verify.ts";
 
 /** What `up` needs for one host: its plan, the image it boots, the user-data bytes, the secrets as files. */
 export interface HostInput {
@@ -145,6 +146,14 @@ export interface Disks {
   copy?(host: HostPlan, volume: string, rebuild: string): Promise<Picture | { cannot: string }>;
 }
 
+/** How others find a host, where its machine's address is not its own. */
+export interface Found {
+  /** What would become of it if the machine were made anew, in words. */
+  foreseen(host: HostPlan): Promise<string>;
+  /** Whether its names in DNS lead to the machine and nowhere else; says of which nobody here can be asked. */
+  prove(host: HostPlan, machine: Machine): Promise<CheckResult[]>;
+}
+
 export interface Hold {
   release(): void | Promise<void>;
 }
@@ -173,6 +182,7 @@ export interface Target {
   /** undefined: it can only end and launch a stack's machines together. */
   readonly one?: OneHost;
   readonly disks: Disks;
+  readonly found?: Found;
   /** Powers machines off, and on again as they were. */
   stop(stack: string): Promise<void>;
   start(stack: string): Promise<void>;

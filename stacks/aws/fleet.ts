@@ -12,7 +12,7 @@ import { Construct } from "constructs";
 import { factsOf, type HostProps } from "./host.ts";
 import { named } from "./network.ts";
 import { roleOf } from "./role.ts";
-import { id, names, tagsOf } from "./shape.ts";
+import { id, names, recordId, tagsOf } from "./shape.ts";
 
 export interface FleetProps extends Omit<HostProps, "subnet" | "volumes" | "snapshotRole"> {
   /** A subnet in each of the host's zones. */
@@ -142,7 +142,7 @@ export class Fleet extends Construct {
             type: "A",
             alias: { name: balancer.dnsName, zoneId: balancer.zoneId, evaluateTargetHealth: true },
           }),
-          id(host.host, record.replaceAll(".", "_").replaceAll("*", "any")),
+          recordId(host.host, record),
         );
     named(new TerraformOutput(this, "address", { value: balancer.dnsName }), id(host.host, "address"));
   }

@@ -15,7 +15,7 @@ import { Construct } from "constructs";
 import type { AwsFacts } from "../../cloud-init/plan.ts";
 import { named } from "./network.ts";
 import { type Account, roleOf } from "./role.ts";
-import { type AwsHost, id, names, tagsOf } from "./shape.ts";
+import { type AwsHost, id, names, recordId, recordSeconds, tagsOf } from "./shape.ts";
 
 export interface HostProps {
   /** The stack's name: first part of names and tags. */
@@ -96,8 +96,14 @@ export class Host extends Construct {
     if (props.zoneId !== undefined)
       for (const record of host.dns?.names ?? [])
         named(
-          new Route53Record(this, `record-${record}`, { zoneId: props.zoneId, name: record, type: "A", ttl: 60, records: [address] }),
-          id(host.host, record.replaceAll(".", "_").replaceAll("*", "any")),
+          new Route53Record(this, `record-${record}`, {
+            zoneId: props.zoneId,
+            name: record,
+            type: "A",
+            ttl: recordSeconds,
+            records: [address],
+          }),
+          recordId(host.host, record),
         );
     if (host.alarms) alarms(this, props, this.instance);
     if (props.snapshotRole !== undefined && host.snapshots && volumes.size) snapshots(this, props, host.snapshots, props.snapshotRole);

@@ -96,3 +96,15 @@ export async function allowTermination(aws: Aws, stack: string, hosts?: string[]
     );
   }
 }
+
+/** The Elastic IP of a host, whether a machine has it now or not. */
+export async function elasticOf(aws: Aws, stack: string, host: string): Promise<string | undefined> {
+  const { DescribeAddressesCommand } = await import("@aws-sdk/client-ec2");
+  const ec2 = await aws.ec2();
+  const Filters = Object.entries({ [names.tags.stack]: stack, [names.tags.host]: host }).map(([tag, of]) => ({
+    Name: `tag:${tag}`,
+    Values: [of],
+  }));
+  const { Addresses = [] } = await call("look for the host's address", () => ec2.send(new DescribeAddressesCommand({ Filters })));
+  return Addresses[0]?.PublicIp;
+}

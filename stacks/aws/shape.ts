@@ -162,6 +162,9 @@ export const id = (host: string, part?: string): string => {
   return part === undefined ? name : `${name.replaceAll("_", "__")}_${part}`;
 };
 
+/** Of a name in DNS, which may begin with `*.`. */
+export const recordId = (host: string, name: string): string => id(host, name.replaceAll(".", "_").replaceAll("*", "any"));
+
 /** On everything that is a host's: by them it is found again, in the account and in Terraform's plan. */
 export const tagsOf = (stack: string, { host }: AwsHost): Record<string, string> => ({
   Name: `${stack}/${host}`,
@@ -175,6 +178,7 @@ export const addresses = {
   fleet: (host: string) => `aws_autoscaling_group.${id(host)}`,
   volume: (host: string, volume: string) => `aws_ebs_volume.${id(host, volume)}`,
   attachment: (host: string, volume: string) => `aws_volume_attachment.${id(host, volume)}`,
+  record: (host: string, name: string) => `aws_route53_record.${recordId(host, name)}`,
   /** What a running host may read, and where it finds it. */
   permissions: (host: string) => [`aws_iam_role_policy.${id(host)}`, `aws_ssm_parameter.${id(host)}`],
 } as const;
@@ -233,6 +237,13 @@ export function shapeOf(plan: StackPlan, resolved: Resolved): AwsStack {
   };
 }
 
+/** Its names in DNS. */
+export const namesOf = ({ fqdn, aws: { dns } }: Pick<HostPlan, "fqdn" | "aws">): string[] =>
+  dns?.names.length ? dns.names : dns ? [fqdn] : [];
+/** Seconds for which who has asked for a host's name may hold the answer; a change is with all of Route53's servers as soon. Source: Amazon Route 53
+ * Developer Guide, "ChangeResourceRecordSets", propagation. */
+export const recordSeconds = 60;
+
 /** Where a single host is, and its volumes with it. */
 const letterOf = ({ aws }: HostPlan): string => aws.zone ?? "a";
 const zoneOf = (region: string, letter: string): string => `${region}${letter}`;
@@ -284,7 +295,7 @@ function hostShape(host: HostPlan, resolved: Resolved): AwsHost {
     files: [...(resolved.spilled[host.host] ?? [])].sort(),
     ...(bucket && bucket.access_key === undefined && { backups: { bucket: bucket.bucket, prefix: bucket.prefix } }),
     agent: resolved.agent[host.host] ?? false,
-    ...(aws.dns && { dns: { zone: aws.dns.zone, names: aws.dns.names.length ? aws.dns.names : [host.fqdn] } }),
+    ...(aws.dns && { dns: { zone: aws.dns.zone, names: namesOf(host) } }),
     ...(aws.snapshots.every !== "never" && {
       snapshots: { everyHours: Number(aws.snapshots.every.replace("h", "")), keep: aws.snapshots.keep },
     }),

@@ -17,9 +17,10 @@ import { type Aws, awsOf } from "./api.ts";
 import { upload } from "./artifacts.ts";
 import { bucketOf, ensureBucket, hasBucket } from "./bucket.ts";
 import { connectTo, untilUp } from "./connection.ts";
+import { foreseenAddress, proveNames } from "./dns.ts";
 import { guard, say, type Verdict } from "./guard.ts";
 import { amiOf, NoAmi } from "./images.ts";
-import { allowTermination, type Instance, instancesOf, lookSeconds, power } from "./instances.ts";
+import { allowTermination, elasticOf, type Instance, instancesOf, lookSeconds, power } from "./instances.ts";
 import { type HostRecord, type Inventory, readInventory, stacksIn, writeInventory } from "./inventory.ts";
 import { lockStack } from "./lock.ts";
 import { removeObject } from "./object.ts";
@@ -187,6 +188,12 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
       await terraform.forget([addresses.volume(host, volume), addresses.attachment(host, volume)]);
     }),
 
+    found: {
+      foreseen: async (plan) =>
+        foreseenAddress(plan, plan.aws.address === "elastic" ? await elasticOf(aws, plan.stack, plan.host) : undefined),
+      prove: (plan, machine) => proveNames(plan, machine.address, progress.say),
+    },
+
     /** Instances that may serve already are nobody's to take away by a Ctrl-C. */
     async abandon(stack) {
       progress.say(`${stack} stays as it is on EC2`);
@@ -232,7 +239,14 @@ export async function awsTarget(project: Project, progress: Progress, settings: 
     async start(stack) {
       const held = await locked(stack, "start");
       try {
-        await power(aws, await instancesOf(aws, stack), "start", progress);
+        const off = (await instancesOf(aws, stack)).filter((i) => i.state !== "running");
+        await power(aws, off, "start", progress);
+        // EC2 has taken their addresses back, but Elastic ones. The names are moved by a launch: only that knows what else the stack is to be now.
+        for (const { host, address, dns } of (await readInventory(aws, await bucketName(), stack))?.shape.hosts ?? [])
+          if (dns && address === "dynamic" && off.some((i) => i.host === host))
+            progress.say(
+              `${stack}/${host} has another address than before it was off: \`ingot up ${stack} --on aws\` moves ${dns.names.join(", ")} to it`,
+            );
         // EC2 says "running" as soon as the machine has power.
         const machines = await find(stack);
         await during(progress, `boot of ${stack}`, () => Promise.all(machines.map((m) => untilUp(connect(m), m, bootSeconds))));

@@ -43,6 +43,8 @@ export interface Rebuild {
   /** What rests on other hosts. */
   held?: Dependents[];
   source?: Source;
+  /** Where names in DNS lead now, in words. */
+  named?: string[];
   /** Those that were begun, in their order; ISO 8601. */
   phases: { phase: Phase; began: string; ended?: string }[];
 }
@@ -466,6 +468,7 @@ export async function foreseen(
     ...(known && known.generation !== plan.generation.digest
       ? ["launch: the stack's file has changed since: the new machine is what it says now"]
       : []),
+    ...(target.found ? [await target.found.foreseen(plan)] : []),
     ...(settings.postgresql
       ? [
           `data: PostgreSQL ${past ? `as it was ${past}` : `up to the last piece of its log in the repository, at most ${settings.postgresql.archive_seconds} s before the end`}`,

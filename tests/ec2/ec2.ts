@@ -1,5 +1,5 @@
-// EC2 on this computer for the end-to-end tests: a network namespace with moto in it, machines as bodies of its instances (bodies.ts), and the
-// built `ingot` run there. Nothing in it can reach any other address. Needs root.
+// EC2 on this computer for the end-to-end tests: a network namespace with moto in it, machines as bodies of its instances (bodies.ts), name servers as
+// that of its zones (route53.ts), and the built `ingot` run there. Nothing in it can reach any other address. Needs root.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -29,6 +29,7 @@ export class Ec2 {
   #bodies?: ChildProcess;
   #front?: ChildProcess;
   #tls?: ChildProcess;
+  #names?: ChildProcess;
 
   /** @param moto `with AMIs`: tests/moto-amis.py, where an instance's console is that of its body */
   constructor(readonly moto: "as it is" | "with AMIs" = "as it is") {
@@ -112,6 +113,22 @@ export class Ec2 {
     this.#tls = this.begin([process.execPath, program, key, certificate, gateway, "443", gateway, String(port)], {}, "inherit").child;
   }
 
+  /** From here on programs in the namespace ask moto's Route53 for names, by DNS. */
+  async takeNames(): Promise<void> {
+    const program = join(toolFolder, "dist/tests/ec2/route53.js");
+    this.#names = this.begin([process.execPath, program, this.endpoint, gateway], {}, "inherit").child;
+    writeFileSync(this.#resolver, `nameserver ${gateway}\noptions timeout:2 attempts:1\n`);
+    // It answers once it is there, that of no zone there is anything.
+    for (let i = 0; (await this.run(["getent", "ahostsv4", "ns-1.awsdns-1.org"])).code !== 0; i++) {
+      if (i > 50) throw new Error("nobody answers for names");
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  get #resolver(): string {
+    return join(this.folder, "resolv.conf");
+  }
+
   /** Makes the AMI of a recipe by the command, of the disk of its image. What that needs is fetched before, where there is a network. */
   async bake(recipe: string): Promise<MadeAmi> {
     const ingot = join(toolFolder, "dist/ingot.js");
@@ -128,7 +145,9 @@ export class Ec2 {
     env: Record<string, string> = {},
     output: "pipe" | "inherit" = "pipe",
   ): { child: ChildProcess; ended: Promise<Outcome> } {
-    const child = spawn("nsenter", [`--net=/run/netns/${this.#network}`, "--", ...argv], {
+    // Names are asked for where /etc/resolv.conf says.
+    const resolved = this.#names && ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', this.#resolver];
+    const child = spawn("nsenter", [`--net=/run/netns/${this.#network}`, "--", ...(resolved ?? []), ...argv], {
       cwd: this.folder,
       env: { ...process.env, ...this.env, ...env },
       stdio: ["ignore", output, output],
@@ -224,7 +243,7 @@ export class Ec2 {
   }
 
   async end(): Promise<void> {
-    for (const child of [this.#bodies, this.#front, this.#tls, this.#moto]) {
+    for (const child of [this.#bodies, this.#front, this.#tls, this.#names, this.#moto]) {
       if (!child || child.exitCode !== null) continue;
       const ended = new Promise((resolve) => child.once("exit", resolve));
       child.kill("SIGTERM");
