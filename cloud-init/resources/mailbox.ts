@@ -76,7 +76,7 @@ function unitFileOf({ name, value }: Resource<Mailbox>): string {
     "[Unit]",
     `Description=Mail of ${name}`,
     "After=network-online.target",
-    ...(value.idle ? ["StartLimitIntervalSec=0"] : []),
+    "StartLimitIntervalSec=0",
     "",
     "[Service]",
     ...(value.idle ? ["Restart=always", "RestartSec=10"] : ["Type=oneshot", "TimeoutStartSec=600"]),

@@ -99,6 +99,8 @@ export const timer: Kind<Timer> = kind({
             `Description=${name}`,
             "After=network.target",
             ...mountLines([value], host),
+            // Its times are its limit. At five starts in ten seconds systemd would give it up for good (systemd.unit(5)).
+            "StartLimitIntervalSec=0",
             "",
             "[Service]",
             "Type=oneshot",
