@@ -73,6 +73,16 @@ test("a backup is made, listed with its rows, and nothing is late; a second appl
   );
 });
 
+test("PostgreSQL, restarted, archives its log as soon as ever", async () => {
+  await on("systemctl restart postgresql@15-main");
+  const archived = async () => Number(await sql("select archived_count from pg_stat_archiver"));
+  const before = await archived();
+  const began = performance.now();
+  await until(async () => ((await archived()) >= before + 2 ? "yes" : "no"), "two more pieces of the log archived", /yes/);
+  // By itself it would begin after checkpoint_timeout, 300 s.
+  assert.ok(performance.now() - began < 150_000, `${performance.now() - began} ms`);
+});
+
 test("the repositories hold nothing that can be read without the password", async () => {
   assert.is(await on("grep -rls -e picture -e generate_series /srv/backup | wc -l"), "0");
   assert.is(await on("stat -c %U:%a /etc/ingot/backup/pgbackrest.conf /etc/ingot/backup/password"), "postgres:400\nroot:400");
