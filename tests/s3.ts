@@ -12,8 +12,8 @@ export interface S3Server {
   moto: Moto;
   /** The certificate (PEM) that the server's own is signed by. */
   authority: string;
-  /** Reachable in the network from now on, once it is there. @param namespace as `reachable` has it */
-  appear(namespace: () => string, address: string, port: number): void;
+  /** Reachable in the namespace from now on, once it is there. */
+  appear(network: string, address: string, port: number): void;
   /** Gone, also for those who are connected. */
   cut(): void;
   /** From now on moto looks at keys, their signatures and what they may. Before that anybody may do anything. */
@@ -44,12 +44,8 @@ while True:
         threading.Thread(target=pump, args=pair, daemon=True).start()
 `;
 
-/**
- * What listens at a socket of the file system, reachable in a network.
- * @param namespace the file of the network's, which need not be there
- * @returns ends it, also for those who are connected
- */
-export function reachable(path: string, namespace: () => string, address: string, port: number): () => void {
+/** What listens at a socket of the file system, reachable in a namespace. @returns ends it, also for those who are connected */
+export function reachable(path: string, network: string, address: string, port: number): () => void {
   let child: ChildProcess | undefined;
   let seen = 0;
   const end = () => {
@@ -57,9 +53,8 @@ export function reachable(path: string, namespace: () => string, address: string
     child = undefined;
   };
   const looking = setInterval(() => {
-    // A stack that is launched anew has another one.
-    const file = namespace();
-    const now = statSync(file, { throwIfNoEntry: false })?.ino ?? 0;
+    // A stack that is launched anew has another namespace of the same name.
+    const now = statSync(`/run/netns/${network}`, { throwIfNoEntry: false })?.ino ?? 0;
     if (now === seen && child?.exitCode === null) return;
     end();
     seen = now;
@@ -67,8 +62,8 @@ export function reachable(path: string, namespace: () => string, address: string
     // The address of EC2's metadata service is nobody's in the stack's network; that of the operator is there.
     const own = address.startsWith("169.254.") ? `ip addr replace ${address}/32 dev lo; ` : "";
     const script = `${own}exec python3 -c "$0" "$@"`;
-    const [program = "", ...args] = asRoot(["nsenter", `--net=${file}`, "sh", "-c", script, relay, address, String(port), path]);
-    child = spawn(program, args, { stdio: "ignore" });
+    const [file = "", ...args] = asRoot(["nsenter", `--net=/run/netns/${network}`, "sh", "-c", script, relay, address, String(port), path]);
+    child = spawn(file, args, { stdio: "ignore" });
   }, 100);
   return () => {
     clearInterval(looking);
@@ -97,9 +92,9 @@ export async function startS3(name: string): Promise<S3Server> {
   return {
     moto,
     authority,
-    appear(namespace, address, port) {
+    appear(network, address, port) {
       cut();
-      cut = reachable(path, namespace, address, port);
+      cut = reachable(path, network, address, port);
     },
     cut: () => cut(),
     async guard() {

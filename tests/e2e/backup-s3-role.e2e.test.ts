@@ -77,11 +77,7 @@ async function metadataAt(network: string, credentials: Awaited<ReturnType<typeo
   const [file = "", ...route] = asRoot(["ip", "-n", `${network}-db`, "route", "replace", "169.254.169.254/32", "via", "10.1.9.254"]);
   const routing = setInterval(() => spawnSync(file, route, { stdio: "ignore" }), 200);
   ends.push(() => clearInterval(routing));
-  ends.push(
-    reachable(path, () => `/run/netns/${network}`, "169.254.169.254", 80),
-    () => bridge.close(),
-    metadata.stop,
-  );
+  ends.push(reachable(path, network, "169.254.169.254", 80), () => bridge.close(), metadata.stop);
 }
 
 test.before(async () => {
@@ -100,7 +96,7 @@ test.before(async () => {
   // As on EC2, where the firmware says it.
   const env = '      /etc/ingot/aws.env: { content: "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://169.254.169.254\\n" }\n';
   project.edit("stacks/kept-s3.yaml", "    files:\n", `    files:\n${env}`);
-  server.appear(() => `/run/netns/${network}`, "10.1.9.254", 9000);
+  server.appear(network, "10.1.9.254", 9000);
   const { code, stdout, stderr } = await project.ingot(["up", "kept-s3"]);
   assert.is(code, 0, stdout + stderr);
 });

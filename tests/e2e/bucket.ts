@@ -3,8 +3,7 @@ import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
-import { insideOf } from "../../stacks/local/vm-connection.ts";
-import { namespaceOf } from "../../stacks/local/way.ts";
+import { networkName } from "../../stacks/local/names.ts";
 import { startS3 } from "../s3.ts";
 import type { TestProject } from "./project.ts";
 import { fillShop } from "./shop.ts";
@@ -36,10 +35,7 @@ export async function keptInBucket(project: TestProject): Promise<TestBucket> {
   const keep: TestBucket["keep"] = (name, value) => writeFileSync(join(secrets, name), value, { mode: 0o600 });
   keep("objects-access-key", keys.access);
   keep("objects-secret-key", keys.secret);
-  const own = projectAt(project.folder);
-  const namespace = () =>
-    process.env.INGOT_ON === "vm" ? `/proc/${insideOf(join(own.machines, "kept-s3"))}/ns/net` : namespaceOf(own, "kept-s3");
-  const appear = () => server.appear(namespace, "10.1.9.254", 9000);
+  const appear = () => server.appear(networkName(projectAt(project.folder), "kept-s3"), "10.1.9.254", 9000);
   appear();
   const { code, stdout, stderr } = await project.ingot(["up", "kept-s3"]);
   assert.is(code, 0, stdout + stderr);

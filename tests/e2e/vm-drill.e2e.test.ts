@@ -39,6 +39,8 @@ test.before(async () => {
   project = await testProject(["inloop"]);
   drills = drillsOf(project, "kept");
   copyFileSync(join(toolFolder, "tests/e2e/kept.yaml"), join(project.folder, "stacks/kept.yaml"));
+  // Without KVM a busy computer takes longer than 5 s to bring a piece of the log away, and a backup waits for all of them.
+  project.edit("stacks/kept.yaml", "archive_seconds: 5", "archive_seconds: 30");
   await launched(project, "kept", "uefi");
   await fillShop({ sql, on });
   // What its timers make on the hour is not what is looked for.
@@ -79,7 +81,8 @@ long("while a client commits: what was committed is in it, production goes on as
   assert.ok(told.length > 50, wrong());
   assert.ok(Number(await sql("select max(id) from orders")) >= (told.at(-1)?.id ?? 0));
   assert.is(await sql("select count(*) = max(id), (select timeline_id from pg_control_checkpoint()) from orders"), "t|1");
-  assert.is((await project.ingot(["backup", "kept"])).code, 0);
+  const after = await project.ingot(["backup", "kept"]);
+  assert.is(after.code, 0, after.stdout + after.stderr);
 });
 
 long("killed, also while the disk is being copied: the next command undoes it, and production goes on", async () => {
@@ -90,19 +93,6 @@ long("killed, also while the disk is being copied: the next command undoes it, a
   }
   assert.is(await boot(), before);
   await sql("insert into orders select max(id)+1 from orders");
-});
-
-long("what would not fit is refused with the copy's size, before anything is made", async () => {
-  const note = "/srv/backup/backups.postgresql.json";
-  await on(`cp -a ${note} /root/note && sed -i 's/"bytes": [0-9]*/"bytes": 1125899906842624/' ${note}`);
-  const { code, stderr } = await project.ingot(["drill", "kept"]);
-  await on(`mv /root/note ${note}`);
-  assert.is(code, 1);
-  assert.match(
-    stderr,
-    /a drill of kept wants \d+ MiB beside production \(db: PostgreSQL 1073741824 MiB, .*; a copy of db's disk backup \d+ MiB\)/,
-  );
-  assert.not.ok(existsSync(drills.state("drills")));
 });
 
 long("asked for on the wrong target, it says where production is", async () => {

@@ -1,14 +1,17 @@
 // What is made of a drill: its RTO and RPO, when it is late, what it says. On booted machines: e2e/drill.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { secondsIn } from "../../../lib/duration.ts";
-import { besideOf, projectAt } from "../../../lib/paths.ts";
+import { startOf } from "../../../lib/ledger.ts";
+import { besideOf, projectAt, toolFolder } from "../../../lib/paths.ts";
 import { text } from "../../../scripts/drill.ts";
+import { machineFolder } from "../../../stacks/local/machine.ts";
 import { machineName, networkName } from "../../../stacks/local/names.ts";
 import { nspawnArguments } from "../../../stacks/local/nspawn.ts";
+import { volumeFile } from "../../../stacks/local/volume.ts";
 import type { BackupSettings } from "../../../stacks/recovery/backups.ts";
 import {
   bucketsOf,
@@ -18,12 +21,13 @@ import {
   drillText,
   lateDrill,
   missed,
+  mustHaveRoom,
   remember,
   rpoOf,
   rtoOf,
   secretsToRead,
 } from "../../../stacks/recovery/drill.ts";
-
+import type { Target } from "../../../stacks/target.ts";
 import { planOfText } from "../aws/synth/fixtures.ts";
 
 const test = suite("drills");
@@ -187,6 +191,32 @@ hosts:
       (error: Error) => error.message.startsWith(begins + why),
       why,
     );
+});
+
+test("beside virtual machines the copy of the disk with the backups wants room, once; one that an older Ingot launched is refused", async () => {
+  const plan = planOfText(readFileSync(join(toolFolder, "tests/e2e/kept-store.yaml"), "utf8"));
+  const folder = mkdtempSync(join(tmpdir(), "ingot-drills-"));
+  const project = projectAt(folder);
+  const vault = machineFolder(project, "kept-store", "vault");
+  const disk = volumeFile(project, "kept-store", "vault", "backups");
+  for (const made of [join(vault, "run"), join(vault, "../run"), dirname(disk)]) mkdirSync(made, { recursive: true });
+  const machine = { stack: "kept-store", host: "vault", target: "vm", volumes: ["backups"], state: "running" };
+  writeFileSync(join(vault, "machine.json"), JSON.stringify(machine));
+  writeFileSync(join(vault, "../run/holder"), `${process.pid} ${startOf(process.pid)}`);
+  writeFileSync(disk, Buffer.alloc(3 * 2 ** 20, 1));
+  truncateSync(disk, 2 ** 40);
+  // What the machine says of the backups that it keeps: the last one is a pebibyte.
+  const noted = { code: 0, stderr: "", stdout: JSON.stringify([{ label: "F", ended: 0, wal: "", bytes: 2 ** 50, stored: 0 }]) };
+  const answers = { find: async () => [machine], connect: () => ({ exec: async () => noted }) };
+  const asked = () => mustHaveRoom(project, answers as unknown as Target, plan).then(() => "", String);
+  try {
+    writeFileSync(join(vault, "run/argv"), "qemu\0-mon\0chardev=events,mode=control\0");
+    assert.match(await asked(), /kept-store\/vault was launched by an older Ingot, and its disk cannot be copied while it runs/);
+    writeFileSync(join(vault, "run/argv"), "qemu\0-chardev\0socket,id=qmp,path=qmp,server=on,wait=off\0");
+    assert.match(await asked(), /\(db: PostgreSQL 1073741824 MiB, .*; a copy of vault's disk backups 3 MiB\), and there are/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("durations as people write them", () => {
