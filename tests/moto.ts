@@ -5,6 +5,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { toolFolder } from "../lib/paths.ts";
+import { whenStopped } from "./stopped.ts";
 
 export interface Moto {
   endpoint: string;
@@ -70,6 +71,7 @@ export async function startMoto(command = plain()): Promise<Moto> {
   });
   const end = () => child.kill("SIGKILL");
   process.on("exit", end);
+  const gone = whenStopped(end);
   await answers(endpoint, child);
   Object.assign(process.env, env);
   return {
@@ -80,6 +82,7 @@ export async function startMoto(command = plain()): Promise<Moto> {
     },
     async stop() {
       process.off("exit", end);
+      gone();
       const ended = new Promise((resolve) => child.once("exit", resolve));
       child.kill("SIGKILL");
       await ended;

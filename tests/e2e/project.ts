@@ -21,6 +21,7 @@ import * as assert from "uvu/assert";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { connectTo } from "../../stacks/local/connection.ts";
 import { leaderOf, records } from "../../stacks/local/machine.ts";
+import { isStopping, whenStopped } from "../stopped.ts";
 
 export interface Outcome {
   code: number;
@@ -90,7 +91,7 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
   };
   const begin: TestProject["begin"] = (args) => start(args);
   // A test that is being stopped begins nothing any more.
-  const run: TestProject["ingot"] = (args, input) => (stopping ? new Promise(() => {}) : start(args, input).ended);
+  const run: TestProject["ingot"] = (args, input) => (isStopping() ? new Promise(() => {}) : start(args, input).ended);
   const left = () => leftOf(folder);
   const end = async () => {
     const machines = JSON.parse((await start(["status", "--json"]).ended).stdout || "[]") as { stack: string }[];
@@ -99,7 +100,7 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
     const remains = left();
     if (remains.length) throw new Error(`left on this computer, with ${folder}:\n${remains.join("\n")}`);
     rmSync(folder, { recursive: true, force: true });
-    projects.delete(stopped);
+    gone();
   };
   // Whoever is stopped may be on his way out already.
   let ended: Promise<void> | undefined;
@@ -110,7 +111,7 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
     await Promise.all(running.values());
     await remove();
   };
-  whenStopped(stopped);
+  const gone = whenStopped(stopped);
   // By this process: another of Node's for each of a test's questions would take longer than the questions.
   const on: TestProject["on"] = async (machine, script, input) => {
     const [stack = "", host] = machine.split("/");
@@ -118,7 +119,7 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
     const there = records(own, stack).filter(({ record }) => host === undefined || record.host === host);
     const [at] = there;
     // The command says what is wrong, and knows the other target.
-    if (stopping || at?.record.target === "vm" || there.length !== 1 || !at || !leaderOf(at.folder))
+    if (isStopping() || at?.record.target === "vm" || there.length !== 1 || !at || !leaderOf(at.folder))
       return run(["exec", machine, "--", "sh", "-c", script], input);
     const began = performance.now();
     const outcome = await connectTo(own, { ...at.record, state: "running" }).exec(["sh", "-c", script], { input });
@@ -179,25 +180,6 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
     },
     remove,
   };
-}
-
-/** How the projects that are there are ended. */
-const projects = new Set<(signal: NodeJS.Signals) => Promise<void>>();
-let [listening, stopping] = [false, false];
-
-/** A run of tests or of a bench that is stopped leaves no machine behind. */
-function whenStopped(stopped: (signal: NodeJS.Signals) => Promise<void>): void {
-  projects.add(stopped);
-  if (listening) return;
-  listening = true;
-  for (const signal of ["SIGINT", "SIGTERM"] as const)
-    process.on(signal, async () => {
-      if (stopping) return;
-      stopping = true;
-      for (const outcome of await Promise.allSettled([...projects].map((end) => end(signal))))
-        if (outcome.status === "rejected") console.error(outcome.reason);
-      process.exit(128 + constants.signals[signal]);
-    });
 }
 
 /** Bakes an image of the repository's unless it is there. */

@@ -7,6 +7,7 @@ import { toolFolder } from "../../lib/paths.ts";
 import type { MadeAmi } from "../../stacks/aws/ami/make.ts";
 import { terraformConfiguration } from "../aws.ts";
 import { environmentFor, motoAmis, motoProgram } from "../moto.ts";
+import { isStopping, whenStopped } from "../stopped.ts";
 import type { BodiesSettings } from "./bodies.ts";
 
 export interface Outcome {
@@ -30,10 +31,18 @@ export class Ec2 {
   #front?: ChildProcess;
   #tls?: ChildProcess;
   #names?: ChildProcess;
+  /** Commands that run in the namespace: what begins them waits for them. */
+  readonly #commands = new Map<ChildProcess, Promise<Outcome>>();
+  #ended?: Promise<void>;
 
   /** @param moto `with AMIs`: tests/moto-amis.py, where an instance's console is that of its body */
   constructor(readonly moto: "as it is" | "with AMIs" = "as it is") {
     this.folder = mkdtempSync("/var/tmp/ingot-ec2-");
+    whenStopped(async (signal) => {
+      for (const child of this.#commands.keys()) child.kill(signal);
+      await Promise.all(this.#commands.values());
+      await this.end();
+    });
     this.#network = `ingot-ec2-${process.pid}`;
     this.env = { ...environmentFor(this.endpoint), ...this.#terraform?.env, INGOT_LOOK_SECONDS: "0.3" };
     for (const part of ["images", "stacks", "tests/apps"]) {
@@ -152,8 +161,9 @@ export class Ec2 {
       env: { ...process.env, ...this.env, ...env },
       stdio: ["ignore", output, output],
     });
+    const serves = output === "inherit" || argv.includes("--host");
     // Nothing here takes so long, and nothing waits for ever.
-    const timer = output === "pipe" && !argv.includes("--host") ? setTimeout(() => child.kill("SIGTERM"), 1_800_000) : undefined;
+    const timer = serves ? undefined : setTimeout(() => child.kill("SIGTERM"), 1_800_000);
     child.on("close", () => clearTimeout(timer));
     const out: Buffer[] = [];
     const err: Buffer[] = [];
@@ -163,11 +173,16 @@ export class Ec2 {
     const ended = new Promise<Outcome>((resolve) =>
       child.on("close", (code, signal) => resolve({ code: code ?? (signal ? 128 : 1), stdout: text(out), stderr: text(err) })),
     );
+    if (!serves) {
+      this.#commands.set(child, ended);
+      child.on("close", () => this.#commands.delete(child));
+    }
     return { child, ended };
   }
 
+  /** A test that is being stopped begins nothing any more. */
   run(argv: string[]): Promise<Outcome> {
-    return this.begin(argv).ended;
+    return isStopping() ? new Promise(() => {}) : this.begin(argv).ended;
   }
 
   /** The built `ingot`, with `--on aws`. */
@@ -242,7 +257,11 @@ export class Ec2 {
     return `${stdout}\n${stderr}\n${consoles.toString()}`;
   }
 
-  async end(): Promise<void> {
+  end(): Promise<void> {
+    return (this.#ended ??= this.#end());
+  }
+
+  async #end(): Promise<void> {
     for (const child of [this.#bodies, this.#front, this.#tls, this.#names, this.#moto]) {
       if (!child || child.exitCode !== null) continue;
       const ended = new Promise((resolve) => child.once("exit", resolve));
