@@ -3,10 +3,10 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { startMoto } from "./moto.ts";
 import { whenStopped } from "./stopped.ts";
+import { suite } from "./suite.ts";
 
 const made = process.env.INGOT_TEST_STOPPED;
 if (made !== undefined) {

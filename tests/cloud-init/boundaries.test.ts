@@ -2,10 +2,10 @@
 // says exactly that and nothing more.
 import fc from "fast-check";
 import { dump } from "js-yaml";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { HostPlan } from "../../cloud-init/plan.ts";
 import { InputError } from "../../lib/diagnostics.ts";
+import { suite } from "../suite.ts";
 import { planOf } from "./fixtures.ts";
 
 const test = suite("boundaries");

@@ -4,7 +4,6 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { dump, load } from "js-yaml";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { compile, planJson } from "../../cloud-init/compile.ts";
 import type { Arg, Check, HostPlan, Step } from "../../cloud-init/plan.ts";
@@ -12,6 +11,7 @@ import { kinds } from "../../cloud-init/resources/index.ts";
 import { userDataOf } from "../../cloud-init/user-data.ts";
 import { sha256 } from "../../lib/digest.ts";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { modelOfText, planOf, stackWith } from "./fixtures.ts";
 
 const test = suite("compile");

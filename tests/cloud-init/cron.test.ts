@@ -1,9 +1,9 @@
 // cron's expressions as systemd's calendar events, with systemd itself saying when they come.
 import { spawnSync } from "node:child_process";
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { CronError, calendarsOf } from "../../cloud-init/cron.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("cron");
 

@@ -1,9 +1,9 @@
 // docs/errors.md has every code, and a code has one meaning.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { here } from "./fixtures.ts";
 
 const test = suite("errors");

@@ -1,11 +1,11 @@
 // Every kind: its schema says what each key is for, its examples compile, and what they become is held in golden/<kind>.json.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { kinds } from "../../cloud-init/resources/index.ts";
 import { nameSchema, stackSchema } from "../../cloud-init/schema.ts";
 import type { Schema } from "../../lib/schema.ts";
+import { suite } from "../suite.ts";
 import { golden, here, modelOfText, planOf, stackWith } from "./fixtures.ts";
 
 const test = suite("kinds");

@@ -3,13 +3,13 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { dump, load } from "js-yaml";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { compile } from "../../cloud-init/compile.ts";
 import type { ImageOffer } from "../../cloud-init/kind.ts";
 import { diagnostic, format, InputError } from "../../lib/diagnostics.ts";
 import { toolFolder } from "../../lib/paths.ts";
 import { parseYaml } from "../../lib/yaml.ts";
+import { suite } from "../suite.ts";
 import { around, modelOfText, stackWith } from "./fixtures.ts";
 
 const test = suite("model");

@@ -1,10 +1,10 @@
 // A part of a host: what comes along with the resources that are named, and the generation that the host becomes.
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { compile, planJson } from "../../cloud-init/compile.ts";
 import { generationFrom, partOf, withPart } from "../../cloud-init/part.ts";
 import type { Generation } from "../../cloud-init/plan.ts";
 import { sha256 } from "../../lib/digest.ts";
+import { suite } from "../suite.ts";
 import { modelOfText, stackWith } from "./fixtures.ts";
 
 const test = suite("part");

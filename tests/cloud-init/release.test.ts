@@ -2,11 +2,11 @@
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { releaseAt, releaseId } from "../../cloud-init/release.ts";
 import { application } from "../../cloud-init/resources/application.ts";
 import { type Project, projectAt } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { around, modelOfText, stackWith } from "./fixtures.ts";
 
 const test = suite<{ project: Project; source: string }>("release");

@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import fc from "fast-check";
 import { load, YAML11_SCHEMA } from "js-yaml";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { planJson } from "../../cloud-init/compile.ts";
 import { dumpYaml, limit, userDataOf } from "../../cloud-init/user-data.ts";
 import { sha256 } from "../../lib/digest.ts";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { planOf, stackWith } from "./fixtures.ts";
 
 const test = suite("user-data");

@@ -3,12 +3,12 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { StackModel } from "../../cloud-init/model.ts";
 import { InputError, UsageError } from "../../lib/diagnostics.ts";
 import { toolFolder } from "../../lib/paths.ts";
 import { parseYaml } from "../../lib/yaml.ts";
+import { suite } from "../suite.ts";
 import { around, modelOfText } from "./fixtures.ts";
 
 const test = suite("variables");

@@ -4,12 +4,12 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { compile } from "../../cloud-init/compile.ts";
 import { loadStack } from "../../cloud-init/model.ts";
 import { type Diagnostic, format, InputError } from "../../lib/diagnostics.ts";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { around, golden, here } from "./fixtures.ts";
 
 const test = suite("wrong stacks");

@@ -1,8 +1,8 @@
 // A live host: the kinds that INLOOP has no use for, what is taken out of the declaration, and what a running machine cannot be given.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("apply");

@@ -5,7 +5,6 @@ import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { asRoot } from "../../lib/run.ts";
@@ -15,6 +14,7 @@ import type { Backups } from "../../stacks/recovery/backups.ts";
 import { startMetadata } from "../ec2/metadata.ts";
 import { reachable, type S3Server, startS3 } from "../s3.ts";
 import { stackOfText } from "../stacks/aws/synth/fixtures.ts";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("backups in a bucket, by a role");

@@ -1,9 +1,9 @@
 // A host whose backups are in a bucket: lost with its machine and all its disks, it is rebuilt from there; its old machine, should it come back, writes there
 // no more; a server that is gone in the middle of a backup, and keys that are not right, are said. The server is moto (tests/s3.ts).
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import type { Finding } from "../../stacks/recovery/doctor.ts";
+import { suite } from "../suite.ts";
 import { keptInBucket, type TestBucket } from "./bucket.ts";
 import { archivesNothing, bringBack, putAside } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";

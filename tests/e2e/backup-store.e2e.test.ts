@@ -2,11 +2,11 @@
 // back, that one may not write there any more.
 import { copyFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import type { Finding } from "../../stacks/recovery/doctor.ts";
+import { suite } from "../suite.ts";
 import { archivesNothing, bringBack, putAside } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";
 import { archived, fillShop, shopIsBack } from "./shop.ts";

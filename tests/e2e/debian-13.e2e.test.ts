@@ -1,8 +1,8 @@
 // INLOOP's stack on Debian 13 in place of 12: newer systemd, cloud-init, PostgreSQL, Redis, Docker and Python under the same declaration.
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("debian-13");

@@ -1,10 +1,10 @@
 // A new release on a live host: deployed and proven, taken back when it is broken, and back again by hand.
 import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { sha256 } from "../../lib/digest.ts";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { load, loadSeconds } from "./load.ts";
 import { type TestProject, testProject } from "./project.ts";
 

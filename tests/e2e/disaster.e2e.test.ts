@@ -1,8 +1,8 @@
 // The three systems drilled, destroyed and rebuilt, by one command each: their rows, what people have uploaded, the jobs that waited, the mails that
 // had not gone out.
 import { existsSync, rmSync } from "node:fs";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { suite } from "../suite.ts";
 import { ask, Browser } from "./inloop.ts";
 import { author, byMail, type Patchwork, patchwork, untilPage } from "./patchwork.ts";
 import { type TestProject, testProject, until } from "./project.ts";

@@ -1,9 +1,9 @@
 // Docker on a booted machine: who may use it, what its containers get, what they open, and what is left of them after a change and a reboot.
 import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { dockerArchive } from "./docker-archive.ts";
 import { type TestProject, testProject, until } from "./project.ts";
 

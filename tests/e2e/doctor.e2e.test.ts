@@ -2,9 +2,9 @@
 // disk, a machine that is off.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Finding } from "../../stacks/recovery/doctor.ts";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("doctor");

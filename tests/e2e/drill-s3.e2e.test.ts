@@ -2,8 +2,8 @@
 // goes on being written to, is not touched; also when the drill is killed.
 import { readdirSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { suite } from "../suite.ts";
 import { keptInBucket, type TestBucket } from "./bucket.ts";
 import { type Drills, drillsOf, mustBeWhole } from "./drill.ts";
 import { type TestProject, testProject } from "./project.ts";

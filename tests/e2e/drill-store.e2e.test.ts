@@ -2,9 +2,9 @@
 // and what production keeps, which goes on being written to, is not touched; also when the drill is killed.
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { type Drills, drillsOf, mustBeWhole } from "./drill.ts";
 import { type TestProject, testProject } from "./project.ts";
 import { writer } from "./writer.ts";

@@ -5,13 +5,13 @@ import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSy
 import { createServer } from "node:net";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { asRoot, tryRun } from "../../lib/run.ts";
 import { networkName } from "../../stacks/local/names.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import type { Drill } from "../../stacks/recovery/drill.ts";
+import { suite } from "../suite.ts";
 import { type Drills, drillsOf } from "./drill.ts";
 import { type TestProject, testProject } from "./project.ts";
 

@@ -3,11 +3,11 @@
 // that has it is shown by its own programs.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { projectAt } from "../../lib/paths.ts";
 import { asRoot, run } from "../../lib/run.ts";
 import { networkName } from "../../stacks/local/names.ts";
+import { suite } from "../suite.ts";
 import { Browser } from "./inloop.ts";
 import { type TestProject, testProject, until } from "./project.ts";
 

@@ -4,9 +4,9 @@ import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject } from "./project.ts";
 import { openPorts } from "./scan.ts";
 

@@ -6,10 +6,10 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { sha256 } from "../../lib/digest.ts";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject, until } from "./project.ts";
 
 const test = suite("kinds");

@@ -1,9 +1,9 @@
 // Mail and certificates against real servers: postfix with SASL and TLS, Dovecot over IMAP and POP3, Let's Encrypt's own test authority.
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject, until } from "./project.ts";
 import { withServers } from "./servers.ts";
 

@@ -3,10 +3,10 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { readLock } from "../../images/lock.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("packages");

@@ -2,9 +2,9 @@
 // of the other stack.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { author, type Browser, byMail, intoMailbox, type Patchwork, patchwork, untilPage } from "./patchwork.ts";
 import { type TestProject, testProject, until } from "./project.ts";
 

@@ -2,8 +2,8 @@
 // told; what is nobody's business is refused; what is killed comes back, and everything is there again after a reboot.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { suite } from "../suite.ts";
 import { author, type Browser, byMail, intoMailbox, type Patchwork, patchwork, untilPage } from "./patchwork.ts";
 import { until } from "./project.ts";
 import { openFrom } from "./scan.ts";

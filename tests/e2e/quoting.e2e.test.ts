@@ -4,10 +4,10 @@ import { createHash } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import { tryRun } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("quoting");

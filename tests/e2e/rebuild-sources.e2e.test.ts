@@ -2,12 +2,12 @@
 // host that comes back with the repository at hand after another took its place.
 import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import { asRoot, run } from "../../lib/run.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { suite } from "../suite.ts";
 import { archivesNothing, bringBack, putAside } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";
 import { archived } from "./shop.ts";

@@ -1,11 +1,11 @@
 // One of two hosts rebuilt while the other runs on: what depends on the lost one there rests, a site answers 503, and it all goes on afterwards.
 import { copyFileSync, existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import { asRoot, tryRun } from "../../lib/run.ts";
 import { phases, type Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { suite } from "../suite.ts";
 import { putAside, switchOn } from "./old-machine.ts";
 import { type TestProject, testProject } from "./project.ts";
 

@@ -2,11 +2,11 @@
 // phases, two at once, a gap in the log, another cluster's backups. Committed transactions are counted by their client, who is told of each.
 import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import { phases, type Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject, until } from "./project.ts";
 import { keepsUp } from "./shop.ts";
 import { writer } from "./writer.ts";

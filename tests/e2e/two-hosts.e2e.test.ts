@@ -1,8 +1,8 @@
 // Two hosts with fixed addresses: they reach each other, are powered off and on with their data, and files go there and back.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject } from "./project.ts";
 
 const test = suite("two hosts");

@@ -2,10 +2,10 @@
 // is killed. In the long suite: without KVM a first boot takes minutes. The copy alone: tests/stacks/vm-disk.e2e.test.ts.
 import { copyFileSync, existsSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import { run, tryRun } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 import { type Drills, drillsOf, mustBeWhole } from "./drill.ts";
 import { type TestProject, testProject } from "./project.ts";
 import { fillShop } from "./shop.ts";

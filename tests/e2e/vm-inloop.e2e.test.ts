@@ -2,8 +2,8 @@
 // long suite. Debian 12 by UEFI is inloop-split's (vm-split.e2e.test.ts).
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject } from "./project.ts";
 import { holds, launched, rebooted, unchanged } from "./vm.ts";
 

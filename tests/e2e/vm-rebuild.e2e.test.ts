@@ -2,10 +2,10 @@
 // boot takes minutes. Everything else of a rebuild is the container target's (rebuild*.e2e.test.ts), whose code it is.
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { suite } from "../suite.ts";
 import { type TestProject, testProject } from "./project.ts";
 import { holds, launched } from "./vm.ts";
 import { writer } from "./writer.ts";

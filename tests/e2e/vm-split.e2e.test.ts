@@ -2,8 +2,8 @@
 // stands for it, inloop-split.e2e.test.ts). In the long suite.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { suite } from "../suite.ts";
 import { Browser } from "./inloop.ts";
 import { type TestProject, testProject } from "./project.ts";
 import { eventually, holds, launched, rebooted, unchanged } from "./vm.ts";

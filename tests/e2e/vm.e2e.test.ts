@@ -2,10 +2,10 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { ledgerAt } from "../../lib/ledger.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { type Outcome, type TestProject, testProject } from "./project.ts";
 
 const test = suite("a stack in QEMU");

@@ -4,12 +4,12 @@
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import type { Backups } from "../../stacks/recovery/backups.ts";
 import { fillShop, shopIsBack } from "../e2e/shop.ts";
 import { certificateFor } from "../s3.ts";
+import { suite } from "../suite.ts";
 import { Ec2, gateway } from "./ec2.ts";
 
 const test = suite("rebuild on ec2 from a bucket");

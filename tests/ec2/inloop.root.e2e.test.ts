@@ -3,10 +3,10 @@
 // reports there. Then another AMI of the recipe is promoted, taken back and pruned. Skipped without the provider.
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import type { Ami } from "../../stacks/aws/ami/ami.ts";
+import { suite } from "../suite.ts";
 import { Ec2, type Outcome } from "./ec2.ts";
 
 const test = suite("inloop on ec2");

@@ -3,10 +3,10 @@
 // Skipped without the provider.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { suite } from "../suite.ts";
 import { Ec2, editor } from "./ec2.ts";
 
 const test = suite("a host that moves on ec2");

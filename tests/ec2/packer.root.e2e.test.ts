@@ -5,7 +5,6 @@ import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { fetchDebs } from "../../images/archive.ts";
 import { bake } from "../../images/bake.ts";
@@ -15,6 +14,7 @@ import { toolsLockOf, toolsRecipe } from "../../images/tools.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import type { Ami } from "../../stacks/aws/ami/ami.ts";
+import { suite } from "../suite.ts";
 import { Ec2, type Outcome } from "./ec2.ts";
 
 const test = suite("packer");

@@ -2,10 +2,10 @@
 // impaired; a volume that is in no backup; all of it in another zone. The old machine's rights are withdrawn before its power. Skipped without the provider.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import type { Rebuild } from "../../stacks/recovery/rebuild.ts";
+import { suite } from "../suite.ts";
 import { Ec2, editor } from "./ec2.ts";
 
 const test = suite("rebuild on ec2");

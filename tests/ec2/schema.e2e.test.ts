@@ -3,11 +3,11 @@ import { spawnSync } from "node:child_process";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import { terraformConfiguration } from "../aws.ts";
 import { environmentFor } from "../moto.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("provider's schema");
 const goldens = join(toolFolder, "tests/stacks/aws/synth/golden");

@@ -2,11 +2,11 @@
 // moto was given, and its console is what GetConsoleOutput gives. What becomes stable has passed it; what does not pass it is not promoted.
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Manifest } from "../../images/image.ts";
 import { toolFolder } from "../../lib/paths.ts";
 import { region } from "../moto.ts";
+import { suite } from "../suite.ts";
 import { Ec2 } from "./ec2.ts";
 
 const test = suite("smoke boot on ec2");

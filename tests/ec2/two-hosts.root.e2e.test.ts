@@ -2,9 +2,9 @@
 // guard's words, what somebody else changes, and two at one state. Skipped without the provider.
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { Ec2, editor } from "./ec2.ts";
 
 const test = suite("two hosts on ec2");

@@ -1,6 +1,6 @@
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { chooseMirrors, parseIndexTargets, parseMadison, parseUris } from "../../images/archive.ts";
+import { suite } from "../suite.ts";
 import { recipeOf, smallRecipe } from "./fixtures.ts";
 
 const test = suite("archive");

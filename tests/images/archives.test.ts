@@ -1,13 +1,13 @@
 // What apt makes of a recipe, from archives on loopback: Ubuntu's layout, others' archives with their keys, passwords, the past.
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { debPath, fetchDebs, GoneError, lockRecipe } from "../../images/archive.ts";
 import { lateFiles, sourcesList } from "../../images/files.ts";
 import { describeChanges, lockPath, readLock } from "../../images/lock.ts";
 import { loadRecipe } from "../../images/recipe.ts";
 import { silent } from "../../lib/progress.ts";
+import { suite } from "../suite.ts";
 import { TestArchives } from "./archives.ts";
 import { temporaryProject } from "./fixtures.ts";
 

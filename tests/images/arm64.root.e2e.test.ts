@@ -4,7 +4,6 @@ import { closeSync, copyFileSync, existsSync, mkdtempSync, openSync, readFileSyn
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { bake } from "../../images/bake.ts";
 import { type Disk, makeDisk } from "../../images/disk.ts";
@@ -16,6 +15,7 @@ import { verifyImage } from "../../images/verify.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { run } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 import { temporaryProject } from "./fixtures.ts";
 
 /** Where the kernel is told which programs it hands to whom, and what it is told of arm64's by Debian's package of QEMU. */

@@ -4,7 +4,6 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync,
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { debFolder, debPath, fetchDebs, GoneError, lockRecipe } from "../../images/archive.ts";
 import { bake } from "../../images/bake.ts";
@@ -16,6 +15,7 @@ import { ledgerAt } from "../../lib/ledger.ts";
 import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { asRoot, run } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 import { smallRecipe, temporaryProject } from "./fixtures.ts";
 
 const own = projectAt(toolFolder);

@@ -13,7 +13,6 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Difference } from "../../images/difference.ts";
 import type { Manifest } from "../../images/image.ts";
@@ -22,6 +21,7 @@ import type { ImagePlan } from "../../images/plan.ts";
 import type { Prunable } from "../../images/prune.ts";
 import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
 import { asRoot, run, tryRun } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 import { smallHead, temporaryProject } from "./fixtures.ts";
 
 process.env.INGOT_CACHE ??= projectAt(toolFolder).cache;

@@ -2,7 +2,6 @@
 // a small recipe baked from nothing in another folder, is in bake-layers.e2e.test.ts.
 import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { bake } from "../../images/bake.ts";
 import { makeDisk } from "../../images/disk.ts";
@@ -12,6 +11,7 @@ import { lockPath } from "../../images/lock.ts";
 import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { asRoot, run } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 import { smallRecipe, temporaryProject } from "./fixtures.ts";
 
 const own = projectAt(toolFolder);

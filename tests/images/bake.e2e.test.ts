@@ -6,7 +6,6 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { bake } from "../../images/bake.ts";
 import type { Image } from "../../images/image.ts";
@@ -18,6 +17,7 @@ import { ledgerAt } from "../../lib/ledger.ts";
 import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
 import { type Progress, silent } from "../../lib/progress.ts";
 import { asRoot, run, tryRun } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 import { smallRecipe, temporaryProject } from "./fixtures.ts";
 
 const own = projectAt(toolFolder);

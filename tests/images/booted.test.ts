@@ -1,9 +1,9 @@
 // What a machine says of itself on its console, and what is not true of it.
 import { gzipSync } from "node:zlib";
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { brokenOnBoot, type Promised, reportIn } from "../../images/booted.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("booted image");
 

@@ -1,12 +1,12 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { capabilities } from "../../images/capabilities/index.ts";
 import type { Capability } from "../../images/capability.ts";
 import { type DistroName, distros, type Release } from "../../images/distro.ts";
 import { loadRecipe, parseRecipe, recipeNames } from "../../images/recipe.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("capabilities");
 const own = projectAt(toolFolder);

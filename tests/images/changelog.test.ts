@@ -2,7 +2,6 @@
 import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { debPath, lockRecipe } from "../../images/archive.ts";
 import { explainedLock, parseChangelog } from "../../images/changelog.ts";
@@ -11,6 +10,7 @@ import { describeChanges, type PackageLock, readLock } from "../../images/lock.t
 import { planImage } from "../../images/plan.ts";
 import { loadRecipe } from "../../images/recipe.ts";
 import { silent } from "../../lib/progress.ts";
+import { suite } from "../suite.ts";
 import { TestArchives } from "./archives.ts";
 import { temporaryProject } from "./fixtures.ts";
 

@@ -1,6 +1,5 @@
 import { appendFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { digestsOf } from "../../images/digest.ts";
 import { hostFiles, lateFiles } from "../../images/files.ts";
@@ -8,6 +7,7 @@ import { layersOf } from "../../images/layers.ts";
 import type { PackageLock } from "../../images/lock.ts";
 import type { Recipe } from "../../images/recipe.ts";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { locked, lockOf, recipeOf, smallRecipe } from "./fixtures.ts";
 
 const test = suite("image digest");

@@ -3,12 +3,12 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { patchOf, withFiles } from "../../images/disk-patch.ts";
 import { readListing, type TreeEntry } from "../../images/manifest.ts";
 import { toolFolder } from "../../lib/paths.ts";
 import { asRoot, run } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("disk-patch");
 const folder = mkdtempSync("/var/tmp/ingot-patch-");

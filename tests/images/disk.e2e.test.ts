@@ -5,7 +5,6 @@ import { once } from "node:events";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { bake } from "../../images/bake.ts";
 import { type Disk, diskOf, makeDisk } from "../../images/disk.ts";
@@ -17,6 +16,7 @@ import { ledgerAt } from "../../lib/ledger.ts";
 import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
 import { type Progress, silent } from "../../lib/progress.ts";
 import { asRoot, run, tryRun } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 
 const own = projectAt(toolFolder);
 process.env.INGOT_CACHE ??= own.cache;

@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { layoutOf, leastOf, partitionTable } from "../../images/disk-layout.ts";
 import { brokenDisk, type DiskFacts } from "../../images/disk-truths.ts";
 import type { TreeEntry } from "../../images/manifest.ts";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("disk");
 

@@ -16,11 +16,11 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { readExt4 } from "../../images/ext4.ts";
 import { readListing } from "../../images/manifest.ts";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("ext4");
 const folder = mkdtempSync("/var/tmp/ingot-ext4-");

@@ -1,10 +1,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { assertRuns } from "../../images/foreign.ts";
 import { MissingError } from "../../lib/diagnostics.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("another architecture");
 

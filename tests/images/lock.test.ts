@@ -1,5 +1,4 @@
 import { writeFileSync } from "node:fs";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import {
   compareLocks,
@@ -12,6 +11,7 @@ import {
   solvedPart,
   staged,
 } from "../../images/lock.ts";
+import { suite } from "../suite.ts";
 import { locked, lockOf, recipeOf, smallRecipe, temporaryProject } from "./fixtures.ts";
 
 const test = suite("lock");

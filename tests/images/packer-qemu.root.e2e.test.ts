@@ -3,7 +3,6 @@
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { bake } from "../../images/bake.ts";
 import { diskFiles, makeDisk } from "../../images/disk.ts";
@@ -17,6 +16,7 @@ import { filesOf } from "../../images/store.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { run } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("packer qemu");
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;

@@ -4,10 +4,10 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type AmazonEbs, kindOf, type PackerKind, packerTemplate, plugins, type Qemu } from "../../images/packer.ts";
 import { toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { recipeOf, smallHead, smallRecipe } from "./fixtures.ts";
 
 const test = suite("packer");

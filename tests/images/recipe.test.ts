@@ -1,10 +1,10 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { loadRecipe, parseRecipe, recipeNames } from "../../images/recipe.ts";
 import type { Declared } from "../../images/recipe-schema.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
+import { suite } from "../suite.ts";
 import { smallRecipe, temporaryProject } from "./fixtures.ts";
 
 const test = suite("recipe");

@@ -1,9 +1,9 @@
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { lateFiles, sourcesList } from "../../images/files.ts";
 import type { Facts, TreeEntry } from "../../images/manifest.ts";
 import { brokenTruths } from "../../images/truths.ts";
 import { sha256 } from "../../lib/digest.ts";
+import { suite } from "../suite.ts";
 import { locked, lockOf, recipeOf, smallRecipe } from "./fixtures.ts";
 
 const test = suite("truths about an image");

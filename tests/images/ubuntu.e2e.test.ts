@@ -1,7 +1,6 @@
 // An image of an archive that is Ubuntu's in all but its packages' contents: those are Debian's, from the cache. With it, another's archive.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { debPath, fetchDebs } from "../../images/archive.ts";
 import { bake } from "../../images/bake.ts";
@@ -12,6 +11,7 @@ import { findImage } from "../../images/store.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { asRoot, run } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 import { TestArchives } from "./archives.ts";
 import { temporaryProject } from "./fixtures.ts";
 

@@ -1,9 +1,9 @@
 // What a diagnostic looks like to the person who reads it.
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type DiagnosticExtras, diagnostic, format, InputError, nearest } from "../../lib/diagnostics.ts";
 import { type Path, parseYaml } from "../../lib/yaml.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("diagnostics");
 

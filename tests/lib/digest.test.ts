@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { canonicalJson, digestOf, sha256, sha256File, short } from "../../lib/digest.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("digest");
 

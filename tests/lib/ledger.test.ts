@@ -3,9 +3,9 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { ledgerAt, startOf } from "../../lib/ledger.ts";
+import { suite } from "../suite.ts";
 import { part, start } from "./processes.ts";
 
 const [, , , given = ""] = process.argv;

@@ -1,9 +1,9 @@
 // One at a time, and free again whatever became of its holder.
 import { randomUUID } from "node:crypto";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { RefusedError } from "../../lib/diagnostics.ts";
 import { lock, lockOneWhenFree, lockWhenFree } from "../../lib/lock.ts";
+import { suite } from "../suite.ts";
 import { part, start } from "./processes.ts";
 
 const [, , , given = ""] = process.argv;

@@ -1,8 +1,8 @@
 // What long work shows: a line per step where it is read later, a live list on a terminal.
 import { PassThrough } from "node:stream";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { during, progressOn, silent } from "../../lib/progress.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("progress");
 

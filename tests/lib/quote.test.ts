@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import {
   exportsPath,
@@ -18,6 +17,7 @@ import {
   unitPath,
   unitWord,
 } from "../../lib/quote.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("quote");
 fc.configureGlobal({ includeErrorInReport: true });

@@ -1,11 +1,11 @@
 // The one way to run programs: what comes back, what is said when it fails, and that nothing is left running.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { Cancelled, cancelled, listenForSignals, sleep } from "../../lib/cancel.ts";
 import { MissingError } from "../../lib/diagnostics.ts";
 import { asRoot, RunError, run, tryRun } from "../../lib/run.ts";
+import { suite } from "../suite.ts";
 import { alive, part, start, until } from "./processes.ts";
 
 /** What a cancelled run says: the name of the error. */

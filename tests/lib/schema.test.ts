@@ -1,9 +1,9 @@
 // What is said when a value does not fit its schema, keyword by keyword.
 import { Ajv } from "ajv";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import * as s from "../../lib/schema.ts";
 import { parseYaml } from "../../lib/yaml.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("schema");
 

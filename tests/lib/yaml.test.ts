@@ -1,9 +1,9 @@
 // Where everything in a YAML file stands, and what is said of a file that is none.
 import fc from "fast-check";
 import { CORE_SCHEMA, dump, load } from "js-yaml";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type Path, parseYaml } from "../../lib/yaml.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("yaml");
 fc.configureGlobal({ includeErrorInReport: true });

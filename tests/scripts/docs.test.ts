@@ -2,7 +2,6 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { compile } from "../../cloud-init/compile.ts";
 import { loadStack } from "../../cloud-init/model.ts";
@@ -11,6 +10,7 @@ import { loadRelease } from "../../images/release.ts";
 import { format, InputError } from "../../lib/diagnostics.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { pages } from "../../scripts/docs.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("docs");
 const docs = join(toolFolder, "docs");

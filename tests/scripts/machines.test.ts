@@ -1,10 +1,10 @@
 // What commands say of machines that are not there.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { notUp } from "../../scripts/machines.ts";
 import { temporaryProject } from "../images/fixtures.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("machines");
 

@@ -7,7 +7,6 @@ import { createServer } from "node:http";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { Cancelled, listenForSignals } from "../../lib/cancel.ts";
 import { RefusedError } from "../../lib/diagnostics.ts";
@@ -20,6 +19,7 @@ import { containerTarget } from "../../stacks/local/container.ts";
 import { machineName, networkName } from "../../stacks/local/names.ts";
 import { undoAbandoned } from "../../stacks/local/stack.ts";
 import type { Connection, HostInput, Machine, Target, TargetEvent } from "../../stacks/target.ts";
+import { suite } from "../suite.ts";
 import { activating, hostInput, stackOf, temporaryProject, testRoot } from "./fixtures.ts";
 
 const MiB = 1024 * 1024;

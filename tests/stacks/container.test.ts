@@ -1,4 +1,3 @@
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { lock } from "../../lib/lock.ts";
 import { projectAt } from "../../lib/paths.ts";
@@ -8,6 +7,7 @@ import { choosePorts, forwardable, preferredPort } from "../../stacks/local/forw
 import { linkName, machineName, networkName } from "../../stacks/local/names.ts";
 import { nspawnArguments } from "../../stacks/local/nspawn.ts";
 import { parseLine } from "../../stacks/local/report.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("container target");
 const project = projectAt("/home/ops/project");

@@ -3,7 +3,6 @@
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type Disk, makeDisk } from "../../images/disk.ts";
 import { firmwares } from "../../images/disk-boots.ts";
@@ -11,6 +10,7 @@ import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { run, tryRun } from "../../lib/run.ts";
 import { accelerationOf, ovmf, qemu, qemuArguments } from "../../stacks/local/qemu.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("boot of the disk");
 const long = process.env.INGOT_TEST_LONG ? test : test.skip;

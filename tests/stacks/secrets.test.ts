@@ -1,9 +1,9 @@
 // Secrets that are made: the public half of a key belongs to the key, whichever of the two is asked for first.
 import { rmSync } from "node:fs";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { localSecrets } from "../../stacks/local/secrets.ts";
 import { publicSshKey, secretsOf } from "../../stacks/secrets.ts";
+import { suite } from "../suite.ts";
 import { temporaryProject } from "./fixtures.ts";
 
 const test = suite("secrets");

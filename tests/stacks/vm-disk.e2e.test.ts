@@ -5,7 +5,6 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlink
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { startOf } from "../../lib/ledger.ts";
 import { type Project, projectAt, toolFolder } from "../../lib/paths.ts";
@@ -14,6 +13,7 @@ import { machineFolder } from "../../stacks/local/machine.ts";
 import { qemu, qemuArguments } from "../../stacks/local/qemu.ts";
 import { copyDisk, copySize, endCopies, type RunningVm, runningVm } from "../../stacks/local/vm-disk.ts";
 import { volumeFile } from "../../stacks/local/volume.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("vm: a disk that QEMU has open");
 const there = existsSync(`/usr/bin/${qemu}`) ? test : test.skip;

@@ -4,7 +4,6 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { ledgerAt } from "../../lib/ledger.ts";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
@@ -12,6 +11,7 @@ import { silent } from "../../lib/progress.ts";
 import { choosePorts } from "../../stacks/local/forward.ts";
 import { holderOf } from "../../stacks/local/machine.ts";
 import { vmTarget } from "../../stacks/local/vm.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("vm: what holds the machines");
 

@@ -5,11 +5,11 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../lib/paths.ts";
 import { type QemuMachine, qemuArguments } from "../../stacks/local/qemu.ts";
 import { until } from "../lib/processes.ts";
+import { suite } from "../suite.ts";
 
 const test = suite("vm");
 

@@ -8,12 +8,12 @@ import { join } from "node:path";
 import { CreateBucketCommand, GetObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import { CreateSecretCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import { PutParameterCommand, SSMClient } from "@aws-sdk/client-ssm";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { sha256 } from "../../../lib/digest.ts";
 import { toolFolder } from "../../../lib/paths.ts";
 import { startMetadata } from "../../ec2/metadata.ts";
 import { type Moto, motoProgram, startMoto } from "../../moto.ts";
+import { suite } from "../../suite.ts";
 
 const test = suite("host aws");
 const one = motoProgram() ? test : test.skip;

@@ -7,9 +7,9 @@ import { createServer as createTlsServer } from "node:https";
 import { type AddressInfo, createServer as createSocketServer, type Server } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Json } from "../../../lib/digest.ts";
+import { suite } from "../../suite.ts";
 import { hostFolder } from "./machine.ts";
 
 interface Result {

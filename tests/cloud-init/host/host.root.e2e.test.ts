@@ -1,9 +1,9 @@
 // A real machine activates generations: all actions, again, failures, removal, reboot. Needs root, systemd-nspawn and a baked image.
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { StepOutcome } from "../../../stacks/target.ts";
 import { bakedRoot } from "../../image.ts";
+import { suite } from "../../suite.ts";
 import { checks, inloop, makeRelease, makeSecrets } from "./inloop.ts";
 import { type Activation, type HandWritten, HostMachine, step } from "./machine.ts";
 import { environmentValue } from "./values.ts";

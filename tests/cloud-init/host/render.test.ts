@@ -5,9 +5,9 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Rendered } from "../../../cloud-init/plan.ts";
+import { suite } from "../../suite.ts";
 import { hostFolder } from "./machine.ts";
 import { environmentValue } from "./values.ts";
 

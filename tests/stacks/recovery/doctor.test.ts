@@ -1,12 +1,12 @@
 // What becomes of what a machine says of itself: order, causes, who needs what, and the commands to type. On a booted machine: e2e/doctor.
 import { readFileSync } from "node:fs";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { compile } from "../../../cloud-init/compile.ts";
 import type { HostPlan } from "../../../cloud-init/plan.ts";
 import { afterStores, type Examined, type Finding, findingsOf, unreachable } from "../../../stacks/recovery/doctor.ts";
 import type { CheckResult } from "../../../stacks/verify.ts";
 import { modelOfText } from "../../cloud-init/fixtures.ts";
+import { suite } from "../../suite.ts";
 import { files } from "../aws/synth/fixtures.ts";
 
 const test = suite("findings");

@@ -2,7 +2,6 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { secondsIn } from "../../../lib/duration.ts";
 import { startOf } from "../../../lib/ledger.ts";
@@ -28,6 +27,7 @@ import {
   secretsToRead,
 } from "../../../stacks/recovery/drill.ts";
 import type { Target } from "../../../stacks/target.ts";
+import { suite } from "../../suite.ts";
 import { planOfText } from "../aws/synth/fixtures.ts";
 
 const test = suite("drills");

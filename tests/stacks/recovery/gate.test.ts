@@ -21,13 +21,13 @@ import {
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { HostPlan } from "../../../cloud-init/plan.ts";
 import { type BucketReader, openBucket } from "../../../stacks/recovery/bucket.ts";
 import { answering, chunksOf, type Layer, layerOver, misplaced, partOf } from "../../../stacks/recovery/gate.ts";
 import type { Target } from "../../../stacks/target.ts";
 import { type Moto, startMoto } from "../../moto.ts";
+import { suite } from "../../suite.ts";
 
 const test = suite("gate");
 const Bucket = "backups";

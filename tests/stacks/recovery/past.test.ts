@@ -1,9 +1,9 @@
 // Which past a rebuild can bring back, from what is known of the backups. On booted machines: e2e/rebuild-sources, rebuild and backup-store.
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { BackupSettings } from "../../../stacks/recovery/backups.ts";
 import { chosenOf, gapIn, type Known, notThere } from "../../../stacks/recovery/past.ts";
 import { choosing, mayChoose, type Rebuild } from "../../../stacks/recovery/rebuild.ts";
+import { suite } from "../../suite.ts";
 
 const test = suite("the past of a rebuild");
 const seconds = (at: string) => Date.parse(at) / 1000;

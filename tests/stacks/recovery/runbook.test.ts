@@ -2,12 +2,12 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { StackPlan } from "../../../cloud-init/plan.ts";
 import { toolFolder } from "../../../lib/paths.ts";
 import { asHtml, asMarkdown, type Block, commandsOf, runbookOf } from "../../../stacks/recovery/runbook.ts";
 import { golden } from "../../cloud-init/fixtures.ts";
+import { suite } from "../../suite.ts";
 import { files, planOfText } from "../aws/synth/fixtures.ts";
 
 const test = suite("runbook");

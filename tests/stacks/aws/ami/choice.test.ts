@@ -1,6 +1,5 @@
 // What is decided without an account: which AMIs go, and whom a key's policy and grants let use it.
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Ami } from "../../../../stacks/aws/ami/ami.ts";
 import { before, type ChannelEntry } from "../../../../stacks/aws/ami/channel.ts";
@@ -8,6 +7,7 @@ import { momentOf } from "../../../../stacks/aws/ami/deprecate.ts";
 import { lacking } from "../../../../stacks/aws/ami/key.ts";
 import { choose } from "../../../../stacks/aws/ami/prune.ts";
 import type { Use } from "../../../../stacks/aws/ami/uses.ts";
+import { suite } from "../../../suite.ts";
 
 const test = suite("choices about AMIs");
 

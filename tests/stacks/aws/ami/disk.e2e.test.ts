@@ -1,7 +1,6 @@
 // The real disk of debian-12 becomes an AMI: what EBS was sent is the disk that was baked here, block by block, and a stack takes the AMI.
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { makeDisk } from "../../../../images/disk.ts";
 import { projectAt, toolFolder } from "../../../../lib/paths.ts";
@@ -13,6 +12,7 @@ import { type AwsFront, awsFront } from "../../../aws-front.ts";
 import { type TestProject, testProject } from "../../../e2e/project.ts";
 import { blockBytes, zeros } from "../../../ebs-server.ts";
 import { type Moto, motoProgram, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 
 const test = suite("AMI of a real disk");
 const one = motoProgram() ? test : test.skip;

@@ -5,7 +5,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { CreateKeyCommand } from "@aws-sdk/client-kms";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
 import { silent } from "../../../../lib/progress.ts";
@@ -23,6 +22,7 @@ import { readObject, writeObject } from "../../../../stacks/aws/object.ts";
 import { clientsAt } from "../../../aws.ts";
 import { type Fault, faultWords, faultyProxy } from "../../../faults.ts";
 import { type Moto, motoAmis, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 import { digestOf, registerAmi } from "./account.ts";
 
 const test = suite("failing calls about AMIs");

@@ -11,7 +11,6 @@ import {
 } from "@aws-sdk/client-ec2";
 import { CreateAliasCommand, CreateGrantCommand, CreateKeyCommand, DisableKeyCommand, PutKeyPolicyCommand } from "@aws-sdk/client-kms";
 import { PutParameterCommand } from "@aws-sdk/client-ssm";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { InputError, UsageError } from "../../../../lib/diagnostics.ts";
 import { short } from "../../../../lib/digest.ts";
@@ -24,6 +23,7 @@ import { amiOf } from "../../../../stacks/aws/images.ts";
 import { writeInventory } from "../../../../stacks/aws/inventory.ts";
 import { looks } from "../../../faults.ts";
 import { type Moto, motoAmis, region, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 import { callsOf, digestOf, letBoot, changesNothing as nothing, refused, registerAmi, TestProject } from "./account.ts";
 
 const test = suite("life of an AMI");

@@ -1,6 +1,5 @@
 // Each call of the making of an AMI goes wrong in turn: what is said is right, nothing is left behind but what `gc` finds, and the next run
 // goes on from there. The calls are EC2's, S3's and the EBS direct APIs', through tests/faults.ts before moto and its front.
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
 import { silent } from "../../../../lib/progress.ts";
@@ -13,6 +12,7 @@ import { clientsAt } from "../../../aws.ts";
 import { type AwsFront, awsFront } from "../../../aws-front.ts";
 import { type Fault, faultWords, faultyProxy } from "../../../faults.ts";
 import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 import { type Tiny, tinyProject } from "./tiny.ts";
 
 const test = suite("failing calls of an AMI's making");

@@ -2,7 +2,6 @@
 // found again, taken by a stack; and what becomes of it when a run is killed or stopped, when two run at once, and when it is there already.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { noteBoot } from "../../../../images/disk-boots.ts";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
@@ -20,6 +19,7 @@ import { keysBelow, readObject } from "../../../../stacks/aws/object.ts";
 import { names } from "../../../../stacks/aws/shape.ts";
 import { type AwsFront, awsFront } from "../../../aws-front.ts";
 import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 import { type Tiny, tinyProject } from "./tiny.ts";
 
 const test = suite("AMI made directly");

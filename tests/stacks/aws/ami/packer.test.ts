@@ -1,7 +1,6 @@
 // What comes before Packer is run: that it is there, is HashiCorp's, and that the recipe can be made by it; and what its lines say.
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { lockText } from "../../../../images/lock.ts";
 import { loadRecipe } from "../../../../images/recipe.ts";
@@ -10,6 +9,7 @@ import { silent } from "../../../../lib/progress.ts";
 import { packAmi, parseLine } from "../../../../stacks/aws/ami/packer.ts";
 import { awsOf } from "../../../../stacks/aws/api.ts";
 import { lockOf, smallRecipe, temporaryProject } from "../../../images/fixtures.ts";
+import { suite } from "../../../suite.ts";
 
 const test = suite("packer");
 const path = process.env.PATH;

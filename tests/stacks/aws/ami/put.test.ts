@@ -2,10 +2,10 @@
 import { createServer, type IncomingMessage } from "node:http";
 import { EBSClient, PutSnapshotBlockCommand } from "@aws-sdk/client-ebs";
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { blockBytes, digestOfBlock } from "../../../../stacks/aws/ami/blocks.ts";
 import { authorizationOf } from "../../../../stacks/aws/ami/put.ts";
+import { suite } from "../../../suite.ts";
 
 const test = suite("signature of a block");
 

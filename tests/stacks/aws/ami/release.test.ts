@@ -3,7 +3,6 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CreateKeyCommand, type KMSClient, PutKeyPolicyCommand } from "@aws-sdk/client-kms";
 import { AssumeRoleCommand } from "@aws-sdk/client-sts";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { loadRelease } from "../../../../images/release.ts";
 import { format, InputError } from "../../../../lib/diagnostics.ts";
@@ -16,6 +15,7 @@ import { sharedWith } from "../../../../stacks/aws/ami/share.ts";
 import { type Aws, awsOf, type Credentials } from "../../../../stacks/aws/api.ts";
 import { faultyProxy } from "../../../faults.ts";
 import { type Moto, motoAmis, region, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 import { callsOf, changesNothing, registerAmi, TestProject } from "./account.ts";
 
 const test = suite("release of AMIs");

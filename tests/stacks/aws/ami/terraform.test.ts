@@ -5,7 +5,6 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { App } from "cdktf";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../../../lib/paths.ts";
 import { findAmis } from "../../../../stacks/aws/ami/ami.ts";
@@ -14,6 +13,7 @@ import type { TerraformJson } from "../../../../stacks/aws/synth.ts";
 import { type ByIngot, ImageStack } from "../../../../stacks/image.ts";
 import { type AwsFront, awsFront } from "../../../aws-front.ts";
 import { environmentFor, type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 import { type Tiny, tinyProject } from "./tiny.ts";
 
 const test = suite("images by Terraform");

@@ -15,7 +15,6 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
 import { sha256 } from "../../../../lib/digest.ts";
@@ -28,6 +27,7 @@ import { bucketOf, ensureBucket } from "../../../../stacks/aws/bucket.ts";
 import { type AwsFront, awsFront } from "../../../aws-front.ts";
 import { blockBytes, type EbsCall, type Trouble, zeros } from "../../../ebs-server.ts";
 import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 
 const test = suite("upload of a disk");
 const one = motoProgram() ? test : test.skip;

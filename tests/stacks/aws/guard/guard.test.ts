@@ -1,12 +1,12 @@
 // The guard's words for plans as Terraform writes them, and what it never lets through.
 import fc from "fast-check";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { sha256 } from "../../../../lib/digest.ts";
 import { guard, say } from "../../../../stacks/aws/guard.ts";
 import type { Inventory } from "../../../../stacks/aws/inventory.ts";
 import type { AwsStack } from "../../../../stacks/aws/shape.ts";
 import type { ResourceChange } from "../../../../stacks/aws/terraform.ts";
+import { suite } from "../../../suite.ts";
 import { stackOf } from "../synth/fixtures.ts";
 
 const test = suite("guard");

@@ -10,7 +10,6 @@ import {
   ListMultipartUploadsCommand,
 } from "@aws-sdk/client-s3";
 import { DescribeParametersCommand, PutParameterCommand } from "@aws-sdk/client-ssm";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
 import { sha256 } from "../../../../lib/digest.ts";
@@ -27,6 +26,7 @@ import { reportOf } from "../../../../stacks/aws/report.ts";
 import { parameterStore, secretsManager } from "../../../../stacks/aws/secrets.ts";
 import { registerImage } from "../../../aws.ts";
 import { type Moto, motoProgram, region, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 
 const test = suite("aws account");
 const one = motoProgram() ? test : test.skip;

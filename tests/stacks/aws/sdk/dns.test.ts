@@ -1,10 +1,10 @@
 // Where the names of a host on EC2 lead: what a rebuild says of it before, and what the name servers of its zone answer afterwards, asked by Node's own client
 // of DNS over UDP on loopback.
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { HostPlan } from "../../../../cloud-init/plan.ts";
 import { answersOf, type Dns, foreseenAddress, proveNames } from "../../../../stacks/aws/dns.ts";
 import { type Records, serveDns } from "../../../dns.ts";
+import { suite } from "../../../suite.ts";
 import { planOfText } from "../synth/fixtures.ts";
 
 const test = suite("names on ec2");

@@ -2,11 +2,11 @@
 import { createServer, type Server } from "node:http";
 import { DescribeInstancesCommand, EC2Client } from "@aws-sdk/client-ec2";
 import { PutParameterCommand } from "@aws-sdk/client-ssm";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
 import { awsOf } from "../../../../stacks/aws/api.ts";
 import { call, codeOf, explain } from "../../../../stacks/aws/errors.ts";
+import { suite } from "../../../suite.ts";
 
 const test = suite("aws errors");
 let server: Server;

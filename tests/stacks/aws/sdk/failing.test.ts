@@ -5,7 +5,6 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ListMultipartUploadsCommand } from "@aws-sdk/client-s3";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
 import { toolFolder } from "../../../../lib/paths.ts";
@@ -18,6 +17,7 @@ import { parameterStore, secretsManager } from "../../../../stacks/aws/secrets.t
 import { clientsAt, registerImage } from "../../../aws.ts";
 import { type Fault, faultWords, faultyProxy } from "../../../faults.ts";
 import { type Moto, motoAmis, region, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 import { launch } from "./launch.ts";
 
 const test = suite("failing calls");

@@ -16,7 +16,6 @@ import {
   GetRolePolicyCommand,
   ListRolePoliciesCommand,
 } from "@aws-sdk/client-iam";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
 import { silent } from "../../../../lib/progress.ts";
@@ -24,6 +23,7 @@ import { type Aws, awsOf } from "../../../../stacks/aws/api.ts";
 import { fence } from "../../../../stacks/aws/recovery.ts";
 import { assumedBy } from "../../../../stacks/aws/role.ts";
 import { type Moto, motoAmis, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 
 const test = suite("fence on ec2");
 const one = motoAmis() ? test : test.skip;

@@ -1,11 +1,11 @@
 // Waiting for a fleet's refresh. moto has none: a server answers as the API reference of EC2 Auto Scaling writes it.
 import { createServer, type Server } from "node:http";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { RefusedError } from "../../../../lib/diagnostics.ts";
 import { type Progress, silent } from "../../../../lib/progress.ts";
 import { awsOf } from "../../../../stacks/aws/api.ts";
 import { untilRefreshed } from "../../../../stacks/aws/refresh.ts";
+import { suite } from "../../../suite.ts";
 
 const test = suite("instance refresh");
 let server: Server;

@@ -5,13 +5,13 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { createServer, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../../../lib/paths.ts";
 import { connectTo } from "../../../../stacks/aws/connection.ts";
 import { names, wayTo } from "../../../../stacks/aws/shape.ts";
 import { secretsOf } from "../../../../stacks/secrets.ts";
 import type { Machine } from "../../../../stacks/target.ts";
+import { suite } from "../../../suite.ts";
 
 const test = suite("tunnel");
 const folder = mkdtempSync(join(tmpdir(), "ingot-tunnel-"));

@@ -12,7 +12,6 @@ import {
   DescribeVolumesCommand,
   type Snapshot,
 } from "@aws-sdk/client-ec2";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { HostPlan, StackPlan } from "../../../../cloud-init/plan.ts";
 import { RefusedError } from "../../../../lib/diagnostics.ts";
@@ -23,6 +22,7 @@ import { awsDisks } from "../../../../stacks/aws/recovery.ts";
 import { chooseSource, foreseen, mustBeMovable, putAside, type Rebuild } from "../../../../stacks/recovery/rebuild.ts";
 import type { Target } from "../../../../stacks/target.ts";
 import { type Moto, motoAmis, startMoto } from "../../../moto.ts";
+import { suite } from "../../../suite.ts";
 import { planOfText } from "../synth/fixtures.ts";
 
 const test = suite("into another zone");

@@ -1,9 +1,9 @@
 // What is synthesised, held whole: a golden file for each stack, each extent, and each way of keeping secrets.
 import { join } from "node:path";
-import { suite } from "uvu";
 import type { AwsStack, Extent } from "../../../../stacks/aws/shape.ts";
 import { jsonOf } from "../../../../stacks/aws/synth.ts";
 import { golden } from "../../../cloud-init/fixtures.ts";
+import { suite } from "../../../suite.ts";
 import { here, stackOf } from "./fixtures.ts";
 
 const test = suite("synth: goldens");

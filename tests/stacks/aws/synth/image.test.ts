@@ -4,13 +4,13 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { App } from "cdktf";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../../../lib/paths.ts";
 import type { AwsStack } from "../../../../stacks/aws/shape.ts";
 import { finish, type TerraformJson } from "../../../../stacks/aws/synth.ts";
 import { ImageStack, type ImageStackProps } from "../../../../stacks/image.ts";
 import { golden } from "../../../cloud-init/fixtures.ts";
+import { suite } from "../../../suite.ts";
 import { here, stackOf } from "./fixtures.ts";
 
 const test = suite("synth: images");

@@ -3,7 +3,6 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { compile } from "../../../../cloud-init/compile.ts";
 import { userDataOf } from "../../../../cloud-init/user-data.ts";
@@ -11,6 +10,7 @@ import { RefusedError } from "../../../../lib/diagnostics.ts";
 import { type Broken, broken } from "../../../../stacks/aws/rules.ts";
 import { jsonOf, synthesise, type TerraformJson } from "../../../../stacks/aws/synth.ts";
 import { modelOfText, stackWith } from "../../../cloud-init/fixtures.ts";
+import { suite } from "../../../suite.ts";
 import { files, type Name, stackOf, stackOfText } from "./fixtures.ts";
 
 const test = suite("synth: rules");

@@ -4,12 +4,12 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { toolFolder } from "../../../../lib/paths.ts";
 import { broken } from "../../../../stacks/aws/rules.ts";
 import { type AwsStack, addresses, type Extent, id } from "../../../../stacks/aws/shape.ts";
 import { jsonOf, synthesise } from "../../../../stacks/aws/synth.ts";
+import { suite } from "../../../suite.ts";
 import { stackOf, stackOfText } from "./fixtures.ts";
 
 const test = suite("synth");
