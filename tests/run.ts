@@ -56,11 +56,23 @@ async function runFile(file: string): Promise<Outcome> {
     env: { ...process.env, FORCE_COLOR: "0" },
   });
   let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  // One whose tests are over and that goes on has left something open: it has a minute more, and a last one to take it away.
+  let over: NodeJS.Timeout | undefined;
+  const ended = () => {
+    output += "\nits tests are over, and the process is not: something is open still\n";
+    child.kill("SIGTERM");
+    over = setTimeout(() => child.kill("SIGKILL"), 60_000);
+  };
+  for (const stream of [child.stdout, child.stderr])
+    stream.on("data", (chunk: Buffer) => {
+      output += chunk.toString();
+      if (/^ {2}Duration: /m.test(output)) over ??= setTimeout(ended, 60_000);
+    });
   running.add(child);
   return new Promise((resolve) => {
     child.on("close", (code) => {
       running.delete(child);
+      clearTimeout(over);
       const total = Number(/^\s*Total:\s+(\d+)/m.exec(output)?.[1] ?? 0);
       const passed = Number(/^\s*Passed:\s+(\d+)/m.exec(output)?.[1] ?? 0);
       const skipped = Number(/^\s*Skipped:\s+(\d+)/m.exec(output)?.[1] ?? 0);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { projectAt, toolFolder } from "../../lib/paths.ts";
 import { networkName } from "../../stacks/local/names.ts";
-import { startS3 } from "../s3.ts";
+import { type S3Server, startS3 } from "../s3.ts";
 import type { TestProject } from "./project.ts";
 import { fillShop } from "./shop.ts";
 
@@ -24,6 +24,15 @@ export interface TestBucket {
 
 export async function keptInBucket(project: TestProject): Promise<TestBucket> {
   const server = await startS3("objects.example.org");
+  try {
+    return await launched(project, server);
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
+}
+
+async function launched(project: TestProject, server: S3Server): Promise<TestBucket> {
   const { S3Client, CreateBucketCommand, ListObjectsV2Command } = await import("@aws-sdk/client-s3");
   await new S3Client({ forcePathStyle: true, region: "us-east-1" }).send(new CreateBucketCommand({ Bucket: "kept-backups" }));
   const keys = await userWithKeys();
