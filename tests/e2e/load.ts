@@ -9,13 +9,14 @@ import { asRoot } from "../../lib/run.ts";
 /** Seconds that a load lasts at least: `npm run test:long` makes it a minute. */
 export const loadSeconds = process.env.INGOT_TEST_LONG ? 60 : 10;
 
-export interface Load {
-  /** Ends it; gives how many requests were answered. @throws when one was lost, or answered otherwise than by 2xx or 3xx */
-  end(): Promise<number>;
-}
-
-/** @param folder for the file of names @param url its host's name is taken for this computer */
-export function load(folder: string, url: string): Load {
+/**
+ * @param folder for the file of names
+ * @param url its host's name is taken for this computer
+ * @param work is done meanwhile; the load ends with it
+ * @returns how many requests were answered
+ * @throws when one was lost, or answered otherwise than by 2xx or 3xx
+ */
+export async function underLoad(folder: string, url: string, work: () => Promise<void>): Promise<number> {
   const hosts = join(folder, "hosts");
   writeFileSync(hosts, `127.0.0.1 localhost ${new URL(url).hostname}\n`);
   // Of what one does before the next click, a tenth of a second is left: what they are served by has processors of its own, elsewhere.
@@ -29,17 +30,17 @@ export function load(folder: string, url: string): Load {
   child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
   const ended = new Promise<void>((resolve) => child.on("close", () => resolve()));
   const began = performance.now();
-  return {
-    async end() {
-      const left = loadSeconds * 1000 - (performance.now() - began);
-      if (left > 0) await new Promise((resolve) => setTimeout(resolve, left));
-      child.stdin.end();
-      await ended;
-      const count = /(\d+) requests in /.exec(said)?.[1];
-      assert.ok(count !== undefined, said);
-      // wrk names neither when there are none.
-      assert.not.match(said, /Socket errors|Non-2xx/);
-      return Number(count);
-    },
-  };
+  try {
+    await work();
+    const left = loadSeconds * 1000 - (performance.now() - began);
+    if (left > 0) await new Promise((resolve) => setTimeout(resolve, left));
+  } finally {
+    child.stdin.end();
+    await ended;
+  }
+  const count = /(\d+) requests in /.exec(said)?.[1];
+  assert.ok(count !== undefined, said);
+  // wrk names neither when there are none.
+  assert.not.match(said, /Socket errors|Non-2xx/);
+  return Number(count);
 }

@@ -95,16 +95,19 @@ export function browser(port: number): Browser {
         ...(method === "POST" && { "Content-Type": "application/x-www-form-urlencoded", Origin: `https://${own}` }),
       };
       const servername = host.replace(/:\d+$/, "");
-      const asked = request({ host: "127.0.0.1", port, path, method, headers, servername, rejectUnauthorized: false }, (answer) => {
-        let text = "";
-        for (const cookie of answer.headers["set-cookie"] ?? []) {
-          const [, name, value] = /^([^=]+)=([^;]*)/.exec(cookie) ?? [];
-          if (name !== undefined && value !== undefined) cookies.set(name, value);
-        }
-        answer.setEncoding("utf8");
-        answer.on("data", (chunk: string) => (text += chunk));
-        answer.on("end", () => resolve({ status: answer.statusCode ?? 0, body: text, location: answer.headers.location ?? "" }));
-      });
+      const asked = request(
+        { agent: false, host: "127.0.0.1", port, path, method, headers, servername, rejectUnauthorized: false },
+        (answer) => {
+          let text = "";
+          for (const cookie of answer.headers["set-cookie"] ?? []) {
+            const [, name, value] = /^([^=]+)=([^;]*)/.exec(cookie) ?? [];
+            if (name !== undefined && value !== undefined) cookies.set(name, value);
+          }
+          answer.setEncoding("utf8");
+          answer.on("data", (chunk: string) => (text += chunk));
+          answer.on("end", () => resolve({ status: answer.statusCode ?? 0, body: text, location: answer.headers.location ?? "" }));
+        },
+      );
       asked.on("error", reject);
       asked.end(body);
     });
