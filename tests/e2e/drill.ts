@@ -33,7 +33,7 @@ export interface Drills {
   /** The same, not waited for. */
   begin(...more: string[]): { child: ChildProcess; ended: Promise<Drilled> };
   /** Kills a drill once it has said that, and has the next command undo it. @param seconds that it may take until then */
-  killedAt(mark: string, seconds?: number): Promise<void>;
+  killedAt(mark: string): Promise<void>;
 }
 
 export function drillsOf(project: TestProject, stack: string): Drills {
@@ -89,14 +89,12 @@ export function drillsOf(project: TestProject, stack: string): Drills {
       return { child, ended: report };
     },
     drilled: (...more) => drills.begin(...more).ended,
-    async killedAt(mark, seconds = 60) {
-      const { child, ended } = project.begin(["drill", stack]);
-      let said = "";
-      child.stderr?.on("data", (chunk: Buffer) => (said += chunk.toString()));
-      for (let n = 0; n < seconds * 20 && !said.includes(mark); n++) await new Promise((resolve) => setTimeout(resolve, 50));
+    async killedAt(mark) {
+      const { child, ended, said } = project.begin(["drill", stack]);
+      await said(new RegExp(mark));
       child.kill("SIGKILL");
-      await ended;
-      assert.ok(existsSync(state("drills")), `${mark}: ${said}`);
+      const { stderr } = await ended;
+      assert.ok(existsSync(state("drills")), `${mark}: ${stderr}`);
       const { stdout } = await project.ingot(["gc"]);
       assert.ok(stdout.includes(`undone: drill of ${stack}`), `${mark}: ${stdout}`);
       drills.nothingLeft();

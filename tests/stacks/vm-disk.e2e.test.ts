@@ -83,11 +83,17 @@ async function nothingLeft(): Promise<void> {
 
 const refusalOf = (work: Promise<void>): Promise<string> => work.then(() => "", String);
 const direct = (argv: string[]): string[] => argv;
-const asked = (): ChildProcess =>
-  spawn("python3", [join(toolFolder, "stacks/local/vm-disk.py"), vm.folder, "copy", "volume0", copy], {
+
+/** A copying that is under way, its first mebibyte done, and its helper's exit code. */
+async function underWay(): Promise<{ helper: ChildProcess; ended: Promise<number | null> }> {
+  const running = begun(MiB);
+  const helper = spawn("python3", [join(toolFolder, "stacks/local/vm-disk.py"), vm.folder, "copy", "volume0", copy], {
     stdio: ["pipe", "inherit", "pipe"],
   });
-const over = (helper: ChildProcess) => new Promise<number | null>((resolve) => helper.on("exit", resolve));
+  const ended = new Promise<number | null>((resolve) => helper.on("exit", resolve));
+  await running;
+  return { helper, ended };
+}
 
 test.before(async () => {
   if (there !== test) return;
@@ -180,20 +186,14 @@ there(
 );
 
 there("whoever asked for it dies: it is given up, and nothing of it is in QEMU", async () => {
-  const running = begun(MiB);
-  const helper = asked();
-  const ended = over(helper);
-  await running;
+  const { helper, ended } = await underWay();
   helper.stdin?.destroy();
   assert.is(await ended, 1);
   await nothingLeft();
 });
 
 there("what copies is killed itself: whoever undoes the drill ends what QEMU goes on with", async () => {
-  const running = begun(MiB);
-  const helper = asked();
-  const ended = over(helper);
-  await running;
+  const { helper, ended } = await underWay();
   helper.kill("SIGKILL");
   await ended;
   assert.is((await ask<unknown[]>("query-block-jobs")).length, 1);
@@ -227,12 +227,9 @@ there("there is no room for it: it fails alone, while the machine's own writes g
 there(
   "a machine that reboots meanwhile is not kept from it, and it is said; one that is off has nothing to end; an older one is launched anew",
   async () => {
-    const running = begun(MiB);
-    const helper = asked();
+    const { helper, ended } = await underWay();
     let said = "";
     helper.stderr?.on("data", (chunk: Buffer) => (said += chunk.toString()));
-    const ended = over(helper);
-    await running;
     // As of a guest's reboot: QEMU ends, and would be run again (vm-hold.sh).
     await ask("system_reset");
     assert.is(await ended, 1);
