@@ -137,7 +137,7 @@ async function drilled(given: string, foreseen: StackPlan, buckets: InBucket[], 
       during(progress, "look into production's repositories", async () => {
         letExpire = await holdExpiry(project, foreseen);
         gates = await openGates(project, production, buckets, stack);
-        mounted = [...(await mountRepositories(project, production, foreseen)), ...gates.mounted];
+        mounted = [...(await mountRepositories(project, production, running, foreseen)), ...gates.mounted];
         for (const { host, how } of mounted) drill.repository[host] = how;
       }),
     );

@@ -296,6 +296,9 @@ def heartbeat(kept):
     sql(
         kept,
         "postgres",
+        # A checkpointer that comes up before recovery is over sleeps for checkpoint_timeout, 5 minutes, whatever archive_timeout says: it thinks of
+        # that only outside of recovery (PostgreSQL 15, CheckpointerMain). Any signal wakes it, and this is run at each start of the server.
+        "select pg_reload_conf();\n"
         "create schema if not exists ingot;\n"
         "create table if not exists ingot.heartbeat (one boolean primary key default true check (one), at timestamptz not null);\n"
         "insert into ingot.heartbeat (at) values (clock_timestamp()) on conflict (one) do nothing;\n",

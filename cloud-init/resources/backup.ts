@@ -306,9 +306,6 @@ export const backup: Kind<Backup> = kind({
                   `After=${unitIn(host)}`,
                   "",
                   "[Service]",
-                  // A checkpointer that comes up before recovery is over sleeps for checkpoint_timeout, 5 minutes, whatever archive_timeout says: it thinks of that
-                  // only outside of recovery (PostgreSQL 15, CheckpointerMain). Any signal wakes it.
-                  `ExecStartPre=/usr/sbin/runuser -u postgres -- /usr/lib/postgresql/${versionIn(host)}/bin/psql -X -q -o /dev/null -d postgres -c "select pg_reload_conf()"`,
                   "ExecStart=/usr/lib/ingot/backup.py heartbeat",
                   "Restart=always",
                   "RestartSec=5",

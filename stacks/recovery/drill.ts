@@ -365,15 +365,15 @@ export async function openGates(project: Project, production: Target, hosts: InB
 /** Beside the volumes' names, of which none is like it (backup.py, GATE). */
 const gate = ".bucket";
 
-/** Mounts the disks that production's repositories are on, each once. @throws as mountRepository() */
-export async function mountRepositories(project: Project, production: Target, stack: StackPlan): Promise<Mounted[]> {
+/** Mounts the disks that production's repositories are on, each once. @param machines production's @throws as mountRepository() */
+export async function mountRepositories(project: Project, production: Target, machines: Machine[], stack: StackPlan): Promise<Mounted[]> {
   const mounted: Mounted[] = [];
   for (const plan of stack.hosts) {
     const repository = repositoryFor(stack, plan);
     if (!repository) continue;
     const { keeper, volume } = repository;
     if (!mounted.some((m) => m.host === keeper.host && m.volume === volume.name))
-      mounted.push(await mountRepository(project, production, stack, keeper, volume));
+      mounted.push(await mountRepository(project, production, machines, stack, keeper, volume));
   }
   return mounted;
 }
@@ -382,6 +382,7 @@ export async function mountRepositories(project: Project, production: Target, st
 async function mountRepository(
   project: Project,
   production: Target,
+  machines: Machine[],
   plan: StackPlan,
   keeper: HostPlan,
   volume: VolumePlan,
@@ -404,21 +405,21 @@ async function mountRepository(
   const copy = `${place}.img`;
   mkdirSync(dirname(copy), { recursive: true });
   // What it has been told to write before the drill is to be in the copy.
-  await askRunning(production, stack, host, ["sync", "--file-system", volume.mount]);
+  await askRunning(production, machines, host, ["sync", "--file-system", volume.mount]);
   await copyDisk(running, volume.name, copy, holding);
   const moments: Record<string, number> = {};
   for (const other of plan.hosts) {
     const repository = repositoryFor(plan, other);
     if (repository?.keeper.host !== host || repository.volume.name !== volume.name) continue;
-    const now = Number(await askRunning(production, stack, other.host, ["date", "+%s.%N"]));
+    const now = Number(await askRunning(production, machines, other.host, ["date", "+%s.%N"]));
     if (now) moments[other.host] = now;
   }
   return { host, volume: volume.name, place, how: await mount(copy), moments };
 }
 
 /** undefined: its machine does not run, or does not answer. */
-async function askRunning(production: Target, stack: string, host: string, argv: string[]): Promise<string | undefined> {
-  const machine = (await production.find(stack)).find((m) => m.host === host && m.state !== "stopped");
+async function askRunning(production: Target, machines: Machine[], host: string, argv: string[]): Promise<string | undefined> {
+  const machine = machines.find((m) => m.host === host && m.state !== "stopped");
   if (!machine) return undefined;
   try {
     const { code, stdout } = await production.connect(machine).exec(argv, { timeoutSeconds: 60 });
