@@ -1,6 +1,6 @@
 // Where a host's backups can be kept: what `backup:` (resources/backup.ts) asks of a place. Each place is a file here: a folder of the host
 // (folder.ts), another host of the stack (store.ts), a bucket of S3 (bucket.ts). A new one is a file, and a line each in the schema and in
-// placeOf() of resources/backup.ts. What runs on the host is told of it by the settings (host/backup.py).
+// placeOf() of resources/backup.ts. What runs on the host is told of it by the settings (host/backup_place.py).
 // Files of places hold parts of that kind's schema, so that nobody but it may load them first: resources/ imports in circles.
 import type { Compiled, Host, Problem, StepDraft } from "../kind.ts";
 import type { Part } from "../plan.ts";

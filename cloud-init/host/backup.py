@@ -23,79 +23,43 @@ import json
 import os
 import pwd
 import re
-import shlex
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import backup_store  # noqa: E402
 import facts  # noqa: E402
+from backup_place import GATE, INSTANCE, Failed, place_of, run  # noqa: E402
 
 SETTINGS = "/etc/ingot/backup/settings.json"
-CONFIG = "/etc/ingot/backup/pgbackrest.conf"
-PASSWORD = "/etc/ingot/backup/password"
-SSH = "/usr/lib/ingot/backup-ssh"
-# Which machine this was when it was given the right to write to the repositories: what they have in `holder`, as long as nobody took its place.
-INSTANCE = "/etc/ingot/backup/instance"
 LOCK = "/run/ingot/backup.lock"
 # What is to be run when a backup that makes something quiet has not come to do it.
 QUIET = "/run/ingot/backup-quiet"
-STANZA = "main"
 # A named point in the log of transactions, as strftime has it: rows are counted there.
 POINT = "ingot-%Y%m%dT%H%M%SZ"
 BEAT = 5
 # Its name among PostgreSQL's clients.
 HEARTBEAT = "ingot-heartbeat"
-# Seconds for which another host, with the repositories, is waited for.
-REACH = 900
 # In a directory while it is restored.
 RESTORING = ".ingot-restoring"
 # What restore() did.
 RESTORED = "/var/lib/ingot/restored.json"
 # Held by whoever reads what would be too old soon (stacks/recovery/drill.ts).
 READING = "/run/ingot/backup-reading.lock"
-# In a drill of a host whose backups are in a bucket: the certificate of who stands in the bucket's place, who reads there and writes elsewhere
-# (stacks/recovery/gate.ts). pgbackrest-archive looks for it as well.
-GATE = "/run/ingot/repository/.bucket/authority.crt"
 # Seconds by which a backup may be later than its time before it is called late.
 GRACE = 3600
-
-
-class Failed(Exception):
-    """What went wrong, for people."""
-
-
-def run(argv, user=None, text=None, env=None, okay=(0,)):
-    """Standard output. Raises Failed."""
-    account = pwd.getpwnam(user) if user else None
-    result = subprocess.run(
-        argv,
-        input=text,
-        stdin=subprocess.DEVNULL if text is None else None,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        user=account.pw_uid if account else None,
-        group=account.pw_gid if account else None,
-        extra_groups=os.getgrouplist(user, account.pw_gid) if account else None,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **(env or {})},
-    )
-    if result.returncode not in okay:
-        raise Failed(f"{argv[0]} {' '.join(a for a in argv[1:] if not a.startswith('--'))}: {(result.stderr or result.stdout).strip()}")
-    return result.stdout
 
 
 @functools.cache
 def settings():
     with open(SETTINGS, encoding="utf-8") as file:
-        said = json.load(file)
-    if "s3" in said and os.path.exists(GATE):
-        said["s3"]["ca"] = GATE
-    return said
+        return json.load(file)
+
+
+@functools.cache
+def place():
+    return place_of(settings())
 
 
 def utc(form, at=None):
@@ -138,17 +102,6 @@ def control_of(kept):
 
 # pgBackRest's words.
 TYPES = {"full": "full", "differential": "diff", "incremental": "incr"}
-# What pgBackRest does where the repository is, and there alone. `verify` from elsewhere ends with a segmentation fault of the other end (2.45).
-AT_REPOSITORY = ("backup", "stanza-create", "annotate", "expire", "verify")
-
-
-def pgbackrest(*words):
-    on = settings().get("on")
-    if on and words[0] in AT_REPOSITORY:
-        return elsewhere(on, "run", *words)
-    # Said here, a restore has it in the command by which PostgreSQL gets its log.
-    trust = [f"--repo1-storage-ca-file={GATE}"] if os.path.exists(GATE) else []
-    return run(["pgbackrest", f"--config={CONFIG}", f"--stanza={STANZA}", *trust, *words], user="postgres")
 
 
 def quoted(name):
@@ -200,23 +153,23 @@ def marked(kept):
 
 def run_postgresql(kind, kept):
     began = time.monotonic()
-    pgbackrest("backup", f"--type={TYPES[kind]}", "--no-expire-auto")
+    place().pgbackrest("backup", f"--type={TYPES[kind]}", "--no-expire-auto")
     backup = backups_of()[-1]
     point, rows = marked(kept)
     # What is not in the repository is in no backup: the point's own piece of the log, too.
-    pgbackrest("check")
-    pgbackrest("annotate", f"--set={backup['label']}", f"--annotation=point={point}", f"--annotation=rows={json.dumps(rows, separators=(',', ':'))}")
+    place().pgbackrest("check")
+    place().pgbackrest("annotate", f"--set={backup['label']}", f"--annotation=point={point}", f"--annotation=rows={json.dumps(rows, separators=(',', ':'))}")
     with expiring() as may:
         if may:
-            pgbackrest("expire")
-    note("postgresql", [{name: b[name] for name in ("label", "ended", "bytes", "stored", "wal")} for b in backups_of()])
+            place().pgbackrest("expire")
+    place().note("postgresql", [{name: b[name] for name in ("label", "ended", "bytes", "stored", "wal")} for b in backups_of()])
     return {"what": kind, "label": backup["label"], "point": point, "rows": rows, "seconds": round(time.monotonic() - began, 1)}
 
 
 def backups_of():
     """Those of PostgreSQL, the oldest first."""
-    found = json.loads(pgbackrest("info", "--output=json"))
-    listed = [b for s in found if s["name"] == STANZA for b in s["backup"]]
+    found = json.loads(place().pgbackrest("info", "--output=json"))
+    listed = [b for s in found if s["name"] == backup_store.STANZA for b in s["backup"]]
     entries = [
         {
             "label": b["label"],
@@ -240,7 +193,7 @@ def pieces_after(backup):
     """The pieces of the log since a backup's beginning that are in the repository: number → when it came. A piece is 16 MiB, and its name says
     timeline and number (PostgreSQL's documentation, "WAL Internals")."""
     there = {}
-    for path, entry in json.loads(pgbackrest("repo-ls", "--recurse", "--output=json", f"archive/{STANZA}")).items():
+    for path, entry in json.loads(place().pgbackrest("repo-ls", "--recurse", "--output=json", f"archive/{backup_store.STANZA}")).items():
         match = re.fullmatch(r".*/([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})-[0-9a-f]{40}(\.\w+)?", path)
         if match and match[1] >= backup["wal"][:8]:
             number = piece_number(match[2] + match[3])
@@ -331,41 +284,12 @@ def note_beat(kept):
 # --- Directories --------------------------------------------------------------------------------------------------------------
 
 
-def restic(to, *words, okay=(0,)):
-    on, s3 = settings().get("on"), settings().get("s3")
-    there, way, keys = f"{to}/files", [], {}
-    if on:
-        there, way = f"sftp:{on['login']}:files", ["-o", f"sftp.command={SSH} {on['login']} -s sftp"]
-    if s3:
-        there, way, keys = in_bucket("restic", s3)
-    env = {"RESTIC_REPOSITORY": there, "RESTIC_PASSWORD_FILE": PASSWORD, "RESTIC_CACHE_DIR": "/var/cache/ingot-restic", "HOME": "/root", **keys}
-    try:
-        return run(["restic", *way, *words], env=env, okay=okay)
-    except Failed as error:
-        if "wrong password or no key found" in str(error):
-            raise Failed(f"{to}/files is encrypted with another password than this host's; nothing was changed\n{error}") from None
-        raise
-
-
-def init(said):
-    """restic's repository, empty."""
-    s3 = said.get("s3")
-    if not s3:
-        restic(said["to"], "init")
-        return
-    # Its own `init` asks for the bucket as a whole, which who may see below a prefix alone may not: made here, and brought there.
-    with tempfile.TemporaryDirectory() as folder:
-        run(["restic", "init"], env={"RESTIC_REPOSITORY": folder, "RESTIC_PASSWORD_FILE": PASSWORD, "HOME": "/root"})
-        keys = [f"keys/{name}" for name in os.listdir(f"{folder}/keys")]
-        in_bucket("bring", s3, folder, "files", [*keys, "config"])
-
-
 def snapshots_of(said):
     """Copies, the oldest first, by what they are of: a server's name, a directory with commands around it, or `directories` for the others."""
-    if not said["directories"] or not there_is(said)["files"]:
+    if not said["directories"] or not place().ready()["files"]:
         return []
     # A lock would have to be written, which a full disk refuses: then what there is must be said all the more.
-    found = json.loads(restic(said["to"], "snapshots", "--no-lock", "--json", "--tag=ingot") or "[]") or []
+    found = json.loads(place().restic("snapshots", "--no-lock", "--json", "--tag=ingot") or "[]") or []
     return [
         {"id": s["short_id"], "of": next(t for t in s["tags"] if t != "ingot"), "at": round(seconds_of(s["time"])), "paths": s["paths"]}
         for s in sorted(found, key=lambda s: s["time"])
@@ -406,12 +330,12 @@ def copies(said):
     return [*(["directories"] if not_held(said) else []), *(entry["name"] for entry in said["held"])]
 
 
-def copy(to, name, paths):
+def copy(name, paths):
     there = [path for path in paths if os.path.exists(path)]
     if not there:
         raise Failed(f"there is nothing to copy: {', '.join(paths)} {'is' if len(paths) == 1 else 'are'} not there")
     # What was being written while it was read is in the next one.
-    out = restic(to, "backup", "--json", "--tag=ingot", f"--tag={name}", "--one-file-system", *there, okay=(0, 3))
+    out = place().restic("backup", "--json", "--tag=ingot", f"--tag={name}", "--one-file-system", *there, okay=(0, 3))
     return next((line for line in map(json.loads, out.splitlines()) if line.get("message_type") == "summary"), {})
 
 
@@ -420,8 +344,8 @@ def run_directories(said):
     began = time.monotonic()
     with expiring() as may:
         if may:
-            restic(said["to"], "forget", "--tag=ingot", "--group-by=tags", f"--keep-last={said['keep']}", "--prune")
-    note("directories", [{**{name: s[name] for name in ("id", "of", "at")}, **sized(done, s["id"])} for s in snapshots_of(said)])
+            place().restic("forget", "--tag=ingot", "--group-by=tags", f"--keep-last={said['keep']}", "--prune")
+    place().note("directories", [{**{name: s[name] for name in ("id", "of", "at")}, **sized(done, s["id"])} for s in snapshots_of(said)])
     return {**done, "seconds": round(done["seconds"] + time.monotonic() - began, 1)}
 
 
@@ -433,10 +357,10 @@ def sized(done, snapshot):
 def copy_all(said):
     began = time.monotonic()
     plain = not_held(said)
-    made = [copy(said["to"], "directories", plain)] if plain else []
+    made = [copy("directories", plain)] if plain else []
     for entry in said["held"]:
         with quiet(entry):
-            made.append(copy(said["to"], entry["name"], entry["paths"]))
+            made.append(copy(entry["name"], entry["paths"]))
     return {
         "what": "directories",
         "id": ", ".join(m.get("snapshot_id", "")[:8] for m in made),
@@ -447,110 +371,34 @@ def copy_all(said):
     }
 
 
-# --- Where the repositories are -------------------------------------------------------------------------------------------------
+# --- The right to write ---------------------------------------------------------------------------------------------------------
 
 
-def is_here(said):
-    """In a folder of this host."""
-    return not said.get("on") and not said.get("s3")
-
-
-def in_bucket(work, s3, *more):
-    """What backup_s3.py does, by the name of its function. Raises Failed."""
-    import aws  # only here: what speaks HTTPS takes longer to load than most of what is asked of a host without a bucket
-    import backup_s3
-
-    try:
-        return getattr(backup_s3, work)(s3, *more)
-    except aws.AwsError as error:
-        raise Failed(str(error)) from None
-
-
-def elsewhere(on, *words, instance=None, text=None):
-    """Asks the host that keeps the backups (backup_store.py). Raises Failed."""
-    env = {"INGOT_INSTANCE": instance} if instance else None
-    return run([SSH, on["login"], shlex.join(words)], env=env, text=text)
-
-
-def note(what, entries):
-    """What there is, beside the repositories: for a rebuild, which cannot ask pgBackRest or restic of a disk that no machine has
-    (stacks/recovery/past.ts)."""
-    said = settings()
-    if said.get("on"):
-        elsewhere(said["on"], "note", what, text=json.dumps(entries))
-    elif said.get("s3"):
-        in_bucket("note", said["s3"], what, entries)
-    else:
-        backup_store.note(said["to"], what, entries)
-
-
-def there_is(said):
-    """Whether there are a full backup, restic's repository and copies in it, and which machine may write."""
-    on = said.get("on")
-    if on:
-        return json.loads(elsewhere(on, "ready", instance=backup_store.first_line(INSTANCE) or facts.read().get("instance")))
-    if said.get("s3"):
-        return in_bucket("ready", said["s3"])
-    return backup_store.ready(said["to"])
-
-
-def withdrawn(said, holder):
+def withdrawn(holder):
     """Why this machine may not write, in words; None: it may."""
     own = backup_store.first_line(INSTANCE)
     if own is None or holder == own:
         return None
-    return f"{holder or 'nobody'} has taken the place of this machine, {own}, whose right to write to {said['to']} is withdrawn"
+    return f"{holder or 'nobody'} has taken the place of this machine, {own}, whose right to write to {place().to} is withdrawn"
 
 
-def held_by_us(said):
+def held_by_us():
     """Raises Failed where another machine has taken this one's place."""
-    why = withdrawn(said, there_is(said)["holder"])
+    why = withdrawn(place().ready()["holder"])
     if why:
         raise Failed(why)
 
 
-def take(said):
+def take():
     """A machine takes its right once in its life, from whoever had it before: one that comes back after another took its place does not get it
     again. Raises Failed."""
     instance = facts.read().get("instance")
-    if not instance or (is_here(said) and not os.access(said["to"], os.W_OK)):
+    if not instance or not place().may_be_written():
         return
     if backup_store.first_line(INSTANCE) == instance:
-        return held_by_us(said)
-    on = said.get("on")
-    if on:
-        elsewhere(on, "take", instance=instance)
-    elif said.get("s3"):
-        in_bucket("take", said["s3"], instance)
-    else:
-        backup_store.write_line(f"{said['to']}/holder", instance, 0o644)
+        return held_by_us()
+    place().take(instance)
     backup_store.write_line(INSTANCE, instance, 0o644)
-
-
-def reach(said):
-    """Waits until the other host, which may be on its way up as this one is, answers. Raises Failed."""
-    if not said.get("on"):
-        return
-    end = time.monotonic() + REACH
-    while True:
-        try:
-            there_is(said)
-            return
-        except Failed:
-            if time.monotonic() > end:
-                raise
-            time.sleep(2)
-
-
-def mounted(said):
-    """A repository beside its volume would fill the root, and go with it."""
-    if not is_here(said):
-        return
-    to = path = said["to"]
-    while not os.path.ismount(path):
-        path = os.path.dirname(path)
-    if path == "/":
-        raise Failed(f"{to} is not on a mounted volume")
 
 
 # --- Making them ------------------------------------------------------------------------------------------------------------------
@@ -579,8 +427,8 @@ def expiring():
 
 
 def run_one(what, said):
-    mounted(said)
-    held_by_us(said)
+    place().must_be_there()
+    held_by_us()
     if what == "directories":
         return run_directories(said)
     return run_postgresql(what, said["postgresql"])
@@ -588,15 +436,14 @@ def run_one(what, said):
 
 def prepare(said):
     """The repositories and the first backups. A repository of another cluster is refused: it is the only way back to that one."""
-    mounted(said)
-    if is_here(said):
-        os.makedirs(said["to"], exist_ok=True)
-    reach(said)
-    if said.get("s3"):
+    place().must_be_there()
+    place().make()
+    place().wait()
+    if place().open_to_others:
         not_anothers(said)
-    take(said)
+    take()
     if said.get("postgresql"):
-        stanza_made(said)
+        stanza_made()
     # Beside each other: restic is at its password for half a second each time, and pgBackRest waits for the disk.
     with concurrent.futures.ThreadPoolExecutor() as both:
         made = [both.submit(first, said) for first in (first_of_postgresql, first_of_directories)]
@@ -604,31 +451,27 @@ def prepare(said):
 
 
 def not_anothers(said):
-    """A bucket is within reach of whoever has its name in a stack: who has made a cluster of his own does not take the right of the machine whose
-    backups are there. Raises Failed."""
-    kept, there = said.get("postgresql"), there_is(said)
+    """Who has made a cluster of his own does not take the right of the machine whose backups are there. Raises Failed."""
+    kept, there = said.get("postgresql"), place().ready()
     if kept and there["full"] and there["holder"] != facts.read().get("instance") and not is_ours(kept):
-        raise Failed(anothers(f"{said['to']}/postgresql"))
+        raise Failed(anothers())
 
 
-def anothers(folder):
+def anothers():
+    folder = f"{place().to}/postgresql"
     return (
         f"{folder} holds the backups of another cluster than the one that this host has made: `ingot rebuild` restores them; "
         f"to begin anew, move {folder} away"
     )
 
 
-def stanza_made(said):
-    folder = f"{said['to']}/postgresql"
-    if is_here(said):
-        owner = pwd.getpwnam("postgres")
-        os.makedirs(folder, mode=0o750, exist_ok=True)
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
+def stanza_made():
+    place().make("postgresql", 0o750, "postgres")
     try:
-        pgbackrest("stanza-create")
+        place().pgbackrest("stanza-create")
     except Failed as error:
         if "do not match" in str(error) or "system-id" in str(error):
-            raise Failed(f"{anothers(folder)}\n{error}") from None
+            raise Failed(f"{anothers()}\n{error}") from None
         raise
 
 
@@ -643,30 +486,29 @@ def first_of_directories(said):
     """restic's repository and the first copies in it, where there are none. Returns what was made; None: nothing."""
     if not said["directories"]:
         return None
-    if is_here(said):
-        os.makedirs(f"{said['to']}/files", mode=0o700, exist_ok=True)
-    if there_is(said)["files"]:
+    place().make("files", 0o700)
+    if place().ready()["files"]:
         if snapshots_of(said):
             return None
     else:
-        init(said)
+        place().init_restic()
     at = round(time.time())
     done = copy_all(said)
     # What restic would say of them, without half a second of its own.
-    note("directories", [{"id": made, "of": name, "at": at, **sized(done, made)} for name, made in zip(copies(said), done["id"].split(", "))])
+    place().note("directories", [{"id": made, "of": name, "at": at, **sized(done, made)} for name, made in zip(copies(said), done["id"].split(", "))])
     return done
 
 
 def is_ours(kept):
     """Whether the repository's last cluster is the one that this host has, by the number that initdb gave it."""
     own = re.search(r"^Database system identifier: +(\d+)$", control_of(kept), re.MULTILINE)
-    known = [d["system-id"] for s in json.loads(pgbackrest("info", "--output=json")) if s["name"] == STANZA for d in s["db"]]
+    known = [d["system-id"] for s in json.loads(place().pgbackrest("info", "--output=json")) if s["name"] == backup_store.STANZA for d in s["db"]]
     return bool(own and known and int(own[1]) == known[-1])
 
 
 def prepared(said):
     """Whether prepare() would do nothing, told from what lies there: an apply asks at each run."""
-    there = there_is(said)
+    there = place().ready()
     if there["holder"] is None or there["holder"] != backup_store.first_line(INSTANCE):
         return False
     full = not said.get("postgresql") or (there["full"] and is_ours(said["postgresql"]))
@@ -732,7 +574,7 @@ def late_of(said, found, archive):
 
 def list_all(said):
     try:
-        why = withdrawn(said, there_is(said)["holder"])
+        why = withdrawn(place().ready()["holder"])
         if why:
             return {"postgresql": [], "directories": [], "gap": None, "archive": None, "late": [why]}
         found = listed(said)
@@ -774,15 +616,15 @@ def time_in(said, request):
     return there[name]
 
 
-def log_room(place):
+def log_room(folder):
     """Bytes that the log of transactions keeps to there (postgresql.ts, logRoom)."""
-    there = os.statvfs(place)
+    there = os.statvfs(folder)
     return min(max(64 << 20, there.f_blocks * there.f_frsize // 10), 1 << 30)
 
 
-def room_for(size, place):
+def room_for(size, folder):
     """Bytes that a cluster of this size wants, with its log while it is recovered."""
-    return round(size * 1.1) + log_room(place)
+    return round(size * 1.1) + log_room(folder)
 
 
 def existing(path):
@@ -794,12 +636,12 @@ def existing(path):
 
 def must_have_room(data, backup):
     """Raises Failed."""
-    place = existing(data)
-    free = os.statvfs(place).f_bfree * os.statvfs(place).f_frsize
-    needed = room_for(backup["bytes"], place)
+    folder = existing(data)
+    free = os.statvfs(folder).f_bfree * os.statvfs(folder).f_frsize
+    needed = room_for(backup["bytes"], folder)
     if free < needed:
         raise Failed(
-            f"{place} has room for {free >> 20} MiB, and PostgreSQL of the backup {backup['label']} wants {needed >> 20} MiB: "
+            f"{folder} has room for {free >> 20} MiB, and PostgreSQL of the backup {backup['label']} wants {needed >> 20} MiB: "
             "give its volume a larger `size:`; nothing was changed"
         )
 
@@ -844,7 +686,8 @@ def restore_postgresql(said, request):
     if named:
         # Its own: a later one may have left it before.
         first.append("--target-timeline=current")
-    pgbackrest("restore", f"--set={backup['label']}", *begun_again, *first)
+    # Nothing else of the host runs yet.
+    place().pgbackrest("restore", f"--set={backup['label']}", f"--process-max={os.cpu_count()}", *begun_again, *first)
     if reached:
         # There a server of our own, on a socket of its own, says whether they are the same; the host's own server goes on from there.
         held_against(kept, backup)
@@ -960,29 +803,34 @@ def restore_directories(said, request):
         after = [s for s in of if s["at"] >= at] if "backup" in request else []
         return after[0] if after else choose(of, lambda s: s["at"], at, path)
 
-    chosen = {p: copy_for(p)["id"] for p in there}
-    for path, snapshot in chosen.items():
-        os.makedirs(path, exist_ok=True)
-        # An interrupted restore is not taken for a whole one.
-        with open(f"{path}/{RESTORING}", "w", encoding="utf-8"):
-            pass
-        restic(said["to"], "restore", snapshot, "--target=/", f"--include={path}", *(["--verify"] if "over" in request or os.path.exists(GATE) else []))
+    chosen = {}
+    for path in there:
+        chosen.setdefault(copy_for(path)["id"], []).append(path)
+    # All that is in one copy at once: restic takes half a second to open its repository.
+    for snapshot, paths_in in chosen.items():
+        for path in paths_in:
+            os.makedirs(path, exist_ok=True)
+            # An interrupted restore is not taken for a whole one.
+            with open(f"{path}/{RESTORING}", "w", encoding="utf-8"):
+                pass
+        only = [f"--include={path}" for path in paths_in]
+        place().restic("restore", snapshot, "--target=/", *only, *(["--verify"] if "over" in request or os.path.exists(GATE) else []))
         os.sync()
-        os.unlink(f"{path}/{RESTORING}")
+        for path in paths_in:
+            os.unlink(f"{path}/{RESTORING}")
     lacking = [p for p in paths if p not in there]
-    return {"directories": ", ".join(dict.fromkeys(chosen.values())), "restored": there, **({"not_in_it": lacking} if lacking else {})}
+    return {"directories": ", ".join(chosen), "restored": there, **({"not_in_it": lacking} if lacking else {})}
 
 
 def restore(said):
     request = wanted()
     if request is None:
         return {}
-    mounted(said)
-    # Another host has laid them over each other itself.
-    if "over" in request and not said.get("on"):
-        backup_store.lay_over(said["to"], request["over"])
-    reach(said)
-    take(said)
+    place().must_be_there()
+    if "over" in request:
+        place().lay_over(request["over"])
+    place().wait()
+    take()
     done = {"began": stamp_of()}
     if said.get("postgresql"):
         done.update(restore_postgresql(said, request))

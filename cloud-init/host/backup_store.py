@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """What a host may do over ssh with the backups that another one keeps for it, and what that one may do here: the ForceCommand of sshd
 (cloud-init/backup/ssh.ts). Whoever holds the key gets no shell, only these, as the account that he logged in to.
-backup.py uses what both need.
+backup.py and backup_place.py use what both ends need.
 
   backup_store.py serve HOST     on the host with the store, as backup-HOST: what backup.py of HOST asks for
   backup_store.py lay HOST       in a drill, on the host with the store: production's files of HOST are seen, and not written to (backup-store.sh)
@@ -27,6 +27,8 @@ import facts  # noqa: E402
 
 SFTP = "/usr/lib/openssh/sftp-server"
 STANZA = "main"
+# What pgBackRest does where the repository is, and there alone. `verify` from elsewhere ends with a segmentation fault of the other end (2.45).
+AT_REPOSITORY = ("backup", "stanza-create", "annotate", "expire", "verify")
 # Options that the other end may give to ours; paths, hosts and programs are this host's own configuration's.
 REMOTE = re.compile(
     r"--(exec-id=[\w-]+|log-level-(console|file|stderr)=\w+|log-subprocess|no-log-subprocess|pg(1)?=1|pg1-(path|socket-path|port|database)=[\w/.-]+"
@@ -133,7 +135,7 @@ def serve(host, words):
     # Who has come back after another took its place must not write into what is that one's now.
     if first_line(holder) != instance:
         refuse(f"{first_line(holder)} has taken the place of {instance}, whose right to write here is withdrawn")
-    if words[:1] == ["run"] and len(words) > 1 and words[1] in ("backup", "stanza-create", "annotate", "expire", "verify"):
+    if words[:1] == ["run"] and len(words) > 1 and words[1] in AT_REPOSITORY:
         if not all(RUN.fullmatch(word) for word in words[2:]):
             refuse("options that are not to be given from elsewhere")
         os.execvp("pgbackrest", ["pgbackrest", f"--config={config}", f"--stanza={STANZA}", *words[1:]])

@@ -20,6 +20,7 @@ import time
 
 sys.path.insert(0, "/usr/lib/ingot")
 import backup  # noqa: E402
+import backup_store  # noqa: E402
 
 def restored():
     try:
@@ -79,7 +80,7 @@ def postgresql(said, done, moment):
     began = time.monotonic()
     # pg_verifybackup is for what pg_basebackup made. pgBackRest compares each file's sum while it restores, and `verify` reads all that is kept.
     try:
-        answer = backup.pgbackrest("verify", "--output=text", "--verbose")
+        answer = backup.place().pgbackrest("verify", "--output=text", "--verbose")
         wrong += [f"pgbackrest verify: {line}" for line in invalid_in(answer)]
     except backup.Failed as error:
         wrong.append(f"pgbackrest verify: {error}")
@@ -104,7 +105,7 @@ def directories(said, done, moment):
     wrong += [f"{path} is in no copy" for path in done.get("not_in_it", [])]
     try:
         # Its lock would be for it alone, which the host's own timer may have just then.
-        backup.restic(said["to"], "check", "--no-lock")
+        backup.place().restic("check", "--no-lock")
     except backup.Failed as error:
         wrong.append(f"restic check: {error}")
     return {
@@ -160,7 +161,7 @@ def scratch(to, production, *labels):
     wrong = []
     own = f"{to}/.drill"
     for label in labels:
-        places = [f"postgresql/backup/{backup.STANZA}/{label}", f"files/snapshots/{label}*"]
+        places = [f"postgresql/backup/{backup_store.STANZA}/{label}", f"files/snapshots/{label}*"]
         if not any(glob.glob(f"{own}/{name}/written/{rest}") for name, _, rest in (p.partition("/") for p in places)):
             wrong.append(f"the backup {label} is not on the drill's own disk")
         if any(glob.glob(f"{production}/{p}") for p in places):

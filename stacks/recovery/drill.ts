@@ -362,7 +362,7 @@ export async function openGates(project: Project, production: Target, hosts: InB
   };
 }
 
-/** Beside the volumes' names, of which none is like it (backup.py, GATE). */
+/** Beside the volumes' names, of which none is like it (backup_place.py, GATE). */
 const gate = ".bucket";
 
 /** Mounts the disks that production's repositories are on, each once. @param machines production's @throws as mountRepository() */

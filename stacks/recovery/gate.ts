@@ -1,7 +1,7 @@
 // What a drill's machines have in the place of production's buckets: a server of S3's protocol that reads there and writes to a disk of the drill's own, so
 // that a machine finds what it wrote over what production has, and nothing that it does gets to the bucket. It has the bucket's keys, the machines have
 // none. It stands in the drill's network at the bucket's address (stacks/local/way.ts), for as long as `ingot drill` lives. The certificate that it shows
-// is made for it, and trusted by the programs of backups alone (backup.py).
+// is made for it, and trusted by the programs of backups alone (backup_place.py).
 //
 // Source: Amazon S3 API Reference. What pgBackRest, restic and backup_s3.py ask for is answered, everything else with NotImplemented.
 import { createHash } from "node:crypto";

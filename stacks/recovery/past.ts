@@ -1,5 +1,5 @@
 // The past that a rebuild brings back, looked for before anything is changed: which backups there are, and whether the log goes on from there. Told
-// by the host itself where it runs; else by what lies beside its repositories (cloud-init/host/backup.py, note) and by the names of the log's
+// by the host itself where it runs; else by what lies beside its repositories (cloud-init/host/backup_place.py, note) and by the names of the log's
 // pieces, on the host that keeps them, on a disk that no machine uses, or in a bucket. Where none of these can be asked, the new machine says it.
 import { basename } from "node:path";
 import { text } from "node:stream/consumers";
@@ -78,7 +78,7 @@ export interface Sizes {
   backup: number;
 }
 
-/** As backup.py's note() writes it. */
+/** As backup_place.py's note() writes it. */
 interface Noted {
   postgresql?: (Known["postgresql"][number] & { stored?: number })[];
   directories?: (Known["directories"][number] & { bytes?: number })[];

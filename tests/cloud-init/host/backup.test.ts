@@ -47,7 +47,7 @@ test("whom a backup that was killed has left quiet goes on, once", async () => {
 });
 
 test("of a copy there is something to make, or it says what is not there", async () => {
-  const { code, output } = await python(`backup.copy("/nowhere", "wiki", ["/no/wiki", "/no/media"])`);
+  const { code, output } = await python(`backup.copy("wiki", ["/no/wiki", "/no/media"])`);
   assert.is(code, 1);
   assert.match(output, /there is nothing to copy: \/no\/wiki, \/no\/media are not there/);
 });
