@@ -94,8 +94,10 @@ export async function testProject(images: string[] = ["debian-12"]): Promise<Tes
   const run: TestProject["ingot"] = (args, input) => (isStopping() ? new Promise(() => {}) : start(args, input).ended);
   const left = () => leftOf(folder);
   const end = async () => {
-    const machines = JSON.parse((await start(["status", "--json"]).ended).stdout || "[]") as { stack: string }[];
-    for (const stack of new Set(machines.map((m) => m.stack))) await start(["down", stack]).ended;
+    const { stdout, stderr } = await start(["status", "--json"]).ended;
+    const machines: unknown = JSON.parse(stdout || "[]");
+    if (!Array.isArray(machines)) throw new Error(`nobody says which machines run:\n${stdout}${stderr}`);
+    for (const stack of new Set(machines.map((m: { stack: string }) => m.stack))) await start(["down", stack]).ended;
     await start(["gc"]).ended;
     const remains = left();
     if (remains.length) throw new Error(`left on this computer, with ${folder}:\n${remains.join("\n")}`);
