@@ -38,6 +38,19 @@ export interface Examined {
 /** Days before its end at which a certificate should long have been renewed. */
 const renewDays = 14;
 const full = 0.9;
+/** Bytes below which a disk that is 95 % full has no room: a piece of PostgreSQL's log. */
+const piece = 16 * 2 ** 20;
+
+const fullness = ({ used = 0, inodes = 0 }: Examined["disks"][number]): number => Math.max(used, inodes);
+const hasNoRoom = (disk: Examined["disks"][number]): boolean =>
+  disk.error !== undefined || fullness(disk) > 0.99 || (fullness(disk) >= 0.95 && (disk.free ?? 0) < piece);
+
+/** While a host runs it is its backups that need what is backed up; the model has it the other way around, since a restore comes before it. */
+function whileRunning(needs: Map<string, Set<string>>): Map<string, Set<string>> {
+  const restored = [...needs].flatMap(([resource, others]) => (others.has("backup") ? [resource] : []));
+  const turned = new Map([...needs].map(([resource, others]) => [resource, new Set([...others].filter((r) => r !== "backup"))]));
+  return restored.length ? turned.set("backup", new Set([...(turned.get("backup") ?? []), ...restored])) : turned;
+}
 
 /** All that are reached from one, without itself. */
 function reached(from: string, edges: Map<string, Set<string>>): Set<string> {
@@ -97,15 +110,21 @@ export function unreachable(plan: HostPlan, machine: Machine | undefined, state:
 
 /**
  * What is wrong on a machine that answers: causes before what follows from them, ownership and modes before all else.
- * @param needs resource → resources that it needs, directly (the model's)
+ * @param model resource → resources that come before it, directly
  */
-export function findingsOf(plan: HostPlan, needs: Map<string, Set<string>>, examined: Examined, checks: CheckResult[]): Finding[] {
+export function findingsOf(plan: HostPlan, model: Map<string, Set<string>>, examined: Examined, checks: CheckResult[]): Finding[] {
   const name = `${plan.stack}/${plan.host}`;
+  const needs = whileRunning(model);
   const neededBy = new Map<string, Set<string>>();
   for (const [resource, others] of needs) for (const other of others) neededBy.set(other, (neededBy.get(other) ?? new Set()).add(resource));
   const units = new Map(unitsOf(plan.generation).map(({ unit, resource }) => [unit, resource]));
   const failed = checks.filter((c) => !c.ok);
-  const unwell = new Set([...failed.map((c) => c.resource), ...examined.units.flatMap((u) => units.get(u.unit) ?? [])]);
+  const volumes = new Map(plan.volumes.map((v) => [v.mount, `volume/${v.name}`]));
+  const unwell = new Set([
+    ...failed.map((c) => c.resource),
+    ...examined.units.flatMap((u) => units.get(u.unit) ?? []),
+    ...examined.disks.flatMap((d) => (hasNoRoom(d) ? (volumes.get(d.mount) ?? []) : [])),
+  ]);
   const about = (resource: string | undefined): Pick<Finding, "needed" | "because"> =>
     resource === undefined
       ? { needed: [], because: [] }
@@ -131,7 +150,13 @@ export function findingsOf(plan: HostPlan, needs: Map<string, Set<string>>, exam
       next:
         resource === undefined
           ? [`ingot exec ${name} -- systemctl status --no-pager ${unit.unit}`, `ingot exec ${name} -- systemctl restart ${unit.unit}`]
-          : [`ingot logs ${name} ${resource}`, `ingot apply ${name} ${resource}`],
+          : [
+              `ingot logs ${name} ${resource}`,
+              // What a timer runs has failed until it is run again; an apply has nothing to change there.
+              units.has(unit.unit.replace(/\.service$/, ".timer"))
+                ? `ingot exec ${name} -- systemctl start ${unit.unit}   # now, instead of at its next time`
+                : `ingot apply ${name} ${resource}`,
+            ],
     });
   }
   for (const resource of new Set(failed.map((c) => c.resource))) {
@@ -156,25 +181,26 @@ export function findingsOf(plan: HostPlan, needs: Map<string, Set<string>>, exam
     if (owns) owned.add(finding);
   }
   for (const disk of examined.disks) {
-    const worst = Math.max(disk.used ?? 0, disk.inodes ?? 0);
+    const worst = fullness(disk);
     if (disk.error === undefined && worst < full) continue;
+    const resource = volumes.get(disk.mount);
     const of = (disk.inodes ?? 0) > (disk.used ?? 0) ? "inodes" : "space";
     found.push({
       host: plan.host,
-      severity: disk.error !== undefined || worst > 0.99 ? "dead" : "soon",
+      severity: hasNoRoom(disk) ? "dead" : "soon",
+      ...(resource !== undefined && { resource }),
       what:
         disk.error !== undefined
           ? `${disk.mount} cannot be read: ${disk.error}`
           : `${disk.mount} is ${Math.round(worst * 100)} % full (${of})`,
-      needed: [],
-      because: [],
+      ...about(resource),
       log: [],
       next:
         disk.error !== undefined
           ? [`ingot rebuild ${name} --dry-run`]
           : [
               `ingot exec ${name} -- du -xh --max-depth=2 ${disk.mount} | sort -h | tail`,
-              plan.volumes.some((v) => v.mount === disk.mount)
+              resource !== undefined
                 ? "another `size:` of the volume, then `ingot apply`: it grows while it is in use"
                 : "of a container this is the disk of the computer that runs it: `df .ingot`, `ingot image prune`, `ingot gc`",
             ],
@@ -213,14 +239,12 @@ export function findingsOf(plan: HostPlan, needs: Map<string, Set<string>>, exam
       severity: "wrong",
       resource: "backup",
       what: late,
-      needed: [],
-      because: [],
+      ...about("backup"),
       log: [],
       next: [`ingot logs ${name} backup`, `ingot backup ${name}`],
     });
-  // Causes first; of those, what is owned wrongly, what is dead, what will be.
-  const rank = (f: Finding): number =>
-    (f.because.length ? 100 : 0) + (owned.has(f) ? 0 : 10) + ["dead", "wrong", "soon"].indexOf(f.severity);
+  // What has the fewest causes first; of those, what is owned wrongly, what is dead, what will be.
+  const rank = (f: Finding): number => f.because.length * 100 + (owned.has(f) ? 0 : 10) + ["dead", "wrong", "soon"].indexOf(f.severity);
   return found.sort((a, b) => rank(a) - rank(b));
 }
 

@@ -59,6 +59,35 @@ test("PostgreSQL dead comes before what needs it, which says so", () => {
   assert.ok(second?.because.includes("postgresql"));
 });
 
+test("a disk without room comes before the PostgreSQL that died of it, and that before the backups that cannot be made", () => {
+  const failed = (unit: string) => ({ unit, state: "failed", result: "exit-code", status: 1, restarts: 0, since: null, log: [] });
+  const disk = { mount: "/var/lib/postgresql", used: 0.988, inodes: 0.1, free: 12 * 2 ** 20 };
+  const all = found({
+    units: [failed("ingot-backup-full.service"), failed("postgresql@15-main.service")],
+    disks: [disk],
+    backups: ["psql: no such file"],
+  });
+  assert.equal(
+    all.map((f) => [f.severity, f.resource]),
+    [
+      ["dead", "volume/postgresql"],
+      ["dead", "postgresql"],
+      ["dead", "backup"],
+      ["wrong", "backup"],
+    ],
+  );
+  assert.equal(
+    all.map((f) => f.because),
+    [[], ["volume/postgresql"], ["postgresql", "volume/postgresql"], ["postgresql", "volume/postgresql"]],
+  );
+  assert.ok(all[0]?.needed.includes("postgresql"));
+  assert.equal(all[2]?.needed, []);
+  // An apply would find nothing to change.
+  assert.match(all[2]?.next[1] ?? "", /^ingot exec inloop\/web -- systemctl start ingot-backup-full\.service/);
+  // With room left it is nobody's cause yet.
+  assert.is(found({ units: [failed("postgresql@15-main.service")], disks: [{ ...disk, free: 1e9 }] })[0]?.resource, "postgresql");
+});
+
 test("ownership comes before all else, with what mends it", () => {
   const all = found({ units: [{ unit: "x.service", state: "failed", result: "signal", status: 9, restarts: 0, since: null, log: [] }] }, [
     wrong(
