@@ -52,7 +52,10 @@ const pace = (speed: number): Promise<void> => ask<void>("block-job-set-speed", 
 const begun = (speed: number) =>
   new Promise<void>((resolve) => {
     hear = ({ event, data }) => {
-      if (event === "JOB_STATUS_CHANGE" && data?.id === "ingot-copy" && data.status === "running") void pace(speed).then(resolve);
+      if (event !== "JOB_STATUS_CHANGE" || data?.id !== "ingot-copy" || data.status !== "running") return;
+      // Once: it runs again after each pause, also in a QEMU that is ending and takes no more commands.
+      hear = () => {};
+      void pace(speed).then(resolve);
     };
   });
 
