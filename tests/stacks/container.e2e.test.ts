@@ -15,6 +15,7 @@ import { ledgerAt } from "../../lib/ledger.ts";
 import { type Project, projectAt } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { asRoot, run, tryRun } from "../../lib/run.ts";
+import { manager } from "../../stacks/local/cgroup.ts";
 import { containerTarget } from "../../stacks/local/container.ts";
 import { machineName, networkName } from "../../stacks/local/names.ts";
 import { undoAbandoned } from "../../stacks/local/stack.ts";
@@ -521,6 +522,24 @@ killed("an up after one that was killed succeeds", async () => {
     assert.equal(left, []);
   }
 });
+
+const ofDevices = "/sys/fs/cgroup/devices";
+(manager() === "none" && existsSync(ofDevices) ? killed : killed.skip)(
+  "what containers of a machine that was killed have in its group for a moment keeps no next one from its launch",
+  async () => {
+    const project = temporaryProject();
+    const target = containerTarget(project, silent);
+    const own = /^\d+:devices:(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8"))?.[1] ?? "/";
+    const left = join(ofDevices, own, machineName(project, "victim", "web"), "system.slice/docker");
+    await run(asRoot(["sh", "-c", 'mkdir -p "$0"; sleep 1.5 >/dev/null 2>&1 & echo $! >"$0/cgroup.procs"', left]));
+    try {
+      assert.is((await up(target, "victim", [hostInput("victim", "web", activating())])).at(-1)?.event, "activated");
+    } finally {
+      await target.down("victim");
+      rmSync(project.folder, { recursive: true });
+    }
+  },
+);
 
 if (process.env.UP_ONLY) await upOnly(process.env.UP_ONLY);
 else for (const tests of [one, many, wrong, killed]) tests.run();
