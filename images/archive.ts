@@ -334,7 +334,8 @@ export async function fetchDebs(
       );
       const lacking = missing.filter((p) => statSync(join(partial, `${p.sha256}.deb`), { throwIfNoEntry: false })?.size !== p.size);
       if (lacking.length) {
-        if (/404|Not Found/.test(result.stderr + result.stdout)) throw new GoneError(recipe, lock, lacking);
+        // As apt says it, "404  Not Found": the number alone may be in a port or in a version.
+        if (/\s404(\s{2}|\s*\[|$)|Not Found/m.test(result.stderr + result.stdout)) throw new GoneError(recipe, lock, lacking);
         throw new RunError(["apt-helper"], result);
       }
       await Promise.all(

@@ -118,7 +118,7 @@ async function fetchedFrom(answer: (response: ServerResponse, content: Buffer) =
   writeFileSync(settings, `Acquire::http::Proxy::127.0.0.1 "DIRECT";\nAcquire::http::Timeout "${patience}";\nAcquire::Retries "0";\n`);
   process.env.APT_CONFIG = settings;
   const one: LockedPackage = {
-    ...{ name: "one", version: "1", architecture: "amd64", archive: "main", file: "pool/one_1_amd64.deb" },
+    ...{ name: "one", version: "1", architecture: "amd64", archive: "main", file: "pool/one_1.404_amd64.deb" },
     ...{ size: content.length, sha256: sha256(content) },
   };
   const { project } = there;
