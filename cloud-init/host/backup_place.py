@@ -87,9 +87,7 @@ class Place:
         raise NotImplementedError
 
     def pgbackrest(self, *words):
-        # Said here, a restore has it in the command by which PostgreSQL gets its log.
-        trust = [f"--repo1-storage-ca-file={GATE}"] if os.path.exists(GATE) else []
-        return run(["pgbackrest", f"--config={CONFIG}", f"--stanza={backup_store.STANZA}", *trust, *words], user="postgres")
+        return run(["pgbackrest", f"--config={CONFIG}", f"--stanza={backup_store.STANZA}", *words], user="postgres")
 
     def restic_way(self):
         """restic's repository, the options by which it gets there, and what of its environment is for that."""
@@ -208,6 +206,11 @@ class Bucket(Place):
 
     def note(self, what, entries):
         self.do("note", what, entries)
+
+    def pgbackrest(self, *words):
+        # Said here, a restore has it in the command by which PostgreSQL gets its log.
+        trust = [f"--repo1-storage-ca-file={GATE}"] if self.s3.get("ca") == GATE else []
+        return super().pgbackrest(*trust, *words)
 
     def restic_way(self):
         return self.do("restic")

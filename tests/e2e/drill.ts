@@ -32,7 +32,7 @@ export interface Drills {
   drilled(...more: string[]): Promise<Drilled>;
   /** The same, not waited for. */
   begin(...more: string[]): { child: ChildProcess; ended: Promise<Drilled> };
-  /** Kills a drill once it has said that, and has the next command undo it. @param seconds that it may take until then */
+  /** Kills a drill once it has said that, and has the next command undo it. */
   killedAt(mark: string): Promise<void>;
 }
 

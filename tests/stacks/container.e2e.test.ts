@@ -15,7 +15,7 @@ import { ledgerAt } from "../../lib/ledger.ts";
 import { type Project, projectAt } from "../../lib/paths.ts";
 import { silent } from "../../lib/progress.ts";
 import { asRoot, run, tryRun } from "../../lib/run.ts";
-import { manager } from "../../stacks/local/cgroup.ts";
+import { groupPaths, manager } from "../../stacks/local/cgroup.ts";
 import { containerTarget } from "../../stacks/local/container.ts";
 import { machineName, networkName } from "../../stacks/local/names.ts";
 import { undoAbandoned } from "../../stacks/local/stack.ts";
@@ -529,8 +529,8 @@ const ofDevices = "/sys/fs/cgroup/devices";
   async () => {
     const project = temporaryProject();
     const target = containerTarget(project, silent);
-    const own = /^\d+:devices:(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8"))?.[1] ?? "/";
-    const left = join(ofDevices, own, machineName(project, "victim", "web"), "system.slice/docker");
+    const own = /^\d+:devices:.*$/m.exec(readFileSync("/proc/self/cgroup", "utf8"))?.[0] ?? "";
+    const left = join(ofDevices, ...groupPaths(machineName(project, "victim", "web"), own), "system.slice/docker");
     await run(asRoot(["sh", "-c", 'mkdir -p "$0"; sleep 1.5 >/dev/null 2>&1 & echo $! >"$0/cgroup.procs"', left]));
     try {
       assert.is((await up(target, "victim", [hostInput("victim", "web", activating())])).at(-1)?.event, "activated");
